@@ -14,6 +14,16 @@ pub fn available() -> Option<usize> {
     kib.checked_mul(1024)
 }
 
+/// Gives the system back what was freed: the allocator keeps it for the thread that had it, and a process whose threads do
+/// different things one after another holds more than any of them needs.
+pub fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it may be called at any time, from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// From the text of `/proc/PID/status`: the line `VmHWM:      1234 kB`.
 fn peak_of(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;

@@ -6,8 +6,8 @@ use crate::backend::cpu::CpuBackend;
 use crate::backend::cuda::device::{Device, count};
 use crate::backend::cuda::{CudaBackend, CudaOptions};
 use crate::backend::{
-    Backend, DeviceKind, DropoutKey, Footprint, LossScaling, PendingReport, Resident, Slot,
-    StepReport, WeightType,
+    Backend, CoreShare, DeviceKind, DropoutKey, Footprint, LossScaling, PendingReport, Resident,
+    Slot, StepReport, WeightType,
 };
 use crate::batch::Batch;
 use crate::model::Model;
@@ -37,25 +37,34 @@ pub struct OpenOptions {
 /// # Errors
 /// When a GPU was asked for by name and cannot be used, or the device lacks the precision.
 pub fn open(options: OpenOptions) -> Result<Box<dyn Backend>> {
-    open_sharing(options, Resident::default())
+    open_sharing(options, Shared::default())
 }
 
-/// The same, with frozen matrices that other backends of the same checkpoint share.
+/// What a backend shares with others that work at the same time.
+#[derive(Clone, Default)]
+pub struct Shared {
+    /// Those of the same checkpoint.
+    pub frozen: Resident,
+    /// Of a CPU.
+    pub cores: CoreShare,
+}
+
+/// The same, with what other backends have as well.
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_sharing(options: OpenOptions, resident: Resident) -> Result<Box<dyn Backend>> {
+pub fn open_sharing(options: OpenOptions, shared: Shared) -> Result<Box<dyn Backend>> {
     let OpenOptions { device, here, precision, weights, matrices_train } = options;
     let cuda = |index| -> Result<Box<dyn Backend>> {
         let options = CudaOptions::new(index, precision.on_gpu()?);
         let backend = CudaBackend::new(CudaOptions { weights, ..options })?;
-        Ok(Box::new(backend.sharing(resident.clone())))
+        Ok(Box::new(backend.sharing(shared.frozen.clone())))
     };
     match gpu(device, here) {
         Some(index) => cuda(index),
         None => {
             let backend = CpuBackend::computing(precision.on_cpu(matrices_train)?, weights);
-            Ok(Box::new(backend.sharing(resident)))
+            Ok(Box::new(backend.sharing(shared.frozen).on(shared.cores)))
         }
     }
 }
@@ -296,7 +305,9 @@ mod tests {
                     weights: WeightType::F16,
                     matrices_train: method.trains_matrices(),
                 };
-                let mut backend = open_sharing(options, resident.clone()).unwrap();
+                let frozen = resident.clone();
+                let shared = Shared { frozen, ..Shared::default() };
+                let mut backend = open_sharing(options, shared).unwrap();
                 let model = load(folder, &config, &spec, &mut *backend).unwrap();
                 let mut session = Session::new(model, backend);
                 let batch = Batch {

@@ -3,6 +3,7 @@
 //! gives the same functions all seeds, on any toolchain.
 
 mod driver;
+mod grid;
 mod hub;
 
 use bitfit::backend::cpu::Arithmetic;
@@ -37,12 +38,13 @@ use std::sync::{Arc, LazyLock};
 /// Name and work, which returns something where the input was taken and not refused; `folder` is for files.
 type Target = (&'static str, fn(data: &[u8], folder: &Path) -> Option<()>);
 
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     ("checkpoint", checkpoint),
     ("config", config),
     ("container", container),
     ("delta", delta),
     ("driver", |data, _| driver::calls(data)),
+    ("grid", grid::runs),
     ("hub", hub::answers),
     ("parquet", parquet),
     ("ptx", |data, _| ptx(data)),

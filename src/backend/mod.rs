@@ -12,6 +12,7 @@
 //!   in the parameter vector instead.
 
 mod check;
+mod cores;
 pub mod cpu;
 pub mod cuda;
 mod footprint;
@@ -23,6 +24,7 @@ mod planned;
 mod resident;
 pub mod timing;
 
+pub use cores::{CoreShare, Cores, Seat};
 pub use footprint::{DeviceKind, Footprint};
 use labels::LabelNeed;
 pub use resident::Resident;

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use anyhow::{Result, anyhow, bail};
 use rayon::prelude::*;
@@ -81,6 +82,8 @@ pub struct TextTokenizer {
     notes: Vec<String>,
     growth: Growth,
     unknown: Unknown,
+    /// Once somebody asked.
+    fingerprint: OnceLock<Fingerprint>,
 }
 
 /// Sequences as they leave the tokenizer, end to end.
@@ -164,7 +167,8 @@ impl TextTokenizer {
             );
         }
         let unknown = Unknown::of(&inner);
-        Ok(Self { inner, single, pair, options, cut, lowered, notes, growth, unknown })
+        let fingerprint = OnceLock::new();
+        Ok(Self { inner, single, pair, options, cut, lowered, notes, growth, unknown, fingerprint })
     }
 
     /// What a user should know of how the files were read.
@@ -177,14 +181,19 @@ impl TextTokenizer {
     /// # Errors
     /// A tokenizer that cannot be written down.
     pub fn fingerprint(&self) -> Result<Fingerprint> {
+        if let Some(known) = self.fingerprint.get() {
+            return Ok(known.clone());
+        }
         let pair = self.pair.as_ref().map_or("none".to_owned(), Template::to_string);
         let fingerprint = tokenizer_fingerprint::of(&self.inner)?
             .with("tokenizer.text", &self.single.to_string())
             .with("tokenizer.pair", &pair);
-        Ok(match self.cut {
-            CutSide::Right => fingerprint.with("tokenizer.truncation_side", "right"),
-            CutSide::Left => fingerprint.with("tokenizer.truncation_side", "left"),
-        })
+        let side = match self.cut {
+            CutSide::Right => "right",
+            CutSide::Left => "left",
+        };
+        let fingerprint = fingerprint.with("tokenizer.truncation_side", side);
+        Ok(self.fingerprint.get_or_init(|| fingerprint).clone())
     }
 
     /// Has the files of a written model, copies of those that this was read from, say what is done beyond them: see

@@ -90,6 +90,22 @@ impl<'a> Group<'a> {
         self.rates.get(self.best?)
     }
 
+    /// The runs that say what it takes: those at its best rate. Of runs without dev rows none is best, and yet they took
+    /// something.
+    pub fn shown(&self) -> Option<&AtRate<'a>> {
+        self.at_best().or(self.rates.first())
+    }
+
+    /// The most of a figure that one of these runs has.
+    pub fn most(&self, figure: impl Fn(&RunRow) -> Option<u64>) -> Option<u64> {
+        self.shown()?.runs.iter().filter_map(|run| figure(run)).max()
+    }
+
+    /// The median of a figure over these runs.
+    pub fn median(&self, figure: impl Fn(&RunRow) -> Option<f64>) -> Option<f64> {
+        median(&self.shown()?.runs.iter().filter_map(|run| figure(run)).collect::<Vec<_>>())
+    }
+
     /// The variant, and what else tells it apart.
     pub fn label(&self) -> String {
         self.label_without("")

@@ -52,30 +52,21 @@ impl ResultTable {
             let mean = measure(at.mean()?);
             Some(at.deviation().map_or(mean.clone(), |by| format!("{mean} ± {}", measure(by))))
         });
-        // Of runs without dev rows there is no best rate, and yet they ended and took something.
-        let any = at.or(group.rates.first());
+        let shown = group.shown();
         let done =
             |at: &AtRate<'_>| at.runs.iter().filter(|run| run.outcome == RunEnd::Done).count();
-        let seeds = at.map_or_else(|| any.map_or(0, done), |at| at.dev().len());
-        let known = |figure: fn(&RunRow) -> Option<u64>| {
-            any.and_then(|at| at.runs.iter().filter_map(|run| figure(run)).max())
-        };
-        let timed = |figure: fn(&RunRow) -> Option<f64>| {
-            let times =
-                any.map(|at| at.runs.iter().filter_map(|run| figure(run)).collect::<Vec<_>>());
-            times.and_then(|times| super::statistics::median(&times))
-        };
+        let seeds = at.map_or_else(|| shown.map_or(0, done), |at| at.dev().len());
         vec![
             group.label(),
-            or_dash(any.map(|at| at.rate.clone())),
+            or_dash(shown.map(|at| at.rate.clone())),
             seeds.to_string(),
             or_dash(dev),
             or_dash(at.and_then(|at| at.mean_of(RunRow::gap)).map(difference)),
-            or_dash(known(|run| run.trained_parameters).map(grouped)),
-            or_dash(known(|run| run.allocated_bytes).map(bytes)),
-            or_dash(timed(|run| run.saved_bytes_per_token).map(|b| bytes(b.round() as u64))),
-            or_dash(timed(|run| run.seconds_per_step).map(seconds)),
-            or_dash(known(|run| run.result_bytes).map(bytes)),
+            or_dash(group.most(|run| run.trained_parameters).map(grouped)),
+            or_dash(group.most(|run| run.allocated_bytes).map(bytes)),
+            or_dash(group.median(|run| run.saved_bytes_per_token).map(|b| bytes(b.round() as u64))),
+            or_dash(group.median(|run| run.seconds_per_step).map(seconds)),
+            or_dash(group.most(|run| run.result_bytes).map(bytes)),
         ]
     }
 

@@ -11,6 +11,7 @@ use crate::settings::train::TrainConfig;
 use crate::tasks::evaluation::Evaluation;
 use crate::tasks::examples::Prepared;
 use crate::tasks::masked_words;
+use crate::tasks::row_answers::RowAnswers;
 use crate::tasks::targets::Targets;
 use anyhow::{Context, Result};
 
@@ -33,7 +34,7 @@ pub struct NotFinite {
     logit: f32,
 }
 
-/// Dev rows under the values of now.
+/// Dev rows under the values of now, and the answer to each where the measure of the run comes from rows.
 ///
 /// # Errors
 /// As [`logits`].
@@ -42,13 +43,17 @@ pub fn measured(
     targets: &Targets,
     config: &TrainConfig,
     dev: &Dev<'_>,
-) -> Result<Evaluation> {
+) -> Result<(Evaluation, Option<RowAnswers>)> {
     let Dev { part, prepared, batches } = dev;
     let positive = config.task.named().and_then(NamedTask::positive);
     let logits = logits(session, &prepared.dataset, batches, |_| {})
         .context("evaluation on the dev rows")?;
+    let answers = match &prepared.documents {
+        None => RowAnswers::of(config.metric(), targets, prepared.labels(), &logits, positive),
+        Some(_) => None,
+    };
     let targets = prepared.tuned(targets, &logits);
-    Ok(Evaluation::of(part, prepared, &targets, &logits, positive))
+    Ok((Evaluation::of(part, prepared, &targets, &logits, positive), answers))
 }
 
 /// Runs a dataset through the model, batch after batch; `done` is told the tokens of each. Returns the logits

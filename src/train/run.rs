@@ -12,6 +12,7 @@ use crate::settings::no_answer::NoAnswer;
 use crate::settings::train::TrainConfig;
 use crate::tasks::evaluation::{Evaluation, key_of};
 use crate::tasks::remarks::same_answer;
+use crate::tasks::row_answers::RowAnswers;
 use crate::tasks::targets::Targets;
 use crate::train::evaluate::{Dev, NotFinite, measured};
 use crate::train::give::give;
@@ -85,6 +86,9 @@ pub struct Outcome {
     pub last: Vec<Evaluation>,
     /// Step and measures of the evaluation whose biases were kept.
     pub best: Option<(u64, f64)>,
+    /// What it answered to each row; `None` where its measure comes from no rows, or where it lies before what this process
+    /// trained.
+    pub answers: Option<RowAnswers>,
     /// Of the file with what the run is for, as it was written.
     pub sha256: Option<String>,
     /// Training tokens of the whole run, and the seconds they took (evaluation and saving left out).
@@ -203,6 +207,7 @@ impl Run<'_> {
                 step: from.step,
                 last: Vec::new(),
                 best: None,
+                answers: None,
                 sha256: None,
                 tokens: 0,
                 seconds: 0.0,
@@ -270,7 +275,7 @@ impl Run<'_> {
         outcome.best = state.best.as_ref().map(|best| (best.step, best.value));
         if outcome.end != End::Interrupted && outcome.last.is_empty() {
             // Resumed after the last evaluation: the log has it, the result needs it.
-            outcome.last = self.measure()?;
+            (outcome.last, _) = self.measure()?;
         }
         if outcome.end != End::Interrupted {
             outcome.sha256 = match &state.best {
@@ -337,7 +342,7 @@ impl Run<'_> {
     }
 
     fn evaluate(&mut self, ledger: &mut Ledger, watch: &mut dyn Watch) -> Result<()> {
-        let found = self.measure()?;
+        let (found, answers) = self.measure()?;
         let state = &mut ledger.state;
         let mut record = Map::from_iter([("step".to_owned(), Value::from(state.step))]);
         for (place, evaluation) in found.iter().enumerate() {
@@ -375,6 +380,7 @@ impl Run<'_> {
         if improved {
             let sha256 = self.keep(found.first().and_then(|found| found.no_answer))?;
             state.best = Some(Best { value, step: state.step, sha256 });
+            ledger.outcome.answers = answers;
             state.evaluations_without_gain = 0;
         } else {
             state.evaluations_without_gain += 1;
@@ -383,10 +389,17 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The dev rows under the values of now; empty without dev rows.
-    fn measure(&mut self) -> Result<Vec<Evaluation>> {
-        let (session, targets, config) = (&mut *self.session, self.targets, self.config);
-        self.dev.iter().map(|dev| measured(session, targets, config, dev)).collect()
+    /// The dev rows under the values of now, and the answers to each of those that choose; empty without dev rows.
+    fn measure(&mut self) -> Result<(Vec<Evaluation>, Option<RowAnswers>)> {
+        let (mut found, mut of_first) = (Vec::new(), None);
+        for (place, dev) in self.dev.iter().enumerate() {
+            let (evaluation, answers) = measured(self.session, self.targets, self.config, dev)?;
+            found.push(evaluation);
+            if place == 0 {
+                of_first = answers;
+            }
+        }
+        Ok((found, of_first))
     }
 
     fn out_of_patience(&self, state: &Checkpoint) -> bool {

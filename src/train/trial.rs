@@ -182,7 +182,7 @@ impl Trial<'_> {
             });
         };
         match measured(self.session, self.targets, self.config, dev) {
-            Ok(found) => Ok(Tried {
+            Ok((found, _)) => Ok(Tried {
                 lr,
                 loss: found.value(Metric::Loss),
                 diverged_at: None,

@@ -4,7 +4,7 @@
 use crate::common::*;
 use crate::resume::{reaches, signal};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -51,10 +51,6 @@ fn timeless_rows(output: &Path) -> Vec<Value> {
     for row in &mut rows {
         for time in ["seconds", "seconds_per_step", "tokens_per_s"] {
             row.as_object_mut().unwrap().remove(time);
-        }
-        // They depend on the threads of a run.
-        for memory in ["planned_bytes", "allocated_bytes"] {
-            row.as_object_mut().unwrap().remove(memory);
         }
     }
     rows
@@ -112,12 +108,37 @@ fn every_run_is_what_train_makes_of_its_settings() {
         assert_eq!(row["outcome"], "done");
         assert_eq!(row["dev"], result["best"]["value"]);
         assert_eq!(row["train_rows"], 36);
-        assert!((0.0..=1.0).contains(&number(&row, "train")), "{row}");
         let answers = json(&output.join("answers").join(format!("{name}.json")));
         let each = answers["answers"]["each"].as_array().unwrap();
         let right: f64 = each.iter().map(|right| right.as_f64().unwrap()).sum();
         assert_eq!(each.len(), 12, "{answers}");
         assert!((right / 12.0 - number(&row, "dev")).abs() < 1e-9, "{name}: {answers}");
+    }
+}
+
+#[test]
+fn the_runs_at_each_best_rate_are_measured_on_rows_that_they_were_trained_on() {
+    let folder = Folder::new();
+    let output = folder.path("sweep");
+    Finished::of(&mut sweep(&grid(&folder, GRID), &output, &["--quiet"])).success();
+    let rows = sweep_rows(&output);
+    for variant in ["qi", "head", "full"] {
+        let of = rows.iter().filter(|row| row["variant"] == variant);
+        let mut by_rate: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
+        of.for_each(|row| by_rate.entry(row["axes"]["lr"].to_string()).or_default().push(row));
+        let mean = |rows: &[&Value]| rows.iter().map(|row| number(row, "dev")).sum::<f64>();
+        let best = by_rate.values().map(|rows| mean(rows)).fold(0.0, f64::max);
+        let measured: Vec<_> = by_rate
+            .values()
+            .filter(|rows| rows.iter().all(|row| !row["train"].is_null()))
+            .collect();
+        assert_eq!(measured.len(), 1, "{variant}: {by_rate:?}");
+        assert_eq!(mean(measured[0]), best, "{variant}");
+        for row in rows.iter().filter(|row| row["variant"] == variant) {
+            let shown = measured[0].contains(&row);
+            assert_eq!(row["train"].is_number(), shown, "{row}");
+            assert!(!shown || (0.0..=1.0).contains(&number(row, "train")), "{row}");
+        }
     }
 }
 

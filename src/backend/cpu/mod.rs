@@ -2,7 +2,8 @@
 //!
 //! It computes in f32 or with bf16 operands ([`Arithmetic`]); frozen matrices have 32, 16, 8 or 4 bits. Every sum has an
 //! order that depends on shapes alone, so results are the same bit for bit from run to run and for any number of threads.
-//! It works with threads of its own ([`workers`]), as many as the rayon pool has that is current when memory is allocated.
+//! It works with threads of its own ([`workers`]), as many as the rayon pool has that is current when memory is allocated; of
+//! these no more work at a time than it has cores ([`CoreShare`]).
 
 mod act_norm;
 mod activate;
@@ -67,8 +68,8 @@ mod workers;
 mod x_hat;
 
 use super::{
-    Backend, DeviceKind, DropoutKey, Footprint, MatrixShape, Memory, ParamRange, PendingReport,
-    Region, Resident, Slot, StepReport, WeightId, WeightType,
+    Backend, CoreShare, DeviceKind, DropoutKey, Footprint, MatrixShape, Memory, ParamRange,
+    PendingReport, Region, Resident, Slot, StepReport, WeightId, WeightType,
 };
 use crate::backend::timing::Piece;
 use crate::batch::Batch;
@@ -99,6 +100,8 @@ pub struct CpuBackend {
     params: HostParams,
     batch: HostBatch,
     key: DropoutKey,
+    /// How many of its threads work at a time.
+    cores: CoreShare,
     workers: Workers,
     partials: Partials,
     /// The bias of a linear layer in one piece: `[widest]`.
@@ -127,6 +130,12 @@ impl CpuBackend {
         self
     }
 
+    /// The same with a share of the cores that others work on.
+    #[must_use]
+    pub fn on(self, cores: CoreShare) -> Self {
+        Self { cores, ..self }
+    }
+
     /// The same in another arithmetic.
     pub fn computing(arithmetic: Arithmetic, weight_type: WeightType) -> Self {
         Self {
@@ -138,6 +147,7 @@ impl CpuBackend {
             params: HostParams::default(),
             batch: HostBatch::default(),
             key: DropoutKey::default(),
+            cores: CoreShare::default(),
             workers: Workers::default(),
             partials: Partials::default(),
             bias: Vec::new(),
@@ -219,7 +229,7 @@ impl Backend for CpuBackend {
         let sizes = HostSizes::new(&memory, threads, self.weights.train());
         self.arena = Arena::allocate(sizes.arena)?;
         self.params = HostParams::new(sizes.params, sizes.trainable, sizes.with_gradient)?;
-        self.workers = Workers::new(sizes.threads, sizes.scratch)?;
+        self.workers = Workers::new(sizes.threads, sizes.scratch, self.cores.clone())?;
         self.partials = Partials::new(sizes.partials)?;
         self.bias = filled(0.0, sizes.bias, "a bias")?;
         self.token_order = room(sizes.token_order, "the order of tokens")?;

@@ -8,6 +8,7 @@
 //!
 //! Threads that wait look for work for some microseconds, then give way to others for as long, then sleep.
 
+use crate::backend::CoreShare;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -22,6 +23,8 @@ const YIELDS: usize = 20;
 /// The calling thread is one of them.
 pub struct Team {
     board: Arc<Board>,
+    /// How many of them work at a time.
+    cores: CoreShare,
     threads: Vec<JoinHandle<()>>,
     /// One stretch at a time, which a `&Team` on another thread could not know.
     _alone: PhantomData<Cell<()>>,
@@ -53,11 +56,11 @@ const INSIDE: u64 = OPEN - 1;
 const OPENED: u64 = 1 << 32;
 
 impl Team {
-    /// Of so many threads, this one among them.
+    /// Of so many threads, this one among them, of which those work that have a core.
     ///
     /// # Errors
     /// A thread that the system does not give.
-    pub fn new(threads: usize) -> std::io::Result<Self> {
+    pub fn new(threads: usize, cores: CoreShare) -> std::io::Result<Self> {
         let threads = threads.max(1);
         let board = Arc::new(Board {
             gate: AtomicU64::new(0),
@@ -67,7 +70,7 @@ impl Team {
             panicked: AtomicBool::new(false),
         });
         // Made whole thread by thread, so that those before one that fails end with it.
-        let mut team = Self { board, threads: Vec::new(), _alone: PhantomData };
+        let mut team = Self { board, cores, threads: Vec::new(), _alone: PhantomData };
         for thread in 1..threads {
             let board = team.board.clone();
             let name = format!("step {thread}");
@@ -88,15 +91,16 @@ impl Team {
     /// # Panics
     /// When a task does.
     pub fn run(&self, tasks: usize, work: &(dyn Fn(usize, usize) + Sync)) {
-        let threads = self.threads();
+        let threads = self.threads().min(self.cores.now());
         if threads == 1 || tasks <= 1 {
             return (0..tasks).for_each(|task| work(0, task));
         }
         let board = &*self.board;
         board.panicked.store(false, Ordering::Relaxed);
         for (thread, block) in board.blocks.iter().enumerate() {
-            block.next.store(tasks * thread / threads, Ordering::Relaxed);
-            block.end.store(tasks * (thread + 1) / threads, Ordering::Relaxed);
+            let from = |thread: usize| tasks * thread.min(threads) / threads;
+            block.next.store(from(thread), Ordering::Relaxed);
+            block.end.store(from(thread + 1), Ordering::Relaxed);
         }
         // SAFETY: this only takes the lifetime off. The pointer is read inside the gate alone, which `Closing` shuts, and
         // empties, before `work` and `pointer` go.
@@ -109,7 +113,7 @@ impl Team {
         board.work.store(&mut pointer, Ordering::Relaxed);
         let closing = Closing(board);
         board.gate.fetch_add(OPENED | OPEN, Ordering::SeqCst);
-        for (block, thread) in board.blocks[1..].iter().zip(&self.threads) {
+        for (block, thread) in board.blocks[1..threads].iter().zip(&self.threads) {
             wake(block, thread.thread());
         }
         board.tasks(0, work);
@@ -238,6 +242,7 @@ impl Drop for Team {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Cores;
     use std::sync::atomic::AtomicU32;
     use std::time::{Duration, Instant};
 
@@ -248,7 +253,7 @@ mod tests {
     #[test]
     fn every_task_runs_once_whatever_the_numbers() {
         for threads in [1, 2, 3, 7] {
-            let team = Team::new(threads).unwrap();
+            let team = Team::new(threads, CoreShare::default()).unwrap();
             for tasks in [0, 1, 2, 3, 6, 7, 8, 100] {
                 for _ in 0..200 {
                     let done = counts(tasks);
@@ -263,8 +268,35 @@ mod tests {
     }
 
     #[test]
+    fn no_more_threads_work_than_have_a_core() {
+        let cores = Cores::new(3);
+        let (seat, other) = (cores.seat(), cores.seat());
+        let team = Team::new(3, other.share().clone()).unwrap();
+        let alone = std::thread::current().id();
+        let run = |on_others: &AtomicU32| {
+            let done = counts(64);
+            team.run(64, &|_, task| {
+                done[task].fetch_add(1, Ordering::Relaxed);
+                if std::thread::current().id() != alone {
+                    on_others.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            assert!(done.iter().all(|n| n.load(Ordering::Relaxed) == 1));
+        };
+        let none = AtomicU32::new(0);
+        (0..200).for_each(|_| run(&none));
+        assert_eq!(none.into_inner(), 0);
+        drop(seat);
+        let (some, begun) = (AtomicU32::new(0), Instant::now());
+        while some.load(Ordering::Relaxed) == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "no other thread came");
+            run(&some);
+        }
+    }
+
+    #[test]
     fn threads_that_slept_come_back() {
-        let team = Team::new(3).unwrap();
+        let team = Team::new(3, CoreShare::default()).unwrap();
         for _ in 0..20 {
             std::thread::sleep(Duration::from_millis(3));
             let done = counts(64);
@@ -277,7 +309,7 @@ mod tests {
 
     #[test]
     fn who_is_held_up_has_his_tasks_taken_over() {
-        let team = Team::new(2).unwrap();
+        let team = Team::new(2, CoreShare::default()).unwrap();
         let done = AtomicU32::new(0);
         let begun = Instant::now();
         team.run(40, &|_, task| {
@@ -293,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_task_reaches_the_caller_and_the_team_goes_on() {
-        let team = Team::new(2).unwrap();
+        let team = Team::new(2, CoreShare::default()).unwrap();
         for at in [0, 39] {
             let run = catch_unwind(AssertUnwindSafe(|| {
                 team.run(40, &|_, task| assert!(task != at, "told to"));

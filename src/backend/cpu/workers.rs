@@ -2,6 +2,7 @@
 
 use super::aligned::Aligned;
 use super::team::Team;
+use crate::backend::CoreShare;
 use anyhow::{Context, Result};
 use std::sync::Mutex;
 
@@ -11,9 +12,9 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// So many threads with `count` elements each.
-    pub fn new(threads: usize, count: usize) -> Result<Self> {
-        let team = Team::new(threads).context("no threads to compute with")?;
+    /// So many threads with `count` elements each, of which those work that have a core.
+    pub fn new(threads: usize, count: usize, cores: CoreShare) -> Result<Self> {
+        let team = Team::new(threads, cores).context("no threads to compute with")?;
         let rooms = (0..team.threads())
             .map(|_| Ok(Mutex::new(Aligned::new(count, 0.0, "temporary memory")?)))
             .collect::<Result<_>>()?;
@@ -63,7 +64,8 @@ impl Workers {
 impl Default for Workers {
     /// One thread without room, until there is a plan.
     fn default() -> Self {
-        let team = Team::new(1).expect("a team of the calling thread alone starts no other");
+        let team = Team::new(1, CoreShare::default())
+            .expect("a team of the calling thread alone starts no other");
         Self { team, rooms: vec![Mutex::new(Aligned::default())] }
     }
 }

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use cudarc::driver::result;
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUresult};
 use cudarc::driver::{CudaContext, CudaStream, DriverError};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The kernels need `cp.async`, `mma.m16n8k16` and bf16.
 pub const LOWEST_CAPABILITY: (u32, u32) = (8, 0);
@@ -124,10 +124,11 @@ struct Driver {
 }
 
 fn connect() -> Result<Driver> {
-    // SAFETY: only asks the dynamic loader whether the driver library can be opened.
-    let present = unsafe { sys::is_culib_present() };
+    // The dynamic loader looks through all its folders, for each run of a sweep anew.
+    static PRESENT: OnceLock<bool> = OnceLock::new();
     ensure!(
-        present,
+        // SAFETY: only asks the dynamic loader whether the driver library can be opened.
+        *PRESENT.get_or_init(|| unsafe { sys::is_culib_present() }),
         "no NVIDIA driver: libcuda.so.1 cannot be loaded; install the NVIDIA driver, or use the CPU"
     );
     match result::init() {

@@ -8,8 +8,9 @@ use crate::results::rows::{RunEnd, RunRow, read_rows};
 use crate::settings::sweep_run::SweepRun;
 use crate::train::log::JsonLines;
 use anyhow::{Context, Result};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub const LEDGER_FILE: &str = "sweep.jsonl";
 
@@ -90,6 +91,19 @@ impl Ledger {
         Ok(())
     }
 
+    /// Writes down the measure of a run on rows that it was trained on.
+    pub fn measured_on_trained_rows(&mut self, name: &str, value: f64) {
+        if let Some(row) = self.rows.get_mut(name) {
+            row.train = Some(value);
+        }
+    }
+
+    /// Leaves that measure to these runs alone: others had it while some that failed were still to be made.
+    pub fn measured_no_others(&mut self, names: &HashSet<&str>) {
+        let others = self.rows.values_mut().filter(|row| !names.contains(row.run.as_str()));
+        others.for_each(|row| row.train = None);
+    }
+
     /// All rows in the order of the grid, as the file has them from then on.
     ///
     /// # Errors
@@ -100,9 +114,14 @@ impl Ledger {
     }
 }
 
+/// For one of the threads that have it.
+pub fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Whether what a run answered is there, where it was measured.
 fn has_answers(output: &Path, row: &RunRow) -> bool {
-    row.train.is_none() || answers_file(output, &row.run).exists()
+    row.metric.is_none() || answers_file(output, &row.run).exists()
 }
 
 fn text(names: &[String], rows: &HashMap<String, RunRow>) -> Result<Vec<u8>> {

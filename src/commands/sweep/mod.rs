@@ -3,10 +3,10 @@
 //! Each run leaves in its folder what `bitfit train` leaves. What a sweep knows beside that is a line per run in `sweep.jsonl`,
 //! and the answers of each run's best state.
 
-mod best;
 mod board;
 mod held;
 mod ledger;
+mod measure;
 mod one;
 mod report;
 mod room;
@@ -28,7 +28,7 @@ use crate::table::grouped;
 use crate::train::lock::{FolderLock, LOCK_FILE};
 use anyhow::{Context, Result, bail, ensure};
 use held::FilesNow;
-use ledger::{LEDGER_FILE, Ledger};
+use ledger::{LEDGER_FILE, Ledger, lock};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
@@ -109,9 +109,12 @@ fn in_folder(name: &str, command: &SweepCommand) -> Result<()> {
     // Whatever is at work finishes its step.
     let asked = stop.after_the_step();
     let ledger = Mutex::new(ledger);
-    let most = work.make(command, &inputs, &stop, &ledger)?;
+    work.make(&stop, &ledger)?;
+    let all_made = || lock(&ledger).ended() == runs.len();
+    let whole =
+        (!asked.load(Ordering::Relaxed) || all_made()) && work.measure_best(&stop, &ledger)?;
     let ledger = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if asked.load(Ordering::Relaxed) && ledger.ended() < runs.len() {
+    if !whole {
         bail!(
             "stopped with {} of {} runs done, as asked; everything is saved: go on with `bitfit {name} --resume --output {}`",
             ledger.ended(),
@@ -122,6 +125,7 @@ fn in_folder(name: &str, command: &SweepCommand) -> Result<()> {
     held::all_on_the_same_files(runs)?;
     let rows = ledger.in_order()?;
     report::make(output, runs, &rows, &inputs)?;
+    let most = work.most();
     if let Some(peak) = rss::peak().filter(|_| most.all > 0) {
         say(
             *quiet,

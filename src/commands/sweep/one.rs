@@ -2,14 +2,17 @@
 
 use super::board::{Board, Log};
 use super::held::is_done;
+use super::measure::{self, Measured};
 use super::room::{Need, Room};
 use super::row;
+use crate::backend::Cores;
 use crate::commands::notes::heard_by;
 use crate::commands::stop::Stop;
 use crate::commands::train::{Ended, Inputs, Job, plan, train};
 use crate::error::one_line;
 use crate::ranks::{Alone, Ranks};
 use crate::results::rows::{RunEnd, RunRow};
+use crate::rss;
 use crate::settings::sweep_run::SweepRun;
 use crate::settings::train::TrainConfig;
 use crate::train::output::{OF_A_RUN, OutputFolder};
@@ -27,6 +30,7 @@ pub struct Surroundings<'a> {
     pub output: &'a Path,
     pub inputs: &'a Inputs,
     pub memory: &'a Room,
+    pub cores: &'a Cores,
     pub stop: &'a Stop,
     /// Whether somebody asked to stop.
     pub asked: &'a AtomicBool,
@@ -65,22 +69,33 @@ fn attempt(run: &SweepRun, shared: &Surroundings<'_>) -> Result<Option<RunRow>> 
         let need = Need::of(config, plan(config, &texts)?.planned);
         shared.memory.take(&need, |frozen| shared.inputs.release(frozen))
     };
+    // What reading the texts and earlier runs left.
+    rss::give_back();
+    let seat = shared.cores.seat();
+    let mut answers = None;
     if !is_done(config) {
         if shared.asked.load(Ordering::Relaxed) {
             return Ok(None);
         }
         let (output, resume) = folder(config)?;
-        let job = Job { config, output: Some(&output), resume, quiet: false };
+        let cores = seat.share().clone();
+        let job = Job { config, cores, output: Some(&output), resume, quiet: false };
         let alone: Rc<dyn Ranks> = Rc::new(Alone);
         let ended = train(&job, &texts, shared.stop, &alone);
         if ended.is_err() {
             output.remove_if_unused();
         }
-        if let Ended::Stopped { .. } = ended? {
-            return Ok(None);
+        match ended? {
+            Ended::Stopped { .. } => return Ok(None),
+            Ended::Done(found) => answers = found,
         }
     }
-    row::of_result(run, &texts, shared.output).map(Some)
+    let anew = |metric| {
+        let run = Measured { config, texts: &texts, cores: seat.share().clone() };
+        measure::answers(&run, metric)
+    };
+    let answers = |metric| answers.map_or_else(|| anew(metric), |answers| Ok(Some(answers)));
+    row::of_result(run, &texts, shared.output, answers).map(Some)
 }
 
 /// The folder of a run, and whether it has begun.

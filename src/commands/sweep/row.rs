@@ -1,14 +1,15 @@
 //! The row of a run, made of what the run has left, and the answers of its best state beside the runs' folders.
 
-use super::best;
 use super::held::{chosen_rate, result_of};
 use super::report::answers_file;
 use crate::commands::train::Texts;
 use crate::files::write_bytes_atomic;
+use crate::results::bootstrap::DevAnswers;
 use crate::results::rows::{RunEnd, RunRow};
 use crate::settings::metric::Metric;
 use crate::settings::rate::Rate;
 use crate::settings::sweep_run::SweepRun;
+use crate::tasks::row_answers::RowAnswers;
 use crate::train::log::records;
 use crate::train::output::{METRICS_FILE, RESULT_FILE, result_file};
 use anyhow::{Context, Result};
@@ -16,23 +17,26 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Of a run that is done. Its best state is measured anew: what it does on rows that it has seen, and row by row.
+/// Of a run that is done, whose best state was not yet measured on rows that it has seen. `answers` gives that state's own to
+/// the dev rows.
 ///
 /// # Errors
 /// A file of the run that is missing or broken; answers that cannot be written.
-pub fn of_result(run: &SweepRun, texts: &Texts, output: &Path) -> Result<RunRow> {
+pub fn of_result(
+    run: &SweepRun,
+    texts: &Texts,
+    output: &Path,
+    answers: impl FnOnce(Metric) -> Result<Option<RowAnswers>>,
+) -> Result<RunRow> {
     let config = &run.config;
     let path = config.output.join(RESULT_FILE);
     let result = result_of(config)?;
     let (best, memory) = (&result["best"], &result["memory"]);
     let metric = best["metric"].as_str().and_then(metric_of_key);
-    let found = match metric {
-        Some(metric) => best::measure(config, texts, metric)?,
-        None => None,
-    };
-    if let Some(found) = &found {
-        let path = answers_file(output, &run.name);
-        write_bytes_atomic(&path, &serde_json::to_vec(&found.answers)?)?;
+    if let Some(metric) = metric {
+        let rows = texts.data.dev_sha256.clone().unwrap_or_default();
+        let answers = answers(metric)?.map(|answers| DevAnswers { rows, answers });
+        write_bytes_atomic(&answers_file(output, &run.name), &serde_json::to_vec(&answers)?)?;
     }
     let left = config.output.join(result_file(config.method.facts().leaves));
     let size = std::fs::metadata(&left);
@@ -62,7 +66,6 @@ pub fn of_result(run: &SweepRun, texts: &Texts, output: &Path) -> Result<RunRow>
         dev: best["value"].as_f64(),
         dev_step: best["step"].as_u64(),
         dev_scores: best["eval"].as_object().map(scores).unwrap_or_default(),
-        train: found.map(|found| found.train),
         ..without_result(run, RunEnd::Done, String::new())
     })
 }

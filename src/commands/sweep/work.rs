@@ -3,35 +3,44 @@
 
 use super::board::Board;
 use super::held::FilesNow;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, lock};
+use super::measure::{self, Measured};
 use super::one::{Surroundings, make};
-use super::room::{Most, Room};
+use super::room::{Most, Need, Room};
+use crate::backend::Cores;
 use crate::cli::SweepCommand;
+use crate::commands::counter::Counter;
 use crate::commands::notes::unheard;
 use crate::commands::say;
 use crate::commands::stop::Stop;
 use crate::commands::train::{Inputs, plan};
 use crate::ranks::Share;
+use crate::results::groups::{AtRate, Group, Groups};
 use crate::results::rows::{RunEnd, RunRow};
 use crate::rss;
 use crate::session::gpu;
+use crate::settings::metric::Metric;
 use crate::settings::sweep_run::SweepRun;
 use crate::words::count;
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::collections::HashMap;
+use std::panic::resume_unwind;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// As the thread has that a process begins with.
 const STACK: usize = 8 << 20;
 
 /// The runs that are left, and what they are made with.
 pub struct Work<'a> {
+    command: &'a SweepCommand,
+    inputs: &'a Inputs,
     left: Vec<&'a SweepRun>,
     /// One for each that is at work at a time.
     pools: Vec<ThreadPool>,
     memory: Room,
-    threads: usize,
+    cores: Cores,
 }
 
 impl<'a> Work<'a> {
@@ -41,44 +50,39 @@ impl<'a> Work<'a> {
     /// A file that cannot be read; a run that does not fit the memory; threads that the system does not give.
     pub fn planned(
         command: &'a SweepCommand,
-        inputs: &Inputs,
+        inputs: &'a Inputs,
         files: &mut FilesNow<'_>,
         has_ended: impl Fn(&str) -> bool,
     ) -> Result<Self> {
         let SweepCommand { runs, jobs, quiet, .. } = command;
         let left: Vec<&SweepRun> = runs.iter().filter(|run| !has_ended(&run.name)).collect();
-        let Some(first) = left.first() else {
-            return Ok(Self { left, pools: Vec::new(), memory: Room::new(None), threads: 0 });
-        };
-        let threads = rayon::current_num_threads();
-        // All runs are of it: without it none begins, nor without their texts.
-        inputs.base(&first.config, *quiet)?;
+        let first = &runs.first().context("a grid without runs")?.config;
+        if !left.is_empty() {
+            // All runs are of it: without it none begins, nor without their texts.
+            inputs.base(first, *quiet)?;
+        }
         for run in &left {
             // What there is to say of the texts is said when the run begins.
             unheard(|| files.of(&run.config).map(drop))
                 .with_context(|| format!("the run {}", run.name))?;
         }
-        let on_gpu = gpu(first.config.device, Share::WHOLE).is_some();
+        let on_gpu = gpu(first.device, Share::WHOLE).is_some();
+        let cores = Cores::new(rayon::current_num_threads());
         let workers = match (jobs, on_gpu) {
             // One fills it.
             (_, true) => 1,
-            (None, false) => threads,
+            (None, false) => cores.total(),
             (Some(jobs), false) => *jobs,
         };
-        let workers = workers.min(left.len());
         if on_gpu && jobs.is_some_and(|jobs| jobs > 1) {
             say(*quiet, "--jobs: runs on a GPU are made one after another");
         }
-        let limit = first.config.memory.map(|size| size.0);
+        let limit = first.memory.map(|size| size.0);
         // Without a limit of the user's, what the system has free keeps a large model from being trained many times at once.
         let free = if jobs.is_none() { rss::available() } else { None };
         let memory = Room::new(limit.or(free));
-        let of_worker = |worker| threads / workers + usize::from(worker < threads % workers);
-        let pools = (0..workers).map(|worker| pool(of_worker(worker).max(1)));
+        let pools = (0..workers.min(runs.len())).map(|_| pool(cores.total()));
         let pools = pools.collect::<Result<Vec<_>>>()?;
-        for run in &left {
-            inputs.expect(&run.config)?;
-        }
         if limit.is_some() {
             for run in &left {
                 let plan_of = || plan(&run.config, &*inputs.of(&run.config, false)?).map(drop);
@@ -86,65 +90,116 @@ impl<'a> Work<'a> {
                 planned.with_context(|| format!("the run {}", run.name))?;
             }
         }
-        Ok(Self { left, pools, memory, threads })
+        Ok(Self { command, inputs, left, pools, memory, cores })
     }
 
-    /// Makes them, and returns the most bytes that those at work were planned to take at a time. Where somebody asks to stop,
-    /// some are missing in the ledger afterwards.
+    /// Makes them. Where somebody asks to stop, some are missing in the ledger afterwards.
     ///
     /// # Errors
     /// A file of the sweep that cannot be written.
-    pub fn make(
-        self,
-        command: &SweepCommand,
-        inputs: &Inputs,
-        stop: &Stop,
-        ledger: &Mutex<Ledger>,
-    ) -> Result<Most> {
-        let Self { left, pools, memory, threads } = self;
+    pub fn make(&self, stop: &Stop, ledger: &Mutex<Ledger>) -> Result<()> {
+        let &Self { command, inputs, ref left, ref pools, ref memory, ref cores } = self;
         let SweepCommand { runs, output, quiet, .. } = command;
         if left.is_empty() {
-            return Ok(Most::default());
+            return Ok(());
         }
-        let (to_make, threads) = (count(left.len(), "run"), count(threads, "thread"));
-        let at_a_time = match pools.len() {
+        let (to_make, threads) = (count(left.len(), "run"), count(cores.total(), "thread"));
+        let at_a_time = match pools.len().min(left.len()) {
             1 => "1".to_owned(),
             most => format!("up to {most}"),
         };
         say(*quiet, format_args!("{to_make} to make, {at_a_time} at a time on {threads}"));
         let board = Board::new(runs.len(), runs.len() - left.len(), *quiet);
         let asked = stop.after_the_step();
-        let shared = Surroundings { output, inputs, memory: &memory, stop, asked, board: &board };
+        let shared = Surroundings { output, inputs, memory, cores, stop, asked, board: &board };
+        let ended = self.each(left, asked, |run| {
+            if let Some(row) = make(run, &shared)? {
+                board.ended(&run.name, &said(&row));
+                lock(ledger).add(row)?;
+            }
+            Ok(())
+        });
+        board.finish();
+        ended
+    }
+
+    /// Measures the runs that stand in the table on rows that they were trained on: at the best rate of each of its rows. False
+    /// where somebody asked to stop before all were.
+    ///
+    /// # Errors
+    /// What a run has left cannot be read; a device without room.
+    pub fn measure_best(&self, stop: &Stop, ledger: &Mutex<Ledger>) -> Result<bool> {
+        let rows = lock(ledger).in_order()?;
+        let best = Groups::of(&rows);
+        let best = best.list.iter().filter_map(Group::at_best).flat_map(AtRate::measured);
+        let best: Vec<&RunRow> = best.map(|(row, _)| row).collect();
+        lock(ledger).measured_no_others(&best.iter().map(|row| row.run.as_str()).collect());
+        let unmeasured: HashMap<&str, Metric> = (best.iter().filter(|row| row.train.is_none()))
+            .filter_map(|row| Some((row.run.as_str(), row.metric?)))
+            .collect();
+        let SweepCommand { runs, quiet, .. } = self.command;
+        let known = runs.iter().filter(|run| measure::reads_texts(&run.config));
+        let unmeasured: Vec<(&SweepRun, Metric)> =
+            known.filter_map(|run| Some((run, *unmeasured.get(run.name.as_str())?))).collect();
+        let counter = Counter::new("on trained rows", Some(unmeasured.len() as u64), *quiet);
+        let measured = AtomicUsize::new(0);
+        self.each(&unmeasured, stop.after_the_step(), |&(run, metric)| {
+            let found = unheard(|| self.on_trained_rows(run, metric));
+            if let Some(value) = found.with_context(|| format!("the run {}", run.name))? {
+                lock(ledger).measured_on_trained_rows(&run.name, value);
+            }
+            counter.add(1);
+            measured.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })?;
+        Ok(measured.into_inner() == unmeasured.len())
+    }
+
+    fn on_trained_rows(&self, run: &SweepRun, metric: Metric) -> Result<Option<f64>> {
+        let config = &run.config;
+        let texts = self.inputs.of(config, true)?;
+        let need = Need::of(config, plan(config, &texts)?.planned);
+        let _place = self.memory.take(&need, |frozen| self.inputs.release(frozen));
+        rss::give_back();
+        let seat = self.cores.seat();
+        let run = Measured { config, texts: &texts, cores: seat.share().clone() };
+        measure::on_trained_rows(&run, metric)
+    }
+
+    /// The most bytes that runs at work were planned to take at a time.
+    pub fn most(&self) -> Most {
+        self.memory.most()
+    }
+
+    /// Does something with each of a list, as many at a time as there are pools, until one is an error or somebody asks to stop.
+    fn each<T: Sync>(
+        &self,
+        list: &[T],
+        asked: &AtomicBool,
+        work: impl Fn(&T) -> Result<()> + Sync,
+    ) -> Result<()> {
         let (next, broken) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let work = || -> Result<()> {
+        let some = || -> Result<()> {
             while !asked.load(Ordering::Relaxed)
                 && !broken.load(Ordering::Relaxed)
-                && let Some(run) = left.get(next.fetch_add(1, Ordering::Relaxed))
+                && let Some(thing) = list.get(next.fetch_add(1, Ordering::Relaxed))
             {
-                let row = make(run, &shared)?;
-                inputs.done(&run.config)?;
-                if let Some(row) = row {
-                    board.ended(&run.name, &said(&row));
-                    ledger.lock().unwrap_or_else(PoisonError::into_inner).add(row)?;
-                }
+                work(thing)?;
             }
             Ok(())
         };
-        let ended: Result<()> = std::thread::scope(|scope| {
-            let worker = |pool: ThreadPool| {
-                let (work, broken) = (&work, &broken);
-                scope.spawn(move || {
-                    pool.install(work).inspect_err(|_| broken.store(true, Ordering::Relaxed))
-                })
-            };
-            let workers: Vec<_> = pools.into_iter().map(worker).collect();
-            // A run's panics are caught where it is made; the scope waits for the others after an error.
+        std::thread::scope(|scope| {
+            let (some, broken) = (&some, &broken);
+            let broke = |_: &Error| broken.store(true, Ordering::Relaxed);
+            let pools = self.pools.iter().take(list.len());
+            let workers: Vec<_> = pools
+                .map(|pool| scope.spawn(move || pool.install(some).inspect_err(broke)))
+                .collect();
+            // The scope waits for the others after an error.
             workers
                 .into_iter()
-                .try_for_each(|worker| worker.join().expect("a worker catches panics"))
-        });
-        board.finish();
-        ended.map(|()| memory.most())
+                .try_for_each(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use super::saved::checkpoint;
 use super::summary::Summary;
 use super::told::{say_added, say_head};
 use super::{identity, rate, start};
+use crate::backend::{Backend, CoreShare};
 use crate::commands::base::Base;
 use crate::commands::heads::{
     rows_of_head, say_unused_head, warn_of_adapter, warn_of_other_head, warn_of_quantization,
@@ -23,11 +24,12 @@ use crate::files::write_bytes_atomic;
 use crate::formats::delta::DeltaInfo;
 use crate::formats::run_state::Checkpoint;
 use crate::methods::Trains;
+use crate::model::Model;
 use crate::model::load::{TaskSpec, init_head, load, outline};
 use crate::program::PoolKind;
 use crate::ranks::{Ranks, Share};
 use crate::rss;
-use crate::session::{OpenOptions, Session, open, open_sharing};
+use crate::session::{OpenOptions, Session, Shared, open, open_sharing};
 use crate::settings::choice::PoolerInit;
 use crate::settings::metric::Metric;
 use crate::settings::no_answer::NoAnswer;
@@ -35,12 +37,13 @@ use crate::settings::rate::Rate;
 use crate::settings::train::TrainConfig;
 use crate::tasks::class_weights;
 use crate::tasks::remarks::{in_order, same_answer};
+use crate::tasks::row_answers::RowAnswers;
 use crate::train::evaluate::Dev;
 use crate::train::output::OutputFolder;
 use crate::train::run::{End, Run, Writer};
 use crate::train::schedule::Schedule;
 use crate::train::steps::Steps;
-use crate::train::trial::Trial;
+use crate::train::trial::{ChosenRate, Trial};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use std::rc::Rc;
@@ -48,6 +51,8 @@ use std::rc::Rc;
 /// A run that is to be made.
 pub struct Job<'a> {
     pub config: &'a TrainConfig,
+    /// Where it computes on a CPU.
+    pub cores: CoreShare,
     /// Of several ranks the first alone has it.
     pub output: Option<&'a OutputFolder>,
     pub resume: bool,
@@ -56,12 +61,10 @@ pub struct Job<'a> {
 
 /// How far a run came.
 pub enum Ended {
-    Done,
+    /// With what its best state answers to the dev rows, as far as that is known.
+    Done(Option<RowAnswers>),
     /// Asked to stop; everything is saved.
-    Stopped {
-        step: u64,
-        total: u64,
-    },
+    Stopped { step: u64, total: u64 },
 }
 
 /// Trains.
@@ -69,49 +72,15 @@ pub enum Ended {
 /// # Errors
 /// Whatever keeps the run from its end, [`Diverged`](crate::train::run::Diverged) among it.
 pub fn train(job: &Job<'_>, texts: &Texts, stop: &Stop, ranks: &Rc<dyn Ranks>) -> Result<Ended> {
-    let &Job { config, output, resume, quiet } = job;
-    let (base, Texts { of, tokenizer, data }) = (texts.base(), texts);
+    let &Job { config, output, resume, quiet, .. } = job;
+    let (base, Texts { tokenizer, data, .. }) = (texts.base(), texts);
     // What was asked for stays in what the run leaves behind: it is resumed and compared by that.
     let asked = config;
     let config = &TrainConfig { metric: Some(chosen_metric(asked, data, quiet)?), ..asked.clone() };
 
     let spec = task_spec(config, base, data)?;
-    if let (Some(classes), false) = (data.targets.named(), spec.class_weights.is_empty()) {
-        let table = class_weights::table(classes, data.train.labels(), &spec.class_weights);
-        say(quiet, format_args!("class weights:\n{}", table.trim_end()));
-    }
-    let frozen = of.frozen(config);
-    let mut backend = open_sharing(device_of(config, ranks.here()), frozen.clone())?;
-    say(quiet, format_args!("device: {}", backend.describe()));
-    let mut model = {
-        let _one = frozen.loading();
-        load(&base.folder, &base.config, &spec, &mut *backend)?
-    };
-    base.unchanged()?;
-    say_head(config, base, &model, quiet)?;
-    say_added(&spec.trains, &model, quiet);
-    warn_of_unused_layers(base);
-    warn_of_adapter(base);
-    warn_of_quantization(base);
-    if let Some(path) = &config.init_head {
-        warn_of_other_head(path, config.task.kind(), spec.pooling);
-        let rows = rows_of_head(path, base, &data.targets, quiet);
-        init_head(&mut model, path, rows.as_deref()).context("--init-head")?;
-    } else {
-        say_unused_head(base, &model, quiet);
-    }
-
-    if let Some(path) = &config.init_delta {
-        start::with_delta(path, base, &mut model, quiet)?;
-    }
-
-    if config.no_shuffle && in_order(data.train.labels(), data.targets.outputs()) {
-        warn(
-            "--no-shuffle: the rows to train on stand in the order of their labels, so that a batch has little but one label and \
-             the last is learned best: shuffle the file, or leave the option out",
-        );
-    }
-    say_beyond_limit(quiet, &data.train.dataset.lengths(), config.batch_tokens);
+    let (model, backend) = loaded(job, texts, &spec, ranks.here())?;
+    say_order(config, data, quiet);
     let sampler = sampler(config, data)?;
     let mut steps = Steps::new(&sampler, config.length, config.grad_accumulation)?;
     steps.take(ranks.share());
@@ -151,12 +120,7 @@ pub fn train(job: &Job<'_>, texts: &Texts, stop: &Stop, ranks: &Rc<dyn Ranks>) -
             let session = &mut session;
             let (train, targets) = (&data.train.dataset, &data.targets);
             let trial = Trial { session, config, train, targets, dev: dev.first(), stop };
-            let mut progress = Progress::new(trial.steps(steps.total), 0, quiet);
-            let found = trial.choose(&mut steps, &mut progress)?;
-            progress.finish();
-            say(quiet, format_args!("--lr auto: {}\n{}", found.said(), rate::table(&found)));
-            found.at_the_edge().iter().for_each(|text| say(quiet, text));
-            choice.insert(found).chosen
+            choice.insert(tried(trial, &mut steps, quiet)?).chosen
         }
     };
     let asked = &TrainConfig { lr: Rate::Is(lr), ..asked.clone() };
@@ -219,34 +183,100 @@ pub fn train(job: &Job<'_>, texts: &Texts, stop: &Stop, ranks: &Rc<dyn Ranks>) -
     if outcome.end == End::Interrupted {
         return Ok(Ended::Stopped { step: outcome.step, total: steps.total });
     }
-    let Some(output) = output else {
-        return Ok(Ended::Done);
+    if let Some(output) = output {
+        sum_up(&Summary {
+            config,
+            targets: &data.targets,
+            model: session.model(),
+            base,
+            output,
+            outcome: &outcome,
+            choice: choice.as_ref(),
+            baselines: &data.baselines,
+            memory: json!({
+                "planned": programs.planned.total(),
+                "allocated": session.allocated().total(),
+                "saved_per_token": programs.saved_per_token(),
+                "peak_rss": rss::peak(),
+            }),
+        })?;
+    }
+    Ok(Ended::Done(outcome.answers))
+}
+
+/// The model as the run begins with it, on its device; what there is to say of it is said.
+fn loaded(
+    job: &Job<'_>,
+    texts: &Texts,
+    spec: &TaskSpec,
+    here: Share,
+) -> Result<(Model, Box<dyn Backend>)> {
+    let &Job { config, ref cores, quiet, .. } = job;
+    let (base, Texts { of, data, .. }) = (texts.base(), texts);
+    if let (Some(classes), false) = (data.targets.named(), spec.class_weights.is_empty()) {
+        let table = class_weights::table(classes, data.train.labels(), &spec.class_weights);
+        say(quiet, format_args!("class weights:\n{}", table.trim_end()));
+    }
+    let frozen = of.frozen(config);
+    let shared = Shared { frozen: frozen.clone(), cores: cores.clone() };
+    let mut backend = open_sharing(device_of(config, here), shared)?;
+    say(quiet, format_args!("device: {}", backend.describe()));
+    let mut model = {
+        let _one = frozen.loading();
+        load(&base.folder, &base.config, spec, &mut *backend)?
     };
+    base.unchanged()?;
+    say_head(config, base, &model, quiet)?;
+    say_added(&spec.trains, &model, quiet);
+    warn_of_unused_layers(base);
+    warn_of_adapter(base);
+    warn_of_quantization(base);
+    if let Some(path) = &config.init_head {
+        warn_of_other_head(path, config.task.kind(), spec.pooling);
+        let rows = rows_of_head(path, base, &data.targets, quiet);
+        init_head(&mut model, path, rows.as_deref()).context("--init-head")?;
+    } else {
+        say_unused_head(base, &model, quiet);
+    }
+    if let Some(path) = &config.init_delta {
+        start::with_delta(path, base, &mut model, quiet)?;
+    }
+    Ok((model, backend))
+}
+
+/// Says what is odd about the rows of batches.
+fn say_order(config: &TrainConfig, data: &Data, quiet: bool) {
+    if config.no_shuffle && in_order(data.train.labels(), data.targets.outputs()) {
+        warn(
+            "--no-shuffle: the rows to train on stand in the order of their labels, so that a batch has little but one label and \
+             the last is learned best: shuffle the file, or leave the option out",
+        );
+    }
+    say_beyond_limit(quiet, &data.train.dataset.lengths(), config.batch_tokens);
+}
+
+/// The rate that a trial of several finds.
+fn tried(trial: Trial<'_>, steps: &mut Steps<'_>, quiet: bool) -> Result<ChosenRate> {
+    let mut progress = Progress::new(trial.steps(steps.total), 0, quiet);
+    let found = trial.choose(steps, &mut progress)?;
+    progress.finish();
+    say(quiet, format_args!("--lr auto: {}\n{}", found.said(), rate::table(&found)));
+    found.at_the_edge().iter().for_each(|text| say(quiet, text));
+    Ok(found)
+}
+
+/// Writes the result, and shows it.
+fn sum_up(summary: &Summary<'_>) -> Result<()> {
+    let Summary { config, output, outcome, .. } = summary;
     if outcome.last.iter().any(|evaluation| evaluation.one_answer) {
         warn(format_args!("in the last evaluation {}", same_answer(config.task.kind())));
     }
-    let summary = Summary {
-        config,
-        targets: &data.targets,
-        model: session.model(),
-        base,
-        output,
-        outcome: &outcome,
-        choice: choice.as_ref(),
-        baselines: &data.baselines,
-        memory: json!({
-            "planned": programs.planned.total(),
-            "allocated": session.allocated().total(),
-            "saved_per_token": programs.saved_per_token(),
-            "peak_rss": rss::peak(),
-        }),
-    };
     let best = summary.best()?;
     write_bytes_atomic(&output.result(), format!("{:#}\n", summary.json(&best)).as_bytes())?;
     show(summary.table(&best))?;
     summary.details(&best)?;
     summary.doubts(&best).iter().for_each(warn);
-    Ok(Ended::Done)
+    Ok(())
 }
 
 /// What a run would give its device and take of it, before anything is loaded.

@@ -49,7 +49,7 @@ pub fn frozen_name(config: &TrainConfig) -> String {
 /// What a run reads.
 pub struct Texts {
     pub of: Arc<OpenBase>,
-    pub tokenizer: TextTokenizer,
+    pub tokenizer: Arc<TextTokenizer>,
     pub data: Data,
 }
 
@@ -63,6 +63,7 @@ impl Texts {
 #[derive(Default)]
 pub struct Inputs {
     bases: Once<OpenBase>,
+    tokenizers: Once<TextTokenizer>,
     texts: Once<Texts>,
 }
 
@@ -75,8 +76,10 @@ impl Inputs {
         named::say_recipe(config, quiet);
         let of = self.base(config, quiet)?;
         self.texts.get(texts_key(config)?, || {
-            let positions = of.base.config.max_len();
-            let tokenizer = of.base.tokenizer(config.max_length(positions), quiet)?;
+            let asked = config.max_length(of.base.config.max_len());
+            let tokenizer = self
+                .tokenizers
+                .get(format!("{} {asked:?}", config.model), || of.base.tokenizer(asked, quiet))?;
             let data = Data::read(config, &tokenizer, quiet)?;
             Ok(Texts { of, tokenizer, data })
         })
@@ -96,29 +99,11 @@ impl Inputs {
     /// Lets go of frozen matrices by their [`frozen_name`]. A run that has them keeps its own.
     pub fn release(&self, frozen: &str) {
         for place in self.bases.places().values() {
-            let made = place.made.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((base, _)) = &*made {
+            let made = place.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(Made { thing: base, .. }) = &*made {
                 base.all_frozen().remove(frozen);
             }
         }
-    }
-
-    /// Says that a run with these settings is to come, so that its texts are kept for it.
-    ///
-    /// # Errors
-    /// Settings that cannot be written down.
-    pub fn expect(&self, config: &TrainConfig) -> Result<()> {
-        self.texts.expect(texts_key(config)?);
-        Ok(())
-    }
-
-    /// Says that it is done, so that they go with the last that needs them.
-    ///
-    /// # Errors
-    /// As [`expect`](Self::expect).
-    pub fn done(&self, config: &TrainConfig) -> Result<()> {
-        self.texts.done(&texts_key(config)?);
-        Ok(())
     }
 }
 
@@ -173,17 +158,16 @@ pub fn texts_key(config: &TrainConfig) -> Result<String> {
     key.to_toml()
 }
 
-/// Things that are made once for all who need them.
-struct Once<T>(Mutex<HashMap<String, OnceMade<T>>>);
+/// Things that are made once for all who need them, and stay.
+struct Once<T>(Mutex<HashMap<String, Place<T>>>);
 
-/// A thing, and what was said when it was made.
-type Made<T> = Option<(Arc<T>, Vec<Said>)>;
+/// A thing, once it is made, behind a lock of its own: others are found while it is made.
+type Place<T> = Arc<Mutex<Option<Made<T>>>>;
 
-/// A thing behind a lock of its own: others are found while it is made.
-struct OnceMade<T> {
-    made: Arc<Mutex<Made<T>>>,
-    /// How many are to ask yet.
-    expected: usize,
+struct Made<T> {
+    thing: Arc<T>,
+    /// When it was made.
+    said: Vec<Said>,
 }
 
 impl<T> Default for Once<T> {
@@ -192,42 +176,22 @@ impl<T> Default for Once<T> {
     }
 }
 
-impl<T> Default for OnceMade<T> {
-    fn default() -> Self {
-        Self { made: Arc::default(), expected: 0 }
-    }
-}
-
 impl<T> Once<T> {
     /// What is there under this name, or what `make` makes. Who asks meanwhile waits; after a failure the next one tries.
     fn get(&self, name: String, make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
-        let place = Arc::clone(&self.places().entry(name).or_default().made);
+        let place = Arc::clone(self.places().entry(name).or_default());
         let mut made = place.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((thing, said)) = &*made {
+        if let Some(Made { thing, said }) = &*made {
             said.iter().try_for_each(retell)?;
             return Ok(Arc::clone(thing));
         }
         let (thing, said) = recorded(make);
         let thing = Arc::new(thing?);
-        *made = Some((Arc::clone(&thing), said));
+        *made = Some(Made { thing: Arc::clone(&thing), said });
         Ok(thing)
     }
 
-    fn expect(&self, name: String) {
-        self.places().entry(name).or_default().expected += 1;
-    }
-
-    fn done(&self, name: &str) {
-        let mut places = self.places();
-        if let Some(place) = places.get_mut(name) {
-            place.expected = place.expected.saturating_sub(1);
-            if place.expected == 0 {
-                places.remove(name);
-            }
-        }
-    }
-
-    fn places(&self) -> MutexGuard<'_, HashMap<String, OnceMade<T>>> {
+    fn places(&self) -> MutexGuard<'_, HashMap<String, Place<T>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -239,7 +203,7 @@ mod tests {
     use std::cell::Cell;
 
     #[test]
-    fn a_thing_is_made_once_and_goes_with_the_last_that_needs_it() {
+    fn a_thing_is_made_once() {
         let (once, count) = (Once::default(), Cell::new(0));
         let get = |name: &str| {
             let make = || {
@@ -249,13 +213,7 @@ mod tests {
             *once.get(name.to_owned(), make).unwrap()
         };
         assert!(once.get("a".to_owned(), || anyhow::bail!("not yet")).is_err());
-        once.expect("a".to_owned());
-        once.expect("a".to_owned());
         assert_eq!((get("a"), get("b"), get("a")), (1, 2, 1));
-        once.done("a");
-        assert_eq!(get("a"), 1);
-        once.done("a");
-        assert_eq!(get("a"), 3);
     }
 
     #[test]

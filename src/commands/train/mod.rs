@@ -13,6 +13,7 @@ mod told;
 
 use super::ranks as agreement;
 use super::{outputs, say, set_threads, stop, submission};
+use crate::backend::CoreShare;
 use crate::cli::TrainCommand;
 use crate::error::{OfAllRanks, UsageError};
 use crate::ranks::Ranks;
@@ -51,7 +52,13 @@ pub fn run(command: TrainCommand, ranks: &Rc<dyn Ranks>) -> Result<()> {
     if let Some(output) = &output {
         stop.undo_before_steps(output.undo());
     }
-    let job = Job { config: &config, output: output.as_ref(), resume, quiet };
+    let job = Job {
+        config: &config,
+        cores: CoreShare::default(),
+        output: output.as_ref(),
+        resume,
+        quiet,
+    };
     let result = say_ranks(quiet, &**ranks)
         .and_then(|()| Inputs::default().of(&config, quiet))
         .and_then(|texts| train(&job, &texts, &stop, ranks));

@@ -77,7 +77,7 @@ impl Summary<'_> {
 
     /// The result file of the run.
     pub fn json(&self, best: &[Evaluation]) -> Value {
-        let Outcome { end, step, last, best: kept, sha256, tokens, seconds } = self.outcome;
+        let Outcome { end, step, last, best: kept, sha256, tokens, seconds, .. } = self.outcome;
         let mut result = json!({
             "end": match end { End::OutOfPatience => "patience", _ => "finished" },
             "steps": step,

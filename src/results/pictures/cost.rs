@@ -5,7 +5,6 @@ use super::canvas::{Align, Canvas, fitting, style};
 use super::chart::{Axis, SMALL, TEXT, WIDTH, head};
 use crate::results::groups::{Group, Groups};
 use crate::results::rows::RunRow;
-use crate::results::statistics::median;
 use crate::results::units::{bytes, seconds};
 
 pub const NAME: &str = "memory-and-time";
@@ -21,25 +20,21 @@ struct Panel {
     bars: Vec<Option<(f64, String)>>,
 }
 
-fn figure(group: &Group<'_>, figure: impl Fn(&RunRow) -> Option<f64>) -> Option<f64> {
-    let at = group.at_best().or(group.rates.first())?;
-    median(&at.runs.iter().filter_map(|run| figure(run)).collect::<Vec<_>>())
-}
-
 pub fn draw(groups: &Groups<'_>) -> Option<Picture> {
-    let panel = |title, of: fn(&RunRow) -> Option<f64>, written: fn(f64) -> String| Panel {
+    let panel = |title, bar: &dyn Fn(&Group<'_>) -> Option<(f64, String)>| Panel {
         title,
-        bars: groups
-            .list
-            .iter()
-            .map(|group| figure(group, of).map(|value| (value, written(value))))
-            .collect(),
+        bars: groups.list.iter().map(bar).collect(),
     };
-    let size = |value: f64| bytes(value.round() as u64);
+    let most = |of: fn(&RunRow) -> Option<u64>| {
+        move |group: &Group<'_>| group.most(of).map(|size| (size as f64, bytes(size)))
+    };
+    let time = |group: &Group<'_>| {
+        group.median(|run| run.seconds_per_step).map(|time| (time, seconds(time)))
+    };
     let mut panels = vec![
-        panel("memory on the device (bytes)", |run| run.allocated_bytes.map(|b| b as f64), size),
-        panel("time per step (seconds)", |run| run.seconds_per_step, seconds),
-        panel("result (bytes)", |run| run.result_bytes.map(|b| b as f64), size),
+        panel("memory on the device (bytes)", &most(|run| run.allocated_bytes)),
+        panel("time per step (seconds)", &time),
+        panel("result (bytes)", &most(|run| run.result_bytes)),
     ];
     panels.retain(|panel| panel.bars.iter().any(Option::is_some));
     if panels.is_empty() {
@@ -48,7 +43,7 @@ pub fn draw(groups: &Groups<'_>) -> Option<Picture> {
     let mut canvas = Canvas::new(WIDTH, 0.0);
     let title = "Memory and time".to_owned();
     let notes = [
-        "Medians over the seeds at the best rate. Runs that worked side by side shared the threads, and their steps took longer.",
+        "Over the seeds at the best rate: the most bytes, and the median time. Runs side by side shared the threads, which takes longer.",
     ];
     let top = head(&mut canvas, &title, &notes) + 18.0;
     let middle = |place: usize| top + ROW * (place as f64 + 0.5);

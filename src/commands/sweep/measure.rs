@@ -1,0 +1,144 @@
+//! What a finished run's best state does: on rows that it was trained on, and row by row on those it was measured on.
+
+use crate::backend::{CoreShare, WeightType};
+use crate::commands::train::{Texts, device_of, plan, task_spec};
+use crate::commands::{programs, trained};
+use crate::data::{BatchLimits, Dataset, evaluation_batches};
+use crate::formats::delta::{Delta, DeltaInfo};
+use crate::formats::model_files::{HEAD, WEIGHTS};
+use crate::model::config::ModelConfig;
+use crate::model::load::{init_head, load};
+use crate::program::{Limits, PoolKind};
+use crate::ranks::Share;
+use crate::session::{OpenOptions, Session, Shared, open_sharing};
+use crate::settings::benchmark::NamedTask;
+use crate::settings::method::Leaves;
+use crate::settings::metric::Metric;
+use crate::settings::task::Reads;
+use crate::settings::train::TrainConfig;
+use crate::tasks::evaluation::Evaluation;
+use crate::tasks::examples::Prepared;
+use crate::tasks::row_answers::RowAnswers;
+use crate::train::evaluate::logits;
+use crate::train::output::result_file;
+use anyhow::{Context, Result};
+
+/// A run that is done, and where its best state is looked at.
+pub struct Measured<'a> {
+    pub config: &'a TrainConfig,
+    pub texts: &'a Texts,
+    pub cores: CoreShare,
+}
+
+/// What the best state answers to each dev row; `None` where the run's measure does not come from rows.
+///
+/// # Errors
+/// A result that cannot be read; a device without room.
+pub fn answers(run: &Measured<'_>, metric: Metric) -> Result<Option<RowAnswers>> {
+    let &Measured { config, texts, .. } = run;
+    let data = &texts.data;
+    let (Some((_, dev)), Some((batches, program))) =
+        (data.dev.first().filter(|_| reads_texts(config)), plan(config, texts)?.dev)
+    else {
+        return Ok(None);
+    };
+    let mut session = run.best_state(program.limits())?;
+    let logits = logits(&mut session, &dev.dataset, &batches[0], |_| {})?;
+    let positive = config.task.named().and_then(NamedTask::positive);
+    Ok(RowAnswers::of(metric, &data.targets, dev.labels(), &logits, positive))
+}
+
+/// So many rows that were trained on say well enough how far a state is from them.
+const MOST_TRAINED_ROWS: usize = 512;
+
+/// The run's measure on rows that it was trained on, as many as there are dev rows and no more than [`MOST_TRAINED_ROWS`]; `None`
+/// where there are none, or the rows are no single texts or pairs.
+///
+/// # Errors
+/// As [`answers`].
+pub fn on_trained_rows(run: &Measured<'_>, metric: Metric) -> Result<Option<f64>> {
+    let &Measured { config, texts, .. } = run;
+    let data = &texts.data;
+    let Some((part, dev)) = data.dev.first().filter(|_| reads_texts(config)) else {
+        return Ok(None);
+    };
+    let some = some_of(&data.train.dataset, dev.dataset.len().min(MOST_TRAINED_ROWS));
+    let train = Prepared { dataset: some, documents: None };
+    // Where memory is limited, batches are no longer than those of training.
+    let tokens = match config.memory {
+        Some(_) => Some(plan(config, texts)?.train.limits().tokens),
+        None => config.batch_tokens,
+    };
+    let lengths = train.dataset.lengths();
+    let limits = BatchLimits { sequences: config.batch_size, tokens };
+    let batches = evaluation_batches(&lengths, limits)?;
+    let mut session = run.best_state(programs::limits(batches.largest(&lengths)))?;
+    let logits = logits(&mut session, &train.dataset, &batches, |_| {})?;
+    let positive = config.task.named().and_then(NamedTask::positive);
+    let found = Evaluation::of(part, &train, &data.targets, &logits, positive);
+    found.value(metric).map(Some).with_context(|| format!("no {metric} was measured"))
+}
+
+/// Whether it is known which of a run's rows are right.
+pub fn reads_texts(config: &TrainConfig) -> bool {
+    config.task.kind().facts().reads == Reads::Texts
+}
+
+/// So many of the rows at most, evenly over all.
+fn some_of(rows: &Dataset, most: usize) -> Dataset {
+    let (all, count) = (rows.len(), rows.len().min(most));
+    let picked: Vec<usize> = (0..count).map(|i| i * all / count).collect();
+    rows.select(&picked)
+}
+
+impl Measured<'_> {
+    /// The model as the run left it, with memory to predict batches of up to `limits`.
+    fn best_state(&self, limits: Limits) -> Result<Session> {
+        let mut session = self.left()?;
+        session.model().addressable(limits, session.device())?;
+        let program = session.program(limits, None);
+        session.allocate(None, Some(program))?;
+        Ok(session)
+    }
+
+    fn left(&self) -> Result<Session> {
+        let &Self { config, texts, ref cores, .. } = self;
+        let base = texts.base();
+        let leaves = config.method.facts().leaves;
+        let left = config.output.join(result_file(leaves));
+        let options = device_of(config, Share::WHOLE);
+        match leaves {
+            Leaves::Delta => {
+                let delta = Delta::read(&left)?;
+                let spec = task_spec(config, base, &texts.data)?;
+                let frozen = texts.of.frozen(config);
+                let shared = Shared { frozen: frozen.clone(), cores: cores.clone() };
+                let mut backend = open_sharing(options, shared)?;
+                let mut model = {
+                    let _one = frozen.loading();
+                    load(&base.folder, &base.config, &spec, &mut *backend)?
+                };
+                trained::apply(&delta, &base.sha256, &mut model)
+                    .with_context(|| format!("delta {}", left.display()))?;
+                Ok(Session::new(model, backend))
+            }
+            Leaves::Model => {
+                let info = DeltaInfo::of_model(&left)?;
+                let spec = trained::task_spec(&info);
+                let folder = &config.output;
+                // What it trained in f32 is its own, and read as it is.
+                let options = OpenOptions { weights: WeightType::F32, ..options };
+                let shared = Shared { cores: cores.clone(), ..Shared::default() };
+                let mut backend = open_sharing(options, shared)?;
+                let of_model = ModelConfig::read(folder)?;
+                let mut model = load(folder, &of_model, &spec, &mut *backend)?;
+                let file = match spec.pooling {
+                    PoolKind::Mean => HEAD,
+                    _ => WEIGHTS,
+                };
+                init_head(&mut model, &folder.join(file), None)?;
+                Ok(Session::new(model, backend))
+            }
+        }
+    }
+}
