@@ -15,6 +15,12 @@ fn own() -> MutexGuard<'static, Vec<PathBuf>> {
     OWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether a file of this name was on its way to be `file` in the same folder.
+pub fn is_of(name: &str, file: &str) -> bool {
+    let rest = name.strip_prefix('.').and_then(|name| name.strip_prefix(file));
+    rest.is_some_and(|rest| rest.starts_with('.') && rest.ends_with(".tmp"))
+}
+
 /// One of [`OWN`].
 #[derive(Debug)]
 struct Listed(PathBuf);

@@ -144,10 +144,14 @@ fn against(
 
 fn notes(groups: &Groups<'_>, first: Option<&str>, drawn: &Drawn) -> Vec<String> {
     let mut notes = Vec::new();
-    if groups.list.iter().any(|group| group.rates.len() > 1) {
+    let mut with_rates = groups.list.iter().filter(|group| group.rates.len() > 1);
+    if with_rates.clone().any(|group| group.at_best().is_some()) {
         notes.push(
             "The rate of each row is that with the best mean on the dev rows: its value there flatters a little.".to_owned(),
         );
+    }
+    if with_rates.any(|group| group.at_best().is_none()) {
+        notes.push("A row without a value on dev rows has the first of its rates.".to_owned());
     }
     if groups.list.iter().any(|group| group.at_best().is_some_and(|at| at.dev().len() > 1)) {
         notes.push("± is the sample standard deviation over the seeds.".to_owned());

@@ -9,8 +9,14 @@ pub fn measure(value: f64) -> String {
 
 /// A difference of such values, whose sign is to be seen.
 pub fn difference(value: f64) -> String {
-    let sign = if value < 0.0 { "" } else { "+" };
-    format!("{sign}{}", measure(value))
+    let value = measure(value);
+    // What rounds to nothing has no direction.
+    let zero = |text: &str| text.bytes().all(|byte| matches!(byte, b'0' | b'.'));
+    match value.strip_prefix('-') {
+        Some(size) if zero(size) => format!("+{size}"),
+        Some(_) => value,
+        None => format!("+{value}"),
+    }
 }
 
 /// A size in decimal units, three digits of it.

@@ -34,6 +34,7 @@ mod reports;
 mod resume;
 mod several;
 mod sweep;
+mod sweep_held;
 mod tags;
 mod taken;
 mod told;

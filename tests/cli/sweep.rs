@@ -32,13 +32,13 @@ name = "full"
 lr = 1e-4
 "#;
 
-fn grid(folder: &Folder, text: &str) -> PathBuf {
+pub fn grid(folder: &Folder, text: &str) -> PathBuf {
     let (model, data) = (fixture("bert"), folder.write("a.tsv", toy_tsv(48, 2)));
     let inputs = format!("model = {:?}\ntrain = {:?}\n", model.display(), data.display());
     folder.write("grid.toml", inputs + text)
 }
 
-fn sweep(grid: &Path, output: &Path, more: &[&str]) -> Command {
+pub fn sweep(grid: &Path, output: &Path, more: &[&str]) -> Command {
     let mut command = bitfit(["sweep", "--grid"]);
     command.arg(grid).arg("--output").arg(output).args(["--threads", "2", "--device", "cpu"]);
     command.args(more);
@@ -256,112 +256,6 @@ fn a_run_that_fails_is_named_and_tried_again_when_the_sweep_goes_on() {
 }
 
 #[test]
-fn the_folder_of_another_sweep_is_refused_with_what_differs() {
-    let folder = Folder::new();
-    let text = "epochs = 1\ndev-fraction = 0.25\n[grid]\nlr = [1e-3, 1e-2]\n";
-    let (path, output) = (grid(&folder, text), folder.path("sweep"));
-    Finished::of(&mut sweep(&path, &output, &["--quiet"])).success();
-    Finished::of(&mut sweep(&path, &output, &[])).fails(1, &["holds something", "--resume"]);
-    let other = |from: &str, to: &str, parts: &[&str]| {
-        let path = grid(&folder, &text.replace(from, to));
-        let refused = Finished::of(&mut sweep(&path, &output, &["--resume"]));
-        refused.fails(1, &[&["the folder holds another sweep: "], parts].concat());
-    };
-    other("1e-2", "2e-2", &["it has runs that this one has not", "bitfit-lr1e-2"]);
-    other("epochs = 1", "epochs = 2", &["in the run `bitfit-lr1e-3` epochs was 1 and is 2"]);
-}
-
-#[test]
-fn runs_that_have_begun_are_held_to_what_they_left_and_to_their_files() {
-    let folder = Folder::new();
-    let text = "epochs = 1\ndev-fraction = 0.25\nsave-steps = 1\n[grid]\nlr = [1e-3, 1e-2]\n";
-    let (path, output) = (grid(&folder, text), folder.path("sweep"));
-    Finished::of(&mut sweep(&path, &output, &["--quiet"])).success();
-    let again = || Finished::of(bitfit(["sweep", "--resume", "--output"]).arg(&output));
-    let (data, run) = (folder.path("a.tsv"), output.join("bitfit-lr1e-3"));
-    let kept = fs::read(&data).unwrap();
-    fs::write(&data, toy_tsv(50, 2)).unwrap();
-    again().fails(1, &["bitfit-lr1e-3: ", "is done, and was on other files", "training data was "]);
-    // One that goes on is held to them, too.
-    fs::remove_dir_all(output.join("bitfit-lr1e-2")).unwrap();
-    fs::remove_file(run.join("result.json")).unwrap();
-    again().fails(1, &["has begun, and was on other files", "training data was "]);
-    fs::write(&data, kept).unwrap();
-    again().success();
-    let delta = run.join("bias.safetensors");
-    let whole = fs::read(&delta).unwrap();
-    fs::write(&delta, &whole[..whole.len() - 1]).unwrap();
-    again().fails(1, &["bitfit-lr1e-3: ", "is not what the run left there"]);
-    fs::write(&delta, whole).unwrap();
-    again().success();
-}
-
-#[test]
-fn runs_are_held_to_what_their_base_says_beside_its_weights() {
-    let folder = Folder::new();
-    let model = folder.copy_of("bert");
-    let data = folder.write("a.tsv", toy_tsv(24, 2));
-    let text = format!(
-        "model = {:?}\ntrain = {:?}\nsteps = 1\n[grid]\nmax-length = [8, 12]\n",
-        model.display(),
-        data.display()
-    );
-    let (grid, output) = (folder.write("grid.toml", text), folder.path("sweep"));
-    Finished::of(&mut sweep(&grid, &output, &["--quiet"])).success();
-    let again = || Finished::of(bitfit(["sweep", "--resume", "--output"]).arg(&output));
-    again().success();
-    type Change = fn(&mut Value);
-    let changes: [(&str, &str, Change); 3] = [
-        ("config.json", "config.json.hidden_dropout_prob was ", |json| {
-            json["hidden_dropout_prob"] = 0.4.into();
-        }),
-        ("config.json", "config.json.layer_norm_eps was ", |json| {
-            json["layer_norm_eps"] = 1e-3.into();
-        }),
-        ("tokenizer.json", "tokenizer.model.vocab was ", |json| {
-            let words = json["model"]["vocab"].as_object_mut().unwrap();
-            let last: Vec<String> = words.keys().rev().take(2).cloned().collect();
-            let (one, other) = (words[&last[0]].clone(), words[&last[1]].clone());
-            words[&last[0]] = other;
-            words[&last[1]] = one;
-        }),
-    ];
-    for (name, says, change) in changes {
-        let path = model.join(name);
-        let kept = fs::read(&path).unwrap();
-        let mut content = json(&path);
-        change(&mut content);
-        fs::write(&path, content.to_string()).unwrap();
-        again().fails(1, &["bitfit-max-length8: ", "is done, and was on other files", says]);
-        fs::write(&path, kept).unwrap();
-    }
-    again().success();
-}
-
-#[test]
-fn a_sweep_goes_on_in_the_precision_in_which_it_began() {
-    let folder = Folder::new();
-    let text = "steps = 1\nprecision = \"bf16\"\n[grid]\nlr = [1e-3, 1e-2]\n";
-    let (path, output) = (grid(&folder, text), folder.path("sweep"));
-    Finished::of(&mut sweep(&path, &output, &["--quiet"])).success();
-    // As if `auto` had been bf16, and the second run were still to come.
-    for file in ["sweep.toml", "bitfit-lr1e-3/settings.toml"] {
-        let path = output.join(file);
-        let text = fs::read_to_string(&path).unwrap();
-        assert!(text.contains("precision = \"bf16\""), "{text}");
-        fs::write(path, text.replace("precision = \"bf16\"", "precision = \"auto\"")).unwrap();
-    }
-    fs::remove_dir_all(output.join("bitfit-lr1e-2")).unwrap();
-    let again = || {
-        let mut command = bitfit(["sweep", "--resume", "--output"]);
-        // Without dot products of bf16, `auto` is f32.
-        Finished::of(command.arg(&output).env("BITFIT_SIMD", "avx2"))
-    };
-    again().fails(1, &["bitfit-lr1e-3: ", "precision was \"bf16\" and is \"f32\""]);
-    assert!(!output.join("bitfit-lr1e-2").exists());
-}
-
-#[test]
 fn files_that_cannot_be_read_are_refused_before_anything_is_written() {
     let folder = Folder::new();
     let data = folder.write("a.tsv", toy_tsv(24, 2));
@@ -448,4 +342,41 @@ fn mistakes_in_a_grid_are_found_before_anything_runs() {
     wrong("lr = \"quick\"\n", &["grid.toml:3: "]);
     let mut none = bitfit(["sweep", "--output"]);
     Finished::of(none.arg(folder.path("sweep"))).fails(2, &["--grid is missing"]);
+}
+
+#[test]
+fn a_variant_called_nearly_as_a_method_is_said_to_be_none() {
+    let folder = Folder::new();
+    let text = "epochs = 1\ndev-fraction = 0.25\n[[variant]]\nname = \"fulll\"\n";
+    let run = Finished::of(&mut sweep(&grid(&folder, text), &folder.path("sweep"), &[])).success();
+    let said = "fulll: no method has this name (did you mean `full`?), and it trains bitfit";
+    assert!(run.stderr.contains(said), "{}", run.stderr);
+}
+
+#[test]
+fn a_run_whose_batches_other_threads_would_cut_otherwise_does_not_go_on() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(48, 2));
+    let output = folder.path("run");
+    let train = |threads: &str, output: &Path, steps: &str| {
+        let mut command = bitfit(["train", "--device", "cpu", "--model"]);
+        command.arg(fixture("bert")).arg("--train").arg(&data).arg("--output").arg(output);
+        command.args(["--steps", steps, "--batch-size", "16", "--memory", "1500000"]);
+        command.args(["--threads", threads]);
+        command
+    };
+    let cut = |threads: &str| {
+        let run = Finished::of(&mut train(threads, &folder.path(threads), "1")).success();
+        let (_, tokens) = run.stderr.split_once("saving ").unwrap();
+        tokens.lines().next().unwrap().to_owned()
+    };
+    assert_ne!(cut("1"), cut("2"), "the limit shows nothing");
+    let mut command = train("1", &output, "2000000");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    assert!(reaches(&mut child, &output, 2));
+    signal(&child, "TERM");
+    child.wait().unwrap();
+    let mut resumed = train("2", &output, "2000000");
+    Finished::of(resumed.arg("--resume")).fails(1, &["tokens at a time (--memory, --threads)"]);
 }

@@ -1,11 +1,12 @@
 //! `sweep.jsonl`: a line for each run that has ended. Lines are added as runs end, so that a sweep that was killed knows of
 //! them, and stand in the order of the grid when all have.
 
-use super::held::is_done;
+use super::held::{is_done, result_of};
 use super::report::answers_file;
 use crate::files::{read_bounded, write_bytes_atomic};
 use crate::results::rows::{RunEnd, RunRow, read_rows};
 use crate::settings::sweep_run::SweepRun;
+use crate::settings::train::TrainConfig;
 use crate::train::log::JsonLines;
 use anyhow::{Context, Result};
 use std::collections::{HashMap, HashSet};
@@ -27,8 +28,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Reads the lines that a folder has of these runs. Those of runs that failed, or whose folders or answers are gone, are
-    /// dropped: they are made again.
+    /// Reads the lines that a folder has of these runs. Those of runs that failed, whose folders or answers are gone, or whose
+    /// results say otherwise, are dropped: they are made again.
     ///
     /// # Errors
     /// A file that cannot be read, or a line that is broken; a last one that was cut off is none.
@@ -47,7 +48,7 @@ impl Ledger {
             for row in found {
                 let run = runs.iter().find(|run| run.name == row.run);
                 let stands = run.is_some_and(|run| match row.outcome {
-                    RunEnd::Done => is_done(&run.config) && has_answers(output, &row),
+                    RunEnd::Done => says(&run.config, &row) && has_answers(output, &row),
                     RunEnd::Diverged => run.config.output.exists(),
                     RunEnd::Failed => false,
                 });
@@ -112,6 +113,14 @@ impl Ledger {
         write_bytes_atomic(&self.path, &text(&self.names, &self.rows)?)?;
         Ok(self.names.iter().filter_map(|name| self.rows.get(name)).cloned().collect())
     }
+}
+
+/// Whether a run's own result is there and says the same of it.
+fn says(config: &TrainConfig, row: &RunRow) -> bool {
+    is_done(config)
+        && result_of(config).is_ok_and(|result| {
+            result["best"]["value"].as_f64() == row.dev && result["steps"].as_u64() == row.steps
+        })
 }
 
 /// For one of the threads that have it.

@@ -15,20 +15,25 @@ mod work;
 
 use super::stop;
 use super::train::Inputs;
-use super::{outputs, say, set_threads};
+use super::{outputs, say, set_threads, warn};
 use crate::cli::sweep_file::{self, RUNS_FILE};
 use crate::cli::{SweepCommand, TrainArgs};
+use crate::error::nearest;
 use crate::files::{no_links, only_files, write_bytes_atomic};
 use crate::ranks::Alone;
 use crate::results::report::{PICTURES, files as files_of_report};
 use crate::results::rows::{RunEnd, RunRow};
 use crate::rss;
+use crate::settings::choice::Choice;
+use crate::settings::method::Method;
 use crate::settings::sweep_run::SweepRun;
 use crate::table::grouped;
+use crate::temporary;
 use crate::train::lock::{FolderLock, LOCK_FILE};
 use anyhow::{Context, Result, bail, ensure};
 use held::FilesNow;
 use ledger::{LEDGER_FILE, Ledger, lock};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
@@ -62,7 +67,13 @@ pub fn run(name: &str, command: &SweepCommand) -> Result<()> {
 
 fn is_used(output: &Path) -> bool {
     std::fs::read_dir(output).is_ok_and(|mut entries| {
-        entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != LOCK_FILE))
+        entries.any(|entry| {
+            entry.is_ok_and(|entry| {
+                let name = entry.file_name();
+                // Killed before its list of runs was there, a sweep has begun nothing.
+                name != LOCK_FILE && !temporary::is_of(&name.to_string_lossy(), RUNS_FILE)
+            })
+        })
     })
 }
 
@@ -71,6 +82,7 @@ fn in_folder(name: &str, command: &SweepCommand) -> Result<()> {
     let folders = runs.iter().map(|run| run.name.as_str()).chain([ANSWERS, PICTURES]);
     no_links(output, &folders.collect::<Vec<_>>())?;
     only_files(output, &files(runs))?;
+    odd_names(runs).iter().for_each(warn);
     if *resume
         && let Some(before) = sweep_file::recorded(output, &TrainArgs::default())?
         && let Some(difference) = sweep_file::difference(&before, runs)?
@@ -160,6 +172,18 @@ fn ended_well(rows: &[RunRow]) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// What to say of variants whose names are nearly a method's, which they do not have.
+fn odd_names(runs: &[SweepRun]) -> BTreeSet<String> {
+    let odd = |SweepRun { variant, config, .. }: &SweepRun| {
+        let trains = config.method.name();
+        let meant = nearest(variant, Method::ALL.iter().map(|method| method.name()))?;
+        (Method::from_name(variant).is_err() && meant != trains).then(|| {
+            format!("{variant}: no method has this name (did you mean `{meant}`?), and it trains {trains}")
+        })
+    };
+    runs.iter().filter_map(odd).collect()
 }
 
 /// The names of all files that a sweep writes into its folder itself.

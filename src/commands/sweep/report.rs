@@ -11,7 +11,7 @@ use crate::results::groups::AnswersByRun;
 use crate::results::report::{BaseOfRuns, write};
 use crate::results::rows::{RunEnd, RunRow};
 use crate::settings::sweep_run::SweepRun;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 
 /// Rows of dev data in their millions.
@@ -40,6 +40,13 @@ pub fn make(output: &Path, runs: &[SweepRun], rows: &[RunRow], inputs: &Inputs) 
     show(table.text())
 }
 
+/// Whether answers come to the value that the run says of them.
+fn fits(DevAnswers { answers, .. }: &DevAnswers, row: &RunRow) -> bool {
+    let all = answers.rows().map(|count| answers.value(&(0..count).collect::<Vec<_>>()));
+    let close = |(own, said): (f64, f64)| (own - said).abs() < 1e-5 || own.is_nan();
+    all.zip(row.dev).is_some_and(close)
+}
+
 /// Of the runs that are done, where the measure comes from rows.
 fn answers(output: &Path, rows: &[RunRow]) -> Result<AnswersByRun> {
     let mut found = AnswersByRun::new();
@@ -55,7 +62,14 @@ fn answers(output: &Path, rows: &[RunRow]) -> Result<AnswersByRun> {
                     path.display()
                 )
             })?;
-        found.extend(answers.map(|answers| (row.run.clone(), answers)));
+        let Some(answers) = answers else { continue };
+        ensure!(
+            fits(&answers, row),
+            "{} does not have the answers that {} was measured by: remove it, and go on with --resume, which makes it anew",
+            path.display(),
+            row.run
+        );
+        found.insert(row.run.clone(), answers);
     }
     Ok(found)
 }

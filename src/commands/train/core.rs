@@ -125,7 +125,13 @@ pub fn train(job: &Job<'_>, texts: &Texts, stop: &Stop, ranks: &Rc<dyn Ranks>) -
     };
     let asked = &TrainConfig { lr: Rate::Is(lr), ..asked.clone() };
     let info = DeltaInfo { settings: asked.without_places(), ..info.clone() };
-    let fingerprint = identity(asked)?;
+    let fingerprint = match config.memory {
+        // Of several ranks each cuts its own share.
+        Some(_) if !ranks.several() => {
+            identity::of_cut_run(identity(asked)?, programs.train.limits().tokens)
+        }
+        _ => identity(asked)?,
+    };
     let keep = |session: &Session, chosen: Option<NoAnswer>| {
         let info = DeltaInfo { no_answer: chosen.or(info.no_answer), ..info.clone() };
         let kept = Kept { base, tokenizer, info, quiet };

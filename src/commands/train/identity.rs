@@ -25,6 +25,8 @@ const FILES: [&str; 6] = [
     "file of class weights",
 ];
 const PRECISION: &str = "precision";
+/// What a limit leaves of a batch, which the threads decide with it: each has memory of its own.
+const AT_A_TIME: &str = "tokens at a time (--memory, --threads)";
 /// What the settings may leave to the makers' files.
 const POOLING: &str = "pooling in use";
 const LONGEST_TEXT: &str = "longest text";
@@ -53,6 +55,12 @@ pub fn of_run(
         Some(files) => fingerprint.with_all(files),
         None => fingerprint,
     })
+}
+
+/// The same of a run whose batches a limit on memory has cut into micro-batches of so many tokens: cut otherwise they round
+/// otherwise.
+pub fn of_cut_run(run: Fingerprint, tokens: usize) -> Fingerprint {
+    run.with(AT_A_TIME, &tokens.to_string())
 }
 
 /// Of the files that a run with these settings would read now.

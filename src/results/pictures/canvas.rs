@@ -227,6 +227,30 @@ pub fn fitting(text: &str, size: f64, width: f64) -> String {
     letters[..first].iter().chain(['…'].iter()).chain(&letters[from..]).collect()
 }
 
+/// The same of several texts, which still differ where they did: of those that would be alike, what they begin with in common
+/// is left out.
+pub fn fitting_apart(texts: &[String], size: f64, width: f64) -> Vec<String> {
+    let short: Vec<String> = texts.iter().map(|text| fitting(text, size, width)).collect();
+    let apart = |(place, text): (usize, &String)| {
+        let alike: Vec<&String> = (texts.iter().zip(&short))
+            .filter(|(other, fitted)| **fitted == short[place] && *other != text)
+            .map(|(other, _)| other)
+            .collect();
+        let common = |other: &&String| {
+            text.chars().zip(other.chars()).take_while(|(one, two)| one == two).count()
+        };
+        match alike.iter().map(common).min() {
+            None => short[place].clone(),
+            Some(common) => {
+                let rest: String = text.chars().skip(common).collect();
+                let most = ((width / (0.5 * size)) as usize).max(3) - 1;
+                format!("…{}", rest.chars().take(most).collect::<String>())
+            }
+        }
+    };
+    texts.iter().enumerate().map(apart).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,6 +292,9 @@ mod tests {
         assert_eq!(fitting("short", 10.0, 100.0), "short");
         assert_eq!(fitting("a-very-long-name-seed2", 10.0, 50.0), "a-ver…eed2");
         assert_eq!(fitting("äöüäöüäöü", 10.0, 1.0), "ä…ü");
+        let names = ["lora, lora-rank 2, weights f16", "lora, lora-rank 4, weights f16", "full"];
+        let fitted = fitting_apart(&names.map(str::to_owned), 10.0, 75.0);
+        assert_eq!(fitted, ["…2, weights f16", "…4, weights f16", "full"]);
     }
 
     #[test]

@@ -76,7 +76,9 @@ impl Axis {
             true => values,
             false => {
                 let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
-                powers.map(|power| 10f64.powi(power)).collect()
+                // No more labels than there is room for.
+                let every = powers.clone().count().div_ceil(10);
+                powers.step_by(every).map(|power| 10f64.powi(power)).collect()
             }
         };
         let inside = |value: &f64| *value >= low && *value <= high;

@@ -1,7 +1,7 @@
 //! What runs take: memory on the device, time for a step, and the size of what they leave.
 
 use super::Picture;
-use super::canvas::{Align, Canvas, fitting, style};
+use super::canvas::{Align, Canvas, fitting_apart, style};
 use super::chart::{Axis, SMALL, TEXT, WIDTH, head};
 use crate::results::groups::{Group, Groups};
 use crate::results::rows::RunRow;
@@ -47,8 +47,8 @@ pub fn draw(groups: &Groups<'_>) -> Option<Picture> {
     ];
     let top = head(&mut canvas, &title, &notes) + 18.0;
     let middle = |place: usize| top + ROW * (place as f64 + 0.5);
-    for (place, group) in groups.list.iter().enumerate() {
-        let name = fitting(&group.label(), SMALL, LABELS - 30.0);
+    let labels: Vec<String> = groups.list.iter().map(Group::label).collect();
+    for (place, name) in fitting_apart(&labels, SMALL, LABELS - 30.0).into_iter().enumerate() {
         canvas.words((LABELS - 12.0, middle(place)), name, SMALL, Align::Right);
     }
     let width = (WIDTH - LABELS - 16.0) / panels.len() as f64;

@@ -43,12 +43,13 @@ pub fn draw(groups: &Groups<'_>) -> Option<Picture> {
     let values = shown.iter().flat_map(|(_, train, dev, _)| [*train, *dev]);
     let axis = Axis::around(metric_title(groups, "train and dev"), values);
     let chart = RowChart::begin(&mut canvas, top + 16.0, shown.len(), axis);
-    for (row, (group, train, dev, gap)) in shown.iter().enumerate() {
+    for (row, (_, train, dev, _)) in shown.iter().enumerate() {
         let y = chart.y(row);
         canvas.line(&[(chart.x(*dev), y), (chart.x(*train), y)], GREY, 1.6);
         canvas.marker((chart.x(*train), y), style(TRAIN), 5.0);
         canvas.marker((chart.x(*dev), y), style(DEV), 5.0);
-        chart.words(&mut canvas, row, &at_rate(group), &difference(*gap));
     }
+    let words = shown.iter().map(|(group, .., gap)| (at_rate(group), difference(*gap)));
+    chart.words(&mut canvas, &words.collect::<Vec<_>>());
     Some(Picture { name: NAME, title, canvas })
 }

@@ -20,20 +20,25 @@ fn rates<'g, 'a>(group: &'g Group<'a>) -> Vec<(f64, &'g AtRate<'a>)> {
     rates
 }
 
+fn diverged(at: &AtRate<'_>) -> bool {
+    at.runs.iter().any(|run| run.outcome == RunEnd::Diverged)
+}
+
 pub fn draw(groups: &Groups<'_>) -> Option<Picture> {
     let shown: Vec<_> = groups
         .list
         .iter()
         .map(|group| (group.label(), rates(group)))
-        .filter(|(_, rates)| rates.len() > 1 && rates.iter().any(|(_, at)| at.mean().is_some()))
+        .filter(|(_, rates)| rates.len() > 1)
+        .filter(|(_, rates)| rates.iter().any(|(_, at)| at.mean().is_some() || diverged(at)))
         .collect();
-    if shown.is_empty() {
+    if !shown.iter().any(|(_, rates)| rates.iter().any(|(_, at)| at.mean().is_some())) {
         return None;
     }
     let mut canvas = Canvas::new(WIDTH, 0.0);
     let title = format!("{} by learning rate", metric_title(groups, "dev"));
     let notes = [
-        "Means over the seeds, and one sample standard deviation to both sides. A cross: some runs diverged.",
+        "Means over the seeds, and one sample standard deviation to both sides. A cross below a marker: some of these runs diverged.",
     ];
     let mut top = head(&mut canvas, &title, &notes);
     let all = || shown.iter().flat_map(|(_, rates)| rates.iter());
@@ -74,9 +79,10 @@ pub fn draw(groups: &Groups<'_>) -> Option<Picture> {
                 canvas.marker(point, style, 4.5);
             }
             for (lr, at) in rates {
-                if at.runs.iter().any(|run| run.outcome == RunEnd::Diverged) {
-                    let x = plot.at(*lr, 0.0).0;
-                    canvas.cross((x + by, plot.bottom() - 7.0), 3.5, style.color);
+                if diverged(at) {
+                    let x = plot.at(*lr, 0.0).0 + by;
+                    canvas.cross((x, plot.bottom() - 7.0), 3.5, style.color);
+                    canvas.marker((x, plot.bottom() - 19.0), style, 3.5);
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! A chart with a row for each name: values to the right of it along one axis, and a figure behind them.
 
-use super::canvas::{Align, Canvas, INK, PALE, fitting};
+use super::canvas::{Align, Canvas, INK, PALE, fitting, fitting_apart};
 use super::chart::{Axis, SMALL, TEXT, WIDTH};
 
 /// Left of the values: the names.
@@ -51,11 +51,14 @@ impl RowChart {
         self.top + ROW * (row as f64 + 0.5)
     }
 
-    /// What stands before and behind the values of a row.
-    pub fn words(&self, canvas: &mut Canvas, row: usize, name: &str, figure: &str) {
-        let name = fitting(name, SMALL, NAMES - 26.0);
-        canvas.words((NAMES - 12.0, self.y(row)), name, SMALL, Align::Right);
-        let figure = fitting(figure, SMALL, FIGURES - 14.0).replace('-', "−");
-        canvas.words((WIDTH - FIGURES + 12.0, self.y(row)), figure, SMALL, Align::Left);
+    /// What stands before and behind the values of all rows: a name and a figure each.
+    pub fn words(&self, canvas: &mut Canvas, rows: &[(String, String)]) {
+        let names: Vec<String> = rows.iter().map(|(name, _)| name.clone()).collect();
+        let names = fitting_apart(&names, SMALL, NAMES - 26.0);
+        for (row, (name, (_, figure))) in names.into_iter().zip(rows).enumerate() {
+            canvas.words((NAMES - 12.0, self.y(row)), name, SMALL, Align::Right);
+            let figure = fitting(figure, SMALL, FIGURES - 14.0).replace('-', "−");
+            canvas.words((WIDTH - FIGURES + 12.0, self.y(row)), figure, SMALL, Align::Left);
+        }
     }
 }

@@ -30,6 +30,7 @@ pub fn draw(groups: &Groups<'_>) -> Option<Picture> {
     });
     let axis = Axis::around(metric_title(groups, "dev"), values);
     let chart = RowChart::begin(&mut canvas, top, shown.len(), axis);
+    let mut words = Vec::new();
     for (row, (group, at, mean)) in shown.iter().enumerate() {
         let (y, mut figure) = (chart.y(row), measure(*mean));
         if let Some(by) = at.deviation() {
@@ -42,7 +43,8 @@ pub fn draw(groups: &Groups<'_>) -> Option<Picture> {
         for value in at.dev() {
             canvas.marker((chart.x(value), y), style(0), 4.5);
         }
-        chart.words(&mut canvas, row, &at_rate(group), &figure);
+        words.push((at_rate(group), figure));
     }
+    chart.words(&mut canvas, &words);
     Some(Picture { name: NAME, title, canvas })
 }
