@@ -37,12 +37,12 @@ pub struct OpenOptions {
 /// # Errors
 /// When a GPU was asked for by name and cannot be used, or the device lacks the precision.
 pub fn open(options: OpenOptions) -> Result<Box<dyn Backend>> {
-    open_sharing(options, Shared::default())
+    open_sharing(options, Sharing::default())
 }
 
 /// What a backend shares with others that work at the same time.
 #[derive(Clone, Default)]
-pub struct Shared {
+pub struct Sharing {
     /// Those of the same checkpoint.
     pub frozen: Resident,
     /// Of a CPU.
@@ -53,18 +53,18 @@ pub struct Shared {
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_sharing(options: OpenOptions, shared: Shared) -> Result<Box<dyn Backend>> {
+pub fn open_sharing(options: OpenOptions, sharing: Sharing) -> Result<Box<dyn Backend>> {
     let OpenOptions { device, here, precision, weights, matrices_train } = options;
     let cuda = |index| -> Result<Box<dyn Backend>> {
         let options = CudaOptions::new(index, precision.on_gpu()?);
         let backend = CudaBackend::new(CudaOptions { weights, ..options })?;
-        Ok(Box::new(backend.sharing(shared.frozen.clone())))
+        Ok(Box::new(backend.sharing(sharing.frozen.clone())))
     };
     match gpu(device, here) {
         Some(index) => cuda(index),
         None => {
             let backend = CpuBackend::computing(precision.on_cpu(matrices_train)?, weights);
-            Ok(Box::new(backend.sharing(shared.frozen).on(shared.cores)))
+            Ok(Box::new(backend.sharing(sharing.frozen).on(sharing.cores)))
         }
     }
 }
@@ -306,8 +306,8 @@ mod tests {
                     matrices_train: method.trains_matrices(),
                 };
                 let frozen = resident.clone();
-                let shared = Shared { frozen, ..Shared::default() };
-                let mut backend = open_sharing(options, shared).unwrap();
+                let sharing = Sharing { frozen, ..Sharing::default() };
+                let mut backend = open_sharing(options, sharing).unwrap();
                 let model = load(folder, &config, &spec, &mut *backend).unwrap();
                 let mut session = Session::new(model, backend);
                 let batch = Batch {

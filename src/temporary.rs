@@ -15,10 +15,18 @@ fn own() -> MutexGuard<'static, Vec<PathBuf>> {
     OWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How the names of those begin that are on their way to be `file`.
+fn prefix_of(file: &str) -> String {
+    format!(".{file}.")
+}
+
 /// Whether a file of this name was on its way to be `file` in the same folder.
 pub fn is_of(name: &str, file: &str) -> bool {
-    let rest = name.strip_prefix('.').and_then(|name| name.strip_prefix(file));
-    rest.is_some_and(|rest| rest.starts_with('.') && rest.ends_with(".tmp"))
+    let random = name.strip_prefix(&prefix_of(file)).and_then(|rest| rest.strip_suffix(".tmp"));
+    // As `tempfile` draws it: a file of somebody's own would hardly look like it.
+    random.is_some_and(|random| {
+        random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
 }
 
 /// One of [`OWN`].
@@ -50,9 +58,9 @@ impl Temporary {
         // Else it would show only when all is written.
         let is_folder = fs::symlink_metadata(path).is_ok_and(|there| there.is_dir());
         ensure!(!is_folder, "it is a folder; name a file");
-        let prefix = format!(".{}.", name.to_string_lossy());
-        let folder = folder_of(path);
-        remove_dead(folder, &prefix);
+        let name = name.to_string_lossy();
+        let (prefix, folder) = (prefix_of(&name), folder_of(path));
+        remove_dead(folder, &name);
         let mut builder = tempfile::Builder::new();
         builder.prefix(&prefix).suffix(".tmp");
         // A temporary file is private unless told otherwise; this one becomes an ordinary file, as the umask says.
@@ -106,19 +114,14 @@ fn lives(temporary: &NamedTempFile) -> bool {
 
 /// Removes temporary files for the same target whose writer was killed. A live one holds a lock on its own; whatever
 /// cannot be locked or removed is left alone.
-fn remove_dead(folder: &Path, prefix: &str) {
+fn remove_dead(folder: &Path, file: &str) {
     let Ok(entries) = fs::read_dir(folder) else {
         return;
     };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let random = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(".tmp"));
-        // As `tempfile` draws it: a file of somebody's own would hardly look like it.
-        let ours = random.is_some_and(|random| {
-            random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
-        });
         // Locked until it is gone: a writer that has just made it then makes another.
-        if ours
+        if is_of(&name, file)
             && let Ok(file) = File::open(entry.path())
             && file.try_lock().is_ok()
         {

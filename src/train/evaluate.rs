@@ -13,7 +13,7 @@ use crate::tasks::examples::Prepared;
 use crate::tasks::masked_words;
 use crate::tasks::row_answers::RowAnswers;
 use crate::tasks::targets::Targets;
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 /// Rows a run evaluates on.
 pub struct Dev<'a> {
@@ -22,6 +22,9 @@ pub struct Dev<'a> {
     pub prepared: &'a Prepared,
     pub batches: &'a Batches,
 }
+
+/// Where an error of [`measured`] was, for most of its callers.
+pub const ON_DEV_ROWS: &str = "evaluation on the dev rows";
 
 /// A logit that is no number to go by.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +37,7 @@ pub struct NotFinite {
     logit: f32,
 }
 
-/// Dev rows under the values of now, and the answer to each where the measure of the run comes from rows.
+/// Rows under the values of now, and the answer to each where the measure of the run comes from rows.
 ///
 /// # Errors
 /// As [`logits`].
@@ -46,8 +49,7 @@ pub fn measured(
 ) -> Result<(Evaluation, Option<RowAnswers>)> {
     let Dev { part, prepared, batches } = dev;
     let positive = config.task.named().and_then(NamedTask::positive);
-    let logits = logits(session, &prepared.dataset, batches, |_| {})
-        .context("evaluation on the dev rows")?;
+    let logits = logits(session, &prepared.dataset, batches, |_| {})?;
     let answers = match &prepared.documents {
         None => RowAnswers::of(config.metric(), targets, prepared.labels(), &logits, positive),
         Some(_) => None,

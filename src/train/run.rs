@@ -14,7 +14,7 @@ use crate::tasks::evaluation::{Evaluation, key_of};
 use crate::tasks::remarks::same_answer;
 use crate::tasks::row_answers::RowAnswers;
 use crate::tasks::targets::Targets;
-use crate::train::evaluate::{Dev, NotFinite, measured};
+use crate::train::evaluate::{Dev, NotFinite, ON_DEV_ROWS, measured};
 use crate::train::give::give;
 use crate::train::log::JsonLines;
 use crate::train::output::OutputFolder;
@@ -393,7 +393,8 @@ impl Run<'_> {
     fn measure(&mut self) -> Result<(Vec<Evaluation>, Option<RowAnswers>)> {
         let (mut found, mut of_first) = (Vec::new(), None);
         for (place, dev) in self.dev.iter().enumerate() {
-            let (evaluation, answers) = measured(self.session, self.targets, self.config, dev)?;
+            let (evaluation, answers) =
+                measured(self.session, self.targets, self.config, dev).context(ON_DEV_ROWS)?;
             found.push(evaluation);
             if place == 0 {
                 of_first = answers;

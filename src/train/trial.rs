@@ -5,7 +5,7 @@
 //! chooses, which says more of few rows than a share of right answers does; of rates about as good, the one nearest to the
 //! usual is taken. Afterwards all is as before the trial, so that the run is the one that the chosen rate has without it.
 
-use super::evaluate::{Dev, NotFinite, measured};
+use super::evaluate::{Dev, NotFinite, ON_DEV_ROWS, measured};
 use super::give::give;
 use super::run::{Diverged, Watch};
 use super::schedule::Schedule;
@@ -189,7 +189,7 @@ impl Trial<'_> {
                 measures: besides_loss(&found),
             }),
             Err(error) if error.is::<NotFinite>() => Ok(diverged(length)),
-            Err(error) => Err(error),
+            Err(error) => Err(error.context(ON_DEV_ROWS)),
         }
     }
 }

@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 use crate::common::*;
+use crate::sweep::resume;
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 use std::process::Command;
@@ -77,7 +78,7 @@ fn a_sweep_goes_on_once_there_is_room_for_its_rows() {
     limited(24, &args).fails(1, &["sweep.jsonl", "File too large"]);
     let made = sweep_rows(&output).len();
     assert!(made > 0 && made < 30, "{made}");
-    Finished::of(bitfit(["sweep", "--resume", "--output"]).arg(&output)).success();
+    Finished::of(&mut resume(&output)).success();
     assert_eq!(sweep_rows(&output).len(), 30);
 }
 

@@ -45,6 +45,13 @@ pub fn sweep(grid: &Path, output: &Path, more: &[&str]) -> Command {
     command
 }
 
+/// Goes on with the sweep of a folder.
+pub fn resume(output: &Path) -> Command {
+    let mut command = bitfit(["sweep", "--resume", "--output"]);
+    command.arg(output);
+    command
+}
+
 /// The rows without what depends on the machine's speed.
 fn timeless_rows(output: &Path) -> Vec<Value> {
     let mut rows = sweep_rows(output);
@@ -184,7 +191,7 @@ fn a_sweep_that_is_killed_again_and_again_comes_to_the_same_end() {
     // A sweep that has ended says what it found, and makes nothing again but what is gone.
     let before = fs::metadata(output.join("qi-lr1e-3-seed1/result.json")).unwrap().modified();
     let answers = output.join("answers/head-lr1e-2-seed2.json");
-    let again = || Finished::of(bitfit(["sweep", "--resume", "--output"]).arg(&output));
+    let again = || Finished::of(&mut resume(&output));
     again().success();
     fs::write(&answers, "").unwrap();
     again().fails(1, &["head-lr1e-2-seed2.json is broken: remove it"]);
@@ -235,7 +242,7 @@ fn a_run_that_diverges_is_recorded_and_the_others_go_on() {
     assert!(run.stderr.contains("bitfit-lr1e30: diverged: "), "{}", run.stderr);
     // It is not tried again.
     let log = fs::read(output.join("bitfit-lr1e30.log")).unwrap();
-    Finished::of(bitfit(["sweep", "--resume", "--output"]).arg(&output)).success();
+    Finished::of(&mut resume(&output)).success();
     assert_eq!(fs::read(output.join("bitfit-lr1e30.log")).unwrap(), log);
 
     let all = folder.path("all");
@@ -252,7 +259,7 @@ fn a_run_that_fails_is_named_and_tried_again_when_the_sweep_goes_on() {
     let failed = ["1 of 2 runs failed", "the first bitfit-train-rows1000: ", "36 rows to train on"];
     Finished::of(&mut sweep(&grid, &output, &[])).fails(1, &failed);
     assert_eq!(sweep_rows(&output)[1]["train_rows"], 20);
-    Finished::of(bitfit(["sweep", "--resume", "--output"]).arg(&output)).fails(1, &failed);
+    Finished::of(&mut resume(&output)).fails(1, &failed);
 }
 
 #[test]

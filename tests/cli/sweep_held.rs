@@ -2,7 +2,7 @@
 #![cfg(unix)]
 
 use crate::common::*;
-use crate::sweep::{grid, sweep};
+use crate::sweep::{grid, resume, sweep};
 use serde_json::Value;
 use std::fs;
 
@@ -28,7 +28,7 @@ fn runs_that_have_begun_are_held_to_what_they_left_and_to_their_files() {
     let text = "epochs = 1\ndev-fraction = 0.25\nsave-steps = 1\n[grid]\nlr = [1e-3, 1e-2]\n";
     let (path, output) = (grid(&folder, text), folder.path("sweep"));
     Finished::of(&mut sweep(&path, &output, &["--quiet"])).success();
-    let again = || Finished::of(bitfit(["sweep", "--resume", "--output"]).arg(&output));
+    let again = || Finished::of(&mut resume(&output));
     let (data, run) = (folder.path("a.tsv"), output.join("bitfit-lr1e-3"));
     let kept = fs::read(&data).unwrap();
     fs::write(&data, toy_tsv(50, 2)).unwrap();
@@ -59,7 +59,7 @@ fn runs_are_held_to_what_their_base_says_beside_its_weights() {
     );
     let (grid, output) = (folder.write("grid.toml", text), folder.path("sweep"));
     Finished::of(&mut sweep(&grid, &output, &["--quiet"])).success();
-    let again = || Finished::of(bitfit(["sweep", "--resume", "--output"]).arg(&output));
+    let again = || Finished::of(&mut resume(&output));
     again().success();
     type Change = fn(&mut Value);
     let changes: [(&str, &str, Change); 3] = [
@@ -103,12 +103,9 @@ fn a_sweep_goes_on_in_the_precision_in_which_it_began() {
         fs::write(path, text.replace("precision = \"bf16\"", "precision = \"auto\"")).unwrap();
     }
     fs::remove_dir_all(output.join("bitfit-lr1e-2")).unwrap();
-    let again = || {
-        let mut command = bitfit(["sweep", "--resume", "--output"]);
-        // Without dot products of bf16, `auto` is f32.
-        Finished::of(command.arg(&output).env("BITFIT_SIMD", "avx2"))
-    };
-    again().fails(1, &["bitfit-lr1e-3: ", "precision was \"bf16\" and is \"f32\""]);
+    // Without dot products of bf16, `auto` is f32.
+    Finished::of(resume(&output).env("BITFIT_SIMD", "avx2"))
+        .fails(1, &["bitfit-lr1e-3: ", "precision was \"bf16\" and is \"f32\""]);
     assert!(!output.join("bitfit-lr1e-2").exists());
 }
 
@@ -130,7 +127,7 @@ fn a_line_or_answers_that_are_not_the_runs_own_are_not_believed() {
     let text = "epochs = 2\ndev-fraction = 0.25\n[grid]\nlr = [1e-3, 1e-2]\n";
     let (grid, output) = (grid(&folder, text), folder.path("sweep"));
     Finished::of(&mut sweep(&grid, &output, &["--quiet"])).success();
-    let again = || Finished::of(bitfit(["sweep", "--resume", "--output"]).arg(&output));
+    let again = || Finished::of(&mut resume(&output));
     let ledger = output.join("sweep.jsonl");
     let (whole, mut rows) = (fs::read_to_string(&ledger).unwrap(), sweep_rows(&output));
     rows[0]["dev"] = 0.99.into();

@@ -10,8 +10,7 @@ use crate::model::config::ModelConfig;
 use crate::model::load::{init_head, load};
 use crate::program::{Limits, PoolKind};
 use crate::ranks::Share;
-use crate::session::{OpenOptions, Session, Shared, open_sharing};
-use crate::settings::benchmark::NamedTask;
+use crate::session::{OpenOptions, Session, Sharing, open_sharing};
 use crate::settings::method::Leaves;
 use crate::settings::metric::Metric;
 use crate::settings::task::Reads;
@@ -19,12 +18,12 @@ use crate::settings::train::TrainConfig;
 use crate::tasks::evaluation::Evaluation;
 use crate::tasks::examples::Prepared;
 use crate::tasks::row_answers::RowAnswers;
-use crate::train::evaluate::logits;
+use crate::train::evaluate::{Dev, ON_DEV_ROWS, measured};
 use crate::train::output::result_file;
 use anyhow::{Context, Result};
 
 /// A run that is done, and where its best state is looked at.
-pub struct Measured<'a> {
+pub struct FinishedRun<'a> {
     pub config: &'a TrainConfig,
     pub texts: &'a Texts,
     pub cores: CoreShare,
@@ -34,18 +33,12 @@ pub struct Measured<'a> {
 ///
 /// # Errors
 /// A result that cannot be read; a device without room.
-pub fn answers(run: &Measured<'_>, metric: Metric) -> Result<Option<RowAnswers>> {
-    let &Measured { config, texts, .. } = run;
-    let data = &texts.data;
-    let (Some((_, dev)), Some((batches, program))) =
-        (data.dev.first().filter(|_| reads_texts(config)), plan(config, texts)?.dev)
-    else {
-        return Ok(None);
-    };
-    let mut session = run.best_state(program.limits())?;
-    let logits = logits(&mut session, &dev.dataset, &batches[0], |_| {})?;
-    let positive = config.task.named().and_then(NamedTask::positive);
-    Ok(RowAnswers::of(metric, &data.targets, dev.labels(), &logits, positive))
+pub fn answers(run: &FinishedRun<'_>, metric: Metric) -> Result<Option<RowAnswers>> {
+    let Some((part, prepared)) = run.dev() else { return Ok(None) };
+    let Some((batches, program)) = plan(run.config, run.texts)?.dev else { return Ok(None) };
+    let dev = Dev { part, prepared, batches: &batches[0] };
+    let (_, answers) = run.measured(&dev, program.limits(), metric).context(ON_DEV_ROWS)?;
+    Ok(answers)
 }
 
 /// So many rows that were trained on say well enough how far a state is from them.
@@ -56,26 +49,22 @@ const MOST_TRAINED_ROWS: usize = 512;
 ///
 /// # Errors
 /// As [`answers`].
-pub fn on_trained_rows(run: &Measured<'_>, metric: Metric) -> Result<Option<f64>> {
-    let &Measured { config, texts, .. } = run;
-    let data = &texts.data;
-    let Some((part, dev)) = data.dev.first().filter(|_| reads_texts(config)) else {
-        return Ok(None);
-    };
-    let some = some_of(&data.train.dataset, dev.dataset.len().min(MOST_TRAINED_ROWS));
-    let train = Prepared { dataset: some, documents: None };
+pub fn on_trained_rows(run: &FinishedRun<'_>, metric: Metric) -> Result<Option<f64>> {
+    let &FinishedRun { config, texts, .. } = run;
+    let Some((part, dev)) = run.dev() else { return Ok(None) };
+    let rows = some_of(&texts.data.train.dataset, dev.dataset.len().min(MOST_TRAINED_ROWS));
+    let lengths = rows.lengths();
     // Where memory is limited, batches are no longer than those of training.
     let tokens = match config.memory {
         Some(_) => Some(plan(config, texts)?.train.limits().tokens),
         None => config.batch_tokens,
     };
-    let lengths = train.dataset.lengths();
     let limits = BatchLimits { sequences: config.batch_size, tokens };
     let batches = evaluation_batches(&lengths, limits)?;
-    let mut session = run.best_state(programs::limits(batches.largest(&lengths)))?;
-    let logits = logits(&mut session, &train.dataset, &batches, |_| {})?;
-    let positive = config.task.named().and_then(NamedTask::positive);
-    let found = Evaluation::of(part, &train, &data.targets, &logits, positive);
+    let prepared = Prepared { dataset: rows, documents: None };
+    let trained = Dev { part, prepared: &prepared, batches: &batches };
+    let largest = programs::limits(batches.largest(&lengths));
+    let (found, _) = run.measured(&trained, largest, metric)?;
     found.value(metric).map(Some).with_context(|| format!("no {metric} was measured"))
 }
 
@@ -91,7 +80,25 @@ fn some_of(rows: &Dataset, most: usize) -> Dataset {
     rows.select(&picked)
 }
 
-impl Measured<'_> {
+impl<'a> FinishedRun<'a> {
+    /// The dev rows that chose the best state, where it is known which of them are right.
+    fn dev(&self) -> Option<(&'static str, &'a Prepared)> {
+        let first = self.texts.data.dev.first().filter(|_| reads_texts(self.config));
+        first.map(|(part, prepared)| (*part, prepared))
+    }
+
+    /// Rows under its best state.
+    fn measured(
+        &self,
+        rows: &Dev<'_>,
+        limits: Limits,
+        metric: Metric,
+    ) -> Result<(Evaluation, Option<RowAnswers>)> {
+        let config = TrainConfig { metric: Some(metric), ..self.config.clone() };
+        let mut session = self.best_state(limits)?;
+        measured(&mut session, &self.texts.data.targets, &config, rows)
+    }
+
     /// The model as the run left it, with memory to predict batches of up to `limits`.
     fn best_state(&self, limits: Limits) -> Result<Session> {
         let mut session = self.left()?;
@@ -112,8 +119,8 @@ impl Measured<'_> {
                 let delta = Delta::read(&left)?;
                 let spec = task_spec(config, base, &texts.data)?;
                 let frozen = texts.of.frozen(config);
-                let shared = Shared { frozen: frozen.clone(), cores: cores.clone() };
-                let mut backend = open_sharing(options, shared)?;
+                let sharing = Sharing { frozen: frozen.clone(), cores: cores.clone() };
+                let mut backend = open_sharing(options, sharing)?;
                 let mut model = {
                     let _one = frozen.loading();
                     load(&base.folder, &base.config, &spec, &mut *backend)?
@@ -128,8 +135,8 @@ impl Measured<'_> {
                 let folder = &config.output;
                 // What it trained in f32 is its own, and read as it is.
                 let options = OpenOptions { weights: WeightType::F32, ..options };
-                let shared = Shared { cores: cores.clone(), ..Shared::default() };
-                let mut backend = open_sharing(options, shared)?;
+                let sharing = Sharing { cores: cores.clone(), ..Sharing::default() };
+                let mut backend = open_sharing(options, sharing)?;
                 let of_model = ModelConfig::read(folder)?;
                 let mut model = load(folder, &of_model, &spec, &mut *backend)?;
                 let file = match spec.pooling {

@@ -2,7 +2,7 @@
 
 use super::board::{Board, Log};
 use super::held::is_done;
-use super::measure::{self, Measured};
+use super::measure::{self, FinishedRun};
 use super::room::{Need, Room};
 use super::row;
 use crate::backend::Cores;
@@ -91,7 +91,7 @@ fn attempt(run: &SweepRun, shared: &Surroundings<'_>) -> Result<Option<RunRow>> 
         }
     }
     let anew = |metric| {
-        let run = Measured { config, texts: &texts, cores: seat.share().clone() };
+        let run = FinishedRun { config, texts: &texts, cores: seat.share().clone() };
         measure::answers(&run, metric)
     };
     let answers = |metric| answers.map_or_else(|| anew(metric), |answers| Ok(Some(answers)));

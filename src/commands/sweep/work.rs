@@ -4,7 +4,7 @@
 use super::board::Board;
 use super::held::FilesNow;
 use super::ledger::{Ledger, lock};
-use super::measure::{self, Measured};
+use super::measure::{self, FinishedRun};
 use super::one::{Surroundings, make};
 use super::room::{Most, Need, Room};
 use crate::backend::Cores;
@@ -162,7 +162,7 @@ impl<'a> Work<'a> {
         let _place = self.memory.take(&need, |frozen| self.inputs.release(frozen));
         rss::give_back();
         let seat = self.cores.seat();
-        let run = Measured { config, texts: &texts, cores: seat.share().clone() };
+        let run = FinishedRun { config, texts: &texts, cores: seat.share().clone() };
         measure::on_trained_rows(&run, metric)
     }
 

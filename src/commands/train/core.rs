@@ -29,7 +29,7 @@ use crate::model::load::{TaskSpec, init_head, load, outline};
 use crate::program::PoolKind;
 use crate::ranks::{Ranks, Share};
 use crate::rss;
-use crate::session::{OpenOptions, Session, Shared, open, open_sharing};
+use crate::session::{OpenOptions, Session, Sharing, open, open_sharing};
 use crate::settings::choice::PoolerInit;
 use crate::settings::metric::Metric;
 use crate::settings::no_answer::NoAnswer;
@@ -224,8 +224,8 @@ fn loaded(
         say(quiet, format_args!("class weights:\n{}", table.trim_end()));
     }
     let frozen = of.frozen(config);
-    let shared = Shared { frozen: frozen.clone(), cores: cores.clone() };
-    let mut backend = open_sharing(device_of(config, here), shared)?;
+    let sharing = Sharing { frozen: frozen.clone(), cores: cores.clone() };
+    let mut backend = open_sharing(device_of(config, here), sharing)?;
     say(quiet, format_args!("device: {}", backend.describe()));
     let mut model = {
         let _one = frozen.loading();

@@ -5,6 +5,7 @@ use super::data::{Data, RunRows};
 use super::inputs::Inputs;
 use super::start;
 use crate::commands::base::Base;
+use crate::commands::notes::unheard;
 use crate::files::sha256_file;
 use crate::formats::delta::{DataHashes, DeltaInfo};
 use crate::formats::fingerprint::Fingerprint;
@@ -69,7 +70,8 @@ pub fn of_cut_run(run: Fingerprint, tokens: usize) -> Fingerprint {
 /// A file that cannot be read.
 pub fn of_files_now(config: &TrainConfig, inputs: &Inputs) -> Result<Fingerprint> {
     let base = &inputs.base(config, true)?.base;
-    let tokenizer = base.tokenizer(config.max_length(base.config.max_len()), true)?;
+    // What there is to say of it is said to the runs.
+    let tokenizer = unheard(|| inputs.tokenizer(config, false))?;
     let hashes = RunRows::read(config, base.config.vocab, true)?.hashes;
     let now = of_files(config, base, &hashes)?
         .with(POOLING, &Pooling::from(pooling(config, base)?).to_string())

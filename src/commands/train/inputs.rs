@@ -76,10 +76,7 @@ impl Inputs {
         named::say_recipe(config, quiet);
         let of = self.base(config, quiet)?;
         self.texts.get(texts_key(config)?, || {
-            let asked = config.max_length(of.base.config.max_len());
-            let tokenizer = self
-                .tokenizers
-                .get(format!("{} {asked:?}", config.model), || of.base.tokenizer(asked, quiet))?;
+            let tokenizer = self.tokenizer(config, quiet)?;
             let data = Data::read(config, &tokenizer, quiet)?;
             Ok(Texts { of, tokenizer, data })
         })
@@ -96,11 +93,22 @@ impl Inputs {
         })
     }
 
+    /// The tokenizer of a run with these settings.
+    ///
+    /// # Errors
+    /// As [`Base::tokenizer`].
+    pub fn tokenizer(&self, config: &TrainConfig, quiet: bool) -> Result<Arc<TextTokenizer>> {
+        let base = &self.base(config, quiet)?.base;
+        let asked = config.max_length(base.config.max_len());
+        let name = format!("{} {asked:?}", config.model);
+        self.tokenizers.get(name, || base.tokenizer(asked, quiet))
+    }
+
     /// Lets go of frozen matrices by their [`frozen_name`]. A run that has them keeps its own.
     pub fn release(&self, frozen: &str) {
         for place in self.bases.places().values() {
             let made = place.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(Made { thing: base, .. }) = &*made {
+            if let Some(OnceMade { thing: base, .. }) = &*made {
                 base.all_frozen().remove(frozen);
             }
         }
@@ -159,12 +167,12 @@ pub fn texts_key(config: &TrainConfig) -> Result<String> {
 }
 
 /// Things that are made once for all who need them, and stay.
-struct Once<T>(Mutex<HashMap<String, Place<T>>>);
+struct Once<T>(Mutex<HashMap<String, OncePlace<T>>>);
 
 /// A thing, once it is made, behind a lock of its own: others are found while it is made.
-type Place<T> = Arc<Mutex<Option<Made<T>>>>;
+type OncePlace<T> = Arc<Mutex<Option<OnceMade<T>>>>;
 
-struct Made<T> {
+struct OnceMade<T> {
     thing: Arc<T>,
     /// When it was made.
     said: Vec<Said>,
@@ -181,17 +189,17 @@ impl<T> Once<T> {
     fn get(&self, name: String, make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
         let place = Arc::clone(self.places().entry(name).or_default());
         let mut made = place.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Made { thing, said }) = &*made {
+        if let Some(OnceMade { thing, said }) = &*made {
             said.iter().try_for_each(retell)?;
             return Ok(Arc::clone(thing));
         }
         let (thing, said) = recorded(make);
         let thing = Arc::new(thing?);
-        *made = Some(Made { thing: Arc::clone(&thing), said });
+        *made = Some(OnceMade { thing: Arc::clone(&thing), said });
         Ok(thing)
     }
 
-    fn places(&self) -> MutexGuard<'_, HashMap<String, Place<T>>> {
+    fn places(&self) -> MutexGuard<'_, HashMap<String, OncePlace<T>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
