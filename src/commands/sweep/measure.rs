@@ -41,18 +41,16 @@ pub fn answers(run: &FinishedRun<'_>, metric: Metric) -> Result<Option<RowAnswer
     Ok(answers)
 }
 
-/// So many rows that were trained on say well enough how far a state is from them.
-const MOST_TRAINED_ROWS: usize = 512;
-
-/// The run's measure on rows that it was trained on, as many as there are dev rows and no more than [`MOST_TRAINED_ROWS`]; `None`
-/// where there are none, or the rows are no single texts or pairs.
+/// The run's measure on rows that it was trained on, as many as there are dev rows and no more than [`trained_rows`]; `None` where
+/// there are none, or the rows are no single texts or pairs. `steps` are those that the run took.
 ///
 /// # Errors
 /// As [`answers`].
-pub fn on_trained_rows(run: &FinishedRun<'_>, metric: Metric) -> Result<Option<f64>> {
+pub fn on_trained_rows(run: &FinishedRun<'_>, metric: Metric, steps: u64) -> Result<Option<f64>> {
     let &FinishedRun { config, texts, .. } = run;
     let Some((part, dev)) = run.dev() else { return Ok(None) };
-    let rows = some_of(&texts.data.train.dataset, dev.dataset.len().min(MOST_TRAINED_ROWS));
+    let most = trained_rows(steps, config.batch_size * config.grad_accumulation);
+    let rows = some_of(&texts.data.train.dataset, dev.dataset.len().min(most));
     let lengths = rows.lengths();
     // Where memory is limited, batches are no longer than those of training.
     let tokens = match config.memory {
@@ -66,6 +64,13 @@ pub fn on_trained_rows(run: &FinishedRun<'_>, metric: Metric) -> Result<Option<f
     let largest = programs::limits(batches.largest(&lengths));
     let (found, _) = run.measured(&trained, largest, metric)?;
     found.value(metric).map(Some).with_context(|| format!("no {metric} was measured"))
+}
+
+/// So many rows that were trained on say well enough how far a state is from them. After a short run there are fewer, so that
+/// looking at them takes little time beside it.
+fn trained_rows(steps: u64, rows_per_step: usize) -> usize {
+    let seen = usize::try_from(steps).unwrap_or(usize::MAX).saturating_mul(rows_per_step);
+    (seen / 8).clamp(64, 512)
 }
 
 /// Whether it is known which of a run's rows are right.
@@ -147,5 +152,16 @@ impl<'a> FinishedRun<'a> {
                 Ok(Session::new(model, backend))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::trained_rows;
+
+    #[test]
+    fn a_short_run_is_looked_at_on_fewer_trained_rows() {
+        let of = |steps| trained_rows(steps, 16);
+        assert_eq!([of(1), of(150), of(10_000), of(u64::MAX)], [64, 300, 512, 512]);
     }
 }

@@ -134,17 +134,18 @@ impl<'a> Work<'a> {
         let best = best.list.iter().filter_map(Group::at_best).flat_map(AtRate::measured);
         let best: Vec<&RunRow> = best.map(|(row, _)| row).collect();
         lock(ledger).measured_no_others(&best.iter().map(|row| row.run.as_str()).collect());
-        let unmeasured: HashMap<&str, Metric> = (best.iter().filter(|row| row.train.is_none()))
-            .filter_map(|row| Some((row.run.as_str(), row.metric?)))
-            .collect();
+        let unmeasured: HashMap<&str, (Metric, u64)> =
+            (best.iter().filter(|row| row.train.is_none()))
+                .filter_map(|row| Some((row.run.as_str(), (row.metric?, row.steps?))))
+                .collect();
         let SweepCommand { runs, quiet, .. } = self.command;
         let known = runs.iter().filter(|run| measure::reads_texts(&run.config));
-        let unmeasured: Vec<(&SweepRun, Metric)> =
+        let unmeasured: Vec<(&SweepRun, (Metric, u64))> =
             known.filter_map(|run| Some((run, *unmeasured.get(run.name.as_str())?))).collect();
         let counter = Counter::new("on trained rows", Some(unmeasured.len() as u64), *quiet);
         let measured = AtomicUsize::new(0);
-        self.each(&unmeasured, stop.after_the_step(), |&(run, metric)| {
-            let found = unheard(|| self.on_trained_rows(run, metric));
+        self.each(&unmeasured, stop.after_the_step(), |&(run, (metric, steps))| {
+            let found = unheard(|| self.on_trained_rows(run, metric, steps));
             if let Some(value) = found.with_context(|| format!("the run {}", run.name))? {
                 lock(ledger).measured_on_trained_rows(&run.name, value);
             }
@@ -155,7 +156,7 @@ impl<'a> Work<'a> {
         Ok(measured.into_inner() == unmeasured.len())
     }
 
-    fn on_trained_rows(&self, run: &SweepRun, metric: Metric) -> Result<Option<f64>> {
+    fn on_trained_rows(&self, run: &SweepRun, metric: Metric, steps: u64) -> Result<Option<f64>> {
         let config = &run.config;
         let texts = self.inputs.of(config, true)?;
         let need = Need::of(config, plan(config, &texts)?.planned);
@@ -163,7 +164,7 @@ impl<'a> Work<'a> {
         rss::give_back();
         let seat = self.cores.seat();
         let run = FinishedRun { config, texts: &texts, cores: seat.share().clone() };
-        measure::on_trained_rows(&run, metric)
+        measure::on_trained_rows(&run, metric, steps)
     }
 
     /// The most bytes that runs at work were planned to take at a time.
