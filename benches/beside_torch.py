@@ -30,20 +30,7 @@ import torch
 from transformers import AutoTokenizer
 
 import reference_model as ref
-
-
-def rows_of(path, pairs):
-    """(texts, second texts or None) of a tsv with the columns text and label; quotes are ordinary characters."""
-    lines = Path(path).read_text(encoding="utf-8").split("\n")
-    at = lines[0].split("\t").index("text")
-    texts = [line.split("\t")[at] for line in lines[1:] if line]
-    return list(zip(texts[::2], texts[1::2])) if pairs else [(text, None) for text in texts]
-
-
-def write_rows(path, rows):
-    head = "text\ttext_pair\tlabel" if rows[0][1] is not None else "text\tlabel"
-    lines = ["\t".join([t for t in row if t is not None] + [str(n % 2)]) for n, row in enumerate(rows)]
-    path.write_text("\n".join([head, *lines]) + "\n")
+from review_rows import shuffled_rows, write_rows
 
 
 class Torch:
@@ -54,7 +41,7 @@ class Torch:
         self.model = ref.load(args.model, 2, "mean", dropout=0.0, attention="sdpa").train()
         trained = ref.trainables(self.model)
         self.optimizer = torch.optim.AdamW(trained.values(), lr=1e-4)
-        encodings = sorted((ref.encode(tokenizer, *row, max_length=args.max_length) for row in rows), key=lambda e: len(e[0]))
+        encodings = sorted((ref.encode(tokenizer, *row[:2], max_length=args.max_length) for row in rows), key=lambda e: len(e[0]))
         size = args.batch_size
         self.batches = [encodings[n:n + size] for n in range(0, len(encodings) - size + 1, size)]
         random.Random(1).shuffle(self.batches)
@@ -116,8 +103,7 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    rows = rows_of(args.train, args.pairs)
-    random.Random(0).shuffle(rows)
+    rows = shuffled_rows(args.train, args.pairs)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "rows.tsv"
         write_rows(data, rows)

@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""How far bias gradients in bf16 are from those in f32, tensor by tensor, on batches of real text.
+
+    python3 scripts/gradient_errors.py --bitfit target/release/bitfit --model .cache/models/minilm \\
+        --train .cache/data/movie-reviews.tsv
+
+Each batch is one step of `bitfit train` in each precision, from the same state: AdamW's first moment after it is (1 - beta1)
+times the gradient, which the run's checkpoint holds. An error is ||bf16 - f32|| / ||f32||. `--pairs` joins each two neighbouring
+rows to a pair. Needs numpy and safetensors.
+"""
+import argparse
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from review_rows import shuffled_rows, write_rows
+
+
+def gradients(args, data, precision, folder):
+    """{name of a trained tensor: its gradient}"""
+    run = str(Path(folder) / precision)
+    subprocess.run(
+        [args.bitfit, "train", "--model", args.model, "--train", data, "--output", run, "--batch-size", str(args.batch_size),
+         "--steps", "1", "--save-steps", "1", "--clip-norm", "0", "--dropout", "0", "--warmup", "0", "--no-shuffle", "--device", "cpu",
+         "--precision", precision, "--seed", "1", "--quiet"],
+        check=True, stdout=subprocess.DEVNULL)
+    state, delta = load_file(f"{run}/checkpoint.safetensors"), load_file(f"{run}/bias.safetensors")
+    moment, values = state["first_moment"], state["trainables"]
+    found = {}
+    for name, tensor in delta.items():
+        tensor = tensor.ravel()
+        starts = np.flatnonzero(values[: len(values) - len(tensor) + 1] == tensor[0])
+        at = [s for s in starts if np.array_equal(values[s:s + len(tensor)], tensor)]
+        if len(at) != 1:
+            raise SystemExit(f"{name} is {len(at)} times among the trained values")
+        found[name] = moment[at[0]:at[0] + len(tensor)].astype(np.float64)
+    if sum(map(len, found.values())) != len(values):
+        raise SystemExit("the delta has not all that was trained")
+    return found
+
+
+def error(a, b):
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bitfit", required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--train", required=True)
+    parser.add_argument("--pairs", action="store_true")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batches", type=int, default=8)
+    args = parser.parse_args()
+    rows = shuffled_rows(args.train, args.pairs)
+    of_all, of_biases, of_kind = [], [], {}
+    for n in range(args.batches):
+        with tempfile.TemporaryDirectory() as folder:
+            data = Path(folder) / "rows.tsv"
+            write_rows(data, rows[n * args.batch_size:(n + 1) * args.batch_size])
+            bf16, f32 = (gradients(args, str(data), precision, folder) for precision in ("bf16", "f32"))
+        together = lambda names: error(*(np.concatenate([side[name] for name in names]) for side in (bf16, f32)))
+        of_all.append(together(list(bf16)))
+        of_biases.append(together([name for name in bf16 if not name.startswith("classifier.")]))
+        for name in bf16:
+            # A key's bias adds the same to all scores of a row, which softmax does not see: its gradient is 0, or rounding.
+            if ".key." not in name:
+                kind = ".".join(part for part in name.split(".") if not part.isdigit())
+                of_kind.setdefault(kind, []).append(error(bf16[name], f32[name]))
+    percent = lambda values: " / ".join(f"{100 * f(values):.2f}" for f in (np.min, np.median, np.max))
+    print(f"{args.batches} batches of {args.batch_size}; percent, min / median / max over batches and layers")
+    print(f"{'all that trains':55} {percent(of_all)}")
+    print(f"{'all but the head':55} {percent(of_biases)}")
+    for kind, errors in of_kind.items():
+        print(f"{kind:55} {percent(errors)}")
+
+
+if __name__ == "__main__":
+    main()
