@@ -21,51 +21,25 @@ __device__ __forceinline__ double block_sum(double x) {
     return x;
 }
 
-struct NormPartialArgs {
+struct GradNormArgs {
     const float* gradient;
+    // A sum for each chunk.
     double* partial;
-    uint64_t count;
-};
-MIRRORED(NormPartialArgs);
-
-// Grid: chunks of 4096 elements.
-extern "C" __global__ void __launch_bounds__(kUpdateThreads)
-    grad_norm_partial(const __grid_constant__ NormPartialArgs args) {
-    const uint64_t first = uint64_t(blockIdx.x) * kNormChunk;
-    double sum = 0.0;
-#pragma unroll 4
-    for (uint32_t i = threadIdx.x; i < kNormChunk; i += kUpdateThreads) {
-        if (first + i < args.count) {
-            const double g = args.gradient[first + i];
-            sum = fma(g, g, sum);
-        }
-    }
-    sum = block_sum(sum);
-    if (threadIdx.x == 0) args.partial[blockIdx.x] = sum;
-}
-
-struct StepDecisionArgs {
-    const double* partial;
+    // Blocks whose sum is there: 0 before and after a launch.
+    uint32_t* arrived;
     StepState* state;
     const StepNumbers* numbers;
-    uint32_t count;
-    uint32_t padding;
+    uint64_t count;
 };
-MIRRORED(StepDecisionArgs);
+MIRRORED(GradNormArgs);
 
-// One block. Writes the norm, whether the step is skipped, the clipping factor and the next loss scale. The scale
-// follows the usual rule: halve it when a gradient is not finite, double it after enough steps that were.
-extern "C" __global__ void __launch_bounds__(kUpdateThreads) step_decision(const __grid_constant__ StepDecisionArgs args) {
-    double sum = 0.0;
-    for (uint32_t i = threadIdx.x; i < args.count; i += kUpdateThreads) sum += args.partial[i];
-    sum = block_sum(sum);
-    if (threadIdx.x != 0) return;
-    StepState state = *args.state;
-    const float norm = float(sqrt(sum));
+// Writes the norm, whether the step is skipped, the clipping factor and the next loss scale. The scale follows the usual
+// rule: halve it when a gradient is not finite, double it after enough steps that were.
+__device__ __forceinline__ void decide(StepState& to, float norm, float clip_norm) {
+    StepState state = to;
     const bool finite = norm < INFINITY;
     state.grad_norm = norm;
     state.skip = finite ? 0 : kSkip;
-    const float clip_norm = args.numbers->clip_norm;
     state.clip = clip_norm > 0.0f ? fminf(clip_norm / (norm + 1e-6f), 1.0f) : 1.0f;
     if (state.growth_interval > 0) {
         constexpr float kSmallest = 1.0f, kLargest = 16777216.0f;
@@ -80,7 +54,37 @@ extern "C" __global__ void __launch_bounds__(kUpdateThreads) step_decision(const
         }
         state.inverse_scale = 1.0f / state.scale;
     }
-    *args.state = state;
+    to = state;
+}
+
+// The gradient's norm, and what follows from it. A block has a chunk; the one that arrives last adds up the sums of all, in
+// their order, whichever it is. Grid: chunks of 4096 elements.
+extern "C" __global__ void __launch_bounds__(kUpdateThreads) grad_norm(const __grid_constant__ GradNormArgs args) {
+    __shared__ bool last;
+    const uint64_t first = uint64_t(blockIdx.x) * kNormChunk;
+    double sum = 0.0;
+#pragma unroll 4
+    for (uint32_t i = threadIdx.x; i < kNormChunk; i += kUpdateThreads) {
+        if (first + i < args.count) {
+            const double g = args.gradient[first + i];
+            sum = fma(g, g, sum);
+        }
+    }
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) {
+        args.partial[blockIdx.x] = sum;
+        __threadfence();
+        last = atomicAdd(args.arrived, 1u) == gridDim.x - 1;
+    }
+    __syncthreads();
+    if (!last) return;
+    __threadfence();
+    sum = 0.0;
+    for (uint32_t i = threadIdx.x; i < gridDim.x; i += kUpdateThreads) sum += __ldcg(args.partial + i);
+    sum = block_sum(sum);
+    if (threadIdx.x != 0) return;
+    *args.arrived = 0;
+    decide(*args.state, float(sqrt(sum)), args.numbers->clip_norm);
 }
 
 struct AdamWArgs {

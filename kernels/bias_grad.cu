@@ -1,6 +1,8 @@
-// Gradients of biases and gains: column sums of an activation gradient, and the second stage of every fused one.
+// Gradients of biases and gains: column sums of an activation gradient, and the second stage of those that no LayerNorm's
+// backward finishes.
 
 #include "columns.cuh"
+#include "finish.cuh"
 #include "philox.cuh"
 #include "x_hat.cuh"
 
@@ -54,68 +56,8 @@ extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
     ColumnSums<1, kTileWarps>::add(sums, shared, args.partial + size_t(blockIdx.x) * width + first, here);
 }
 
-// A sum whose partial rows are there.
-struct FinishSum {
-    const float* partial;
-    float* grad;
-    uint32_t width;
-    // Rows that one row of partial sums stands for.
-    uint32_t tile_rows;
-    // RowKind of the summed tensor.
-    uint32_t rows;
-    // 1 where tiles do not cross sequences (tile_slot).
-    uint32_t by_sequence;
-    // Rows of partial sums where tiles do, at most: the blocks that made them.
-    uint32_t most;
-    uint32_t padding;
-};
-MIRRORED(FinishSum);
-
-struct ColumnFinishArgs {
-    const BatchHeader* batch;
-    const uint32_t* cu_seqlens;
-    const StepState* state;
-    // Those of several operations: blockIdx.y chooses.
-    FinishSum sums[32];
-};
-MIRRORED(ColumnFinishArgs);
-
-constexpr int kFinishColumns = 32, kFinishGroups = 8;
-MIRRORED(ColumnFinish);
-
-// grad += the sum of the partial rows, freed of the loss scale. Thread (c, g) adds rows g, g + 8, … of column c; the eight
-// groups are then added in order. No two sums of a launch have the same gradient. Grid: 32 columns of the widest × sums.
 extern "C" __global__ void __launch_bounds__(kFinishColumns * kFinishGroups)
     column_finish(const __grid_constant__ ColumnFinishArgs args) {
-    __shared__ float shared[kFinishGroups][kFinishColumns];
-    const FinishSum& sum_of = args.sums[blockIdx.y];
-    const uint32_t width = sum_of.width, tile_rows = sum_of.tile_rows;
-    if (blockIdx.x * kFinishColumns >= width) return;
-    const uint32_t c = threadIdx.x % kFinishColumns, group = threadIdx.x / kFinishColumns;
-    const uint32_t column = blockIdx.x * kFinishColumns + c;
-
-    float sum = 0.0f;
-    if (column < width) {
-        const float* partial = sum_of.partial + column;
-        if (sum_of.by_sequence == 0) {
-            const uint32_t rows = row_count(args.batch, sum_of.rows);
-            const uint32_t tiles = min((rows + tile_rows - 1) / tile_rows, sum_of.most);
-            for (uint32_t t = group; t < tiles; t += kFinishGroups) sum += partial[size_t(t) * width];
-        } else {
-            for (uint32_t s = group; s < args.batch->sequences; s += kFinishGroups) {
-                const Span span = span_of(args.cu_seqlens, s);
-                const uint32_t tiles = (span.len + tile_rows - 1) / tile_rows;
-                for (uint32_t t = 0; t < tiles; ++t) {
-                    sum += partial[size_t(tile_slot(span, s, t, tile_rows)) * width];
-                }
-            }
-        }
-    }
-    shared[group][c] = sum;
-    __syncthreads();
-    if (group == 0 && column < width) {
-#pragma unroll
-        for (int g = 1; g < kFinishGroups; ++g) sum += shared[g][c];
-        sum_of.grad[column] += sum * args.state->inverse_scale;
-    }
+    __shared__ float shared[kFinishFloats];
+    finish_columns<kFinishColumns * kFinishGroups>(args, blockIdx.x, shared);
 }

@@ -1,5 +1,5 @@
 // Column sums without atomics, in two stages: a block adds up its own rows in a fixed order and writes one row of
-// partial sums; bias_grad.cu adds those rows up. The result is the same from run to run.
+// partial sums; finish.cuh adds those rows up. The result is the same from run to run.
 #pragma once
 
 #include "planes.cuh"
@@ -15,12 +15,13 @@ MIRRORED(RowTile);
 struct RowWalk {
     uint32_t first, end, step;
 
-    __device__ __forceinline__ explicit RowWalk(uint32_t rows) {
+    // By the first `blocks` of a grid.
+    __device__ __forceinline__ RowWalk(uint32_t rows, uint32_t blocks) {
         const uint32_t warp = threadIdx.x / kWarp;
-        const bool tiles = gridDim.x * kTileRows >= rows;
+        const bool tiles = blocks * kTileRows >= rows;
         first = blockIdx.x * (tiles ? kTileRows : kTileWarps) + warp;
         end = tiles ? min(rows, (blockIdx.x + 1) * kTileRows) : rows;
-        step = tiles ? kTileWarps : gridDim.x * kTileWarps;
+        step = tiles ? kTileWarps : blocks * kTileWarps;
     }
 };
 

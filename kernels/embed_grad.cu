@@ -49,7 +49,7 @@ __device__ __forceinline__ void embed_backward(const EmbedBackwardArgs& args) {
     float *of_gamma = Sums::start(sums_gamma), *of_beta = Sums::start(sums_beta);
     __syncthreads();
 
-    const RowWalk walk(tokens);
+    const RowWalk walk(tokens, gridDim.x);
     for (uint32_t token = walk.first; token < walk.end; token += walk.step) {
         const auto word = table_row<TableRow>(args.word, args.ids[token], width);
         const auto position = table_row<TableRow>(args.position, args.positions[token], width);

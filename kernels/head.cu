@@ -146,10 +146,8 @@ __device__ __forceinline__ void forward(const DenseArgs& args) {
     }
 }
 
-// dy through the tanh, in place, and the bias gradient. A thread owns an output.
-extern "C" __global__ void __launch_bounds__(kDenseThreads)
-    dense_backward_bias(const __grid_constant__ DenseArgs args) {
-    const uint32_t output = blockIdx.x * kDenseThreads + threadIdx.x;
+// dy through the tanh, in place, and the bias gradient of an output, which a thread owns.
+__device__ __forceinline__ void backward_bias(const DenseArgs& args, uint32_t output) {
     if (output >= args.outputs) return;
     const uint32_t rows = row_count(args.batch, args.rows);
     float sum = 0.0f;
@@ -166,46 +164,53 @@ extern "C" __global__ void __launch_bounds__(kDenseThreads)
     if (args.dbias != nullptr) args.dbias[output] += sum;
 }
 
-// dW += dyᵀ · dropout(x). A thread owns four weights of one output, 128 apart. Grid: outputs × inputs / 512.
 extern "C" __global__ void __launch_bounds__(kDenseThreads)
-    dense_backward_weight(const __grid_constant__ DenseArgs args) {
-    const uint32_t first = blockIdx.y * kDenseThreads * 4 + threadIdx.x, output = blockIdx.x;
+    dense_backward_bias(const __grid_constant__ DenseArgs args) {
+    backward_bias(args, blockIdx.x * kDenseThreads + threadIdx.x);
+}
+
+constexpr int kDenseBackWarps = 8, kDenseBackThreads = kDenseBackWarps * kWarp, kDenseBackWeights = 4;
+
+// dW += dyᵀ · dropout(x). A thread owns four weights of one output, a block's threads apart.
+__device__ __forceinline__ void backward_weight(const DenseArgs& args, uint32_t block) {
+    constexpr uint32_t kColumns = kDenseBackThreads * kDenseBackWeights;
+    const uint32_t parts = (args.inputs + kColumns - 1) / kColumns, output = block / parts;
+    const uint32_t first = block % parts * kColumns + threadIdx.x;
     const Dropout dropout(args.dropout, args.batch, first_row(args.batch, args.rows));
     const uint32_t rows = row_count(args.batch, args.rows);
-    float sums[4] = {};
+    float sums[kDenseBackWeights] = {};
     for (uint32_t s = 0; s < rows; ++s) {
         const float d = args.dy[size_t(s) * args.outputs + output];
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            const uint32_t column = first + i * kDenseThreads;
+        for (int i = 0; i < kDenseBackWeights; ++i) {
+            const uint32_t column = first + i * kDenseBackThreads;
             if (column >= args.inputs) break;
             const float x = args.x[size_t(s) * args.inputs + column];
             sums[i] = fmaf(d, masked(dropout, s, column, x), sums[i]);
         }
     }
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        const uint32_t column = first + i * kDenseThreads;
+    for (int i = 0; i < kDenseBackWeights; ++i) {
+        const uint32_t column = first + i * kDenseBackThreads;
         if (column < args.inputs) args.dweight[size_t(output) * args.inputs + column] += sums[i];
     }
 }
 
-constexpr int kDenseInputWarps = 8;
-
 // dx = dropout'(dy · W). A lane has one column of eight rows, so that a weight is read once for eight; the warps share
-// the outputs, and their sums are added in order. Grid: rows / 8 × inputs / 32.
+// the outputs, and their sums are added in order.
 template <bool Quantised>
-__device__ __forceinline__ void backward_input(const DenseArgs& args) {
-    __shared__ float shared[kDenseInputWarps][kDenseRows][kWarp];
-    const uint32_t rows = row_count(args.batch, args.rows), first = blockIdx.x * kDenseRows;
+__device__ __forceinline__ void backward_input(const DenseArgs& args, uint32_t block) {
+    __shared__ float shared[kDenseBackWarps][kDenseRows][kWarp];
+    const uint32_t parts = (args.inputs + kWarp - 1) / kWarp;
+    const uint32_t rows = row_count(args.batch, args.rows), first = block / parts * kDenseRows;
     if (first >= rows) return;
-    const uint32_t lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, column = blockIdx.y * kWarp + lane;
+    const uint32_t lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, column = block % parts * kWarp + lane;
     const bool inside = column < args.inputs;
     const Dropout dropout(args.dropout, args.batch, first_row(args.batch, args.rows));
     float sums[kDenseRows] = {};
     if (inside) {
 #pragma unroll (Quantised ? 1 : 4)
-        for (uint32_t o = warp; o < args.outputs; o += kDenseInputWarps) {
+        for (uint32_t o = warp; o < args.outputs; o += kDenseBackWarps) {
             const float w = weight_at<Quantised>(args, o, column);
 #pragma unroll
             for (int s = 0; s < kDenseRows; ++s) {
@@ -216,14 +221,26 @@ __device__ __forceinline__ void backward_input(const DenseArgs& args) {
 #pragma unroll
     for (int s = 0; s < kDenseRows; ++s) shared[warp][s][lane] = sums[s];
     __syncthreads();
-    for (uint32_t s = warp; s < kDenseRows; s += kDenseInputWarps) {
+    for (uint32_t s = warp; s < kDenseRows; s += kDenseBackWarps) {
         const uint32_t row = first + s;
         if (!inside || row >= rows) continue;
         float sum = shared[0][s][lane];
 #pragma unroll
-        for (int w = 1; w < kDenseInputWarps; ++w) sum += shared[w][s][lane];
+        for (int w = 1; w < kDenseBackWarps; ++w) sum += shared[w][s][lane];
         args.dx[size_t(row) * args.inputs + column] = masked(dropout, row, column, sum);
     }
+}
+
+// What a layer's backward does with dy, side by side. Grid: blocks of the input (8 rows × 32 columns), then of the weight
+// (an output × 1024 inputs), then of the bias (256 outputs).
+template <bool Quantised>
+__device__ __forceinline__ void backward(const DenseArgs& args) {
+    uint32_t block = blockIdx.x;
+    if (block < args.input_blocks) return backward_input<Quantised>(args, block);
+    block -= args.input_blocks;
+    if (block < args.weight_blocks) return backward_weight(args, block);
+    block -= args.weight_blocks;
+    backward_bias(args, block * kDenseBackThreads + threadIdx.x);
 }
 
 #define DENSE_KERNELS(ending, quantised)                                                                     \
@@ -231,9 +248,9 @@ __device__ __forceinline__ void backward_input(const DenseArgs& args) {
         dense_forward##ending(const __grid_constant__ DenseArgs args) {                                      \
         forward<quantised>(args);                                                                            \
     }                                                                                                        \
-    extern "C" __global__ void __launch_bounds__(kDenseInputWarps * kWarp)                                   \
-        dense_backward_input##ending(const __grid_constant__ DenseArgs args) {                               \
-        backward_input<quantised>(args);                                                                     \
+    extern "C" __global__ void __launch_bounds__(kDenseBackThreads)                                          \
+        dense_backward##ending(const __grid_constant__ DenseArgs args) {                                     \
+        backward<quantised>(args);                                                                           \
     }
 
 DENSE_KERNELS(, false)

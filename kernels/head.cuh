@@ -27,6 +27,9 @@ struct DenseArgs {
     uint32_t rows;
     // 1: `frozen` is an embedding table, whose codes of 8 bits lie as a table's.
     uint32_t table;
+    // Of dense_backward's grid, which blocks do what.
+    uint32_t input_blocks;
+    uint32_t weight_blocks;
     uint32_t padding;
 };
 MIRRORED(DenseArgs);

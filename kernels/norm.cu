@@ -1,9 +1,11 @@
 // x = LN(residual + dropout(x)) and its backward, a warp per row. dβ and the bias gradient of the linear layer below fall
 // out of the same pass over the row. dγ, which only full fine-tuning wants, is a column sum of its own (bias_grad.cu).
+// Beside the blocks of its rows, backward has some that finish what earlier kernels began to sum.
 //
 // One kernel for each number of 256-column parts, so that a row stays in registers: widths up to 1024.
 
 #include "columns.cuh"
+#include "finish.cuh"
 #include "norm.cuh"
 #include "x_hat.cuh"
 
@@ -84,7 +86,9 @@ struct NormBackwardArgs {
     uint32_t rows;
     // XHatKind
     uint32_t x_hat_kind;
-    uint32_t padding;
+    // Of this work. The grid's other blocks finish the sums that earlier kernels left.
+    uint32_t blocks;
+    ColumnFinishArgs finish;
 };
 MIRRORED(NormBackwardArgs);
 
@@ -93,6 +97,11 @@ __device__ __forceinline__ void backward(const NormBackwardArgs& args) {
     using Sums = ColumnSums<C, kTileWarps>;
     __shared__ __align__(16) float gamma[Planes<C>::kFloats];
     __shared__ __align__(16) float sums_beta[Sums::kFloats], sums_bias[Sums::kFloats];
+    if (blockIdx.x >= args.blocks) {
+        static_assert(kFinishFloats <= Sums::kFloats, "room to finish in");
+        finish_columns<kTileWarps * kWarp>(args.finish, blockIdx.x - args.blocks, sums_beta);
+        return;
+    }
     const uint32_t rows = row_count(args.batch, args.rows);
     if (blockIdx.x * kTileRows >= rows) return;
     const Dropout dropout(args.dropout, args.batch, first_row(args.batch, args.rows));
@@ -102,7 +111,7 @@ __device__ __forceinline__ void backward(const NormBackwardArgs& args) {
     float *beta = Sums::start(sums_beta), *bias = Sums::start(sums_bias);
     __syncthreads();
 
-    const RowWalk walk(rows);
+    const RowWalk walk(rows, args.blocks);
     for (uint32_t row = walk.first; row < walk.end; row += walk.step) {
         const size_t base = size_t(row) * width;
         Row<C> dy = {}, x_hat = {};

@@ -117,6 +117,23 @@ fn nothing_is_taken_away_from_a_step_that_still_runs() {
     assert!(!recording.contains("cuModuleGetFunction") && !recording.contains("cuModuleLoad"));
 }
 
+/// LayerNorms' kernels finish the sums of those before them; what the last of them leave is one launch.
+#[test]
+fn one_launch_of_a_step_does_nothing_but_finish_sums() {
+    emulated("recorded::one_launch_of_a_step_does_nothing_but_finish_sums", &[], || {
+        let (model, kind, pooling, outputs) = MODELS[0];
+        let mut run = Run::new(model, kind, pooling, outputs, cuda(HalfType::Bf16));
+        let batch = batch(&run.model.config, kind, outputs, 0);
+        run.backend.set_batch(&batch, DropoutKey::default()).unwrap();
+        let part = Span::micro_batch(true, false);
+        let pieces = run.backend.run_timed(&run.program, part, ONE).unwrap();
+        let launches: Vec<_> = pieces.iter().filter_map(|piece| piece.kernel.as_ref()).collect();
+        let count = |name: &str| launches.iter().filter(|l| l.kernel.starts_with(name)).count();
+        assert!(count("norm_backward") >= 4, "{launches:?}");
+        assert_eq!(count("column_finish"), 1, "{launches:?}");
+    });
+}
+
 /// A loss that is not averaged, and no optimizer step.
 const ONE: Numbers = Numbers { weight: 1.0, update: None };
 

@@ -28,7 +28,7 @@ pub struct Allocated {
     partial: Buffer,
     /// f32: attention's row sums of P ∘ dP.
     pub delta: Buffer,
-    /// f64: partial sums of the gradient norm.
+    /// How many partial sums of the gradient norm are there, and these, in f64.
     pub norm: Buffer,
     /// Where the run has several ranks.
     pub exchange: Option<Exchange>,
@@ -80,7 +80,7 @@ impl Allocated {
             graphs: Graphs::default(),
             partial: Buffer::new(device, "partial column sums", sizes.partial)?,
             delta: Buffer::new(device, "attention statistics", sizes.delta)?,
-            norm: Buffer::new(device, "gradient norm", sizes.norm)?,
+            norm: Buffer::zeroed(device, "gradient norm", sizes.norm)?,
             exchange: match memory.exchanged {
                 0 => None,
                 numbers => Some(Exchange::new(device, numbers)?),

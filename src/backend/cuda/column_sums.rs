@@ -1,14 +1,15 @@
-//! Column sums in two stages. An operation's kernel leaves a row of partial sums for each tile of its rows; what adds these
-//! up waits until the room for them is full, the step is about to read a gradient, or a span ends, and is then one
-//! launch for the sums of many operations.
+//! Column sums in two stages. An operation's kernel leaves a row of partial sums for each tile of its rows. What adds these
+//! up rides with the next LayerNorm's backward, in blocks of its own. Where none comes before the room for partial sums is
+//! full, the step reads a gradient, or the span ends, it is one launch for the sums of all operations that wait.
 
-use super::args::{ColumnFinishArgs, FinishSum};
+use super::args::{ColumnFinishArgs, FINISH_COLUMNS, FinishSum};
 use super::kernels::Kernels;
 use super::memory::Address;
 use super::{Allocated, row_kind, to_u32};
 use crate::program::{ParamRange, Rows, Sum};
 use anyhow::{Result, ensure};
 use bytemuck::Zeroable;
+use std::ops::Range;
 
 /// Partial column sums, and the gradient that they are added to.
 pub type Partial = (Address, ParamRange);
@@ -31,12 +32,19 @@ impl Tiles {
     }
 }
 
+/// Sums for blocks of one kernel to finish.
+#[derive(Clone, Copy, Debug)]
+pub struct Riders {
+    pub count: usize,
+    pub args: ColumnFinishArgs,
+}
+
 /// The sums of a span that are not finished yet.
 #[derive(Debug, Default)]
 pub struct ColumnSums {
     waiting: Vec<(FinishSum, ParamRange)>,
-    /// f32 elements of the room that are in use.
-    used: usize,
+    /// The f32 elements of the room that theirs are among: all others are free.
+    used: Range<usize>,
 }
 
 impl ColumnSums {
@@ -50,13 +58,13 @@ impl ColumnSums {
         tiles: usize,
         width: usize,
     ) -> Result<[Option<Partial>; N]> {
-        let len = (tiles * width).next_multiple_of(4);
+        let len = row_len(tiles, width);
         let wanted = sums.iter().flat_map(|sum| sum.0);
         let count = wanted.clone().count();
         let twice = |grad: ParamRange| self.waiting.iter().any(|(_, other)| overlap(grad, *other));
         let table = ColumnFinishArgs::zeroed().sums.len();
         // Two sums of one gradient are added one after the other.
-        if self.used + count * len > memory.partial_len()
+        if self.used.end + count * len > memory.partial_len()
             || self.waiting.len() + count > table
             || wanted.clone().any(twice)
         {
@@ -70,10 +78,33 @@ impl ColumnSums {
                 "a bias gradient of {} elements for {width} columns",
                 grad.len
             );
-            *room = Some((memory.partial(self.used, len)?, grad));
-            self.used += len;
+            *room = Some((memory.partial(self.used.end, len)?, grad));
+            self.used.end += len;
         }
         Ok(room)
+    }
+
+    /// The same for an operation whose kernel also finishes what waits. While it does, it fills its own room, which so lies
+    /// before or behind that of the others.
+    pub fn room_beside<const N: usize>(
+        &mut self,
+        memory: &Allocated,
+        kernels: &Kernels,
+        sums: [Sum; N],
+        tiles: usize,
+        width: usize,
+    ) -> Result<(Riders, [Option<Partial>; N])> {
+        let own = sums.iter().filter(|sum| sum.0.is_some()).count() * row_len(tiles, width);
+        let Range { start, end } = self.used;
+        let free = if start >= own { 0 } else { end };
+        if free + own > memory.partial_len() {
+            self.finish(memory, kernels)?;
+        }
+        let riders = self.riders(memory)?;
+        if riders.count > 0 {
+            *self = Self { waiting: Vec::new(), used: free..free };
+        }
+        Ok((riders, self.room(memory, kernels, sums, tiles, width)?))
     }
 
     /// Notes sums whose partial sums have been made.
@@ -101,22 +132,34 @@ impl ColumnSums {
 
     /// Adds up all that wait.
     pub fn finish(&mut self, memory: &Allocated, kernels: &Kernels) -> Result<()> {
-        if !self.waiting.is_empty() {
-            let mut args = ColumnFinishArgs {
-                batch: memory.batch.header()?,
-                cu_seqlens: memory.batch.bounds()?,
-                state: memory.state()?,
-                ..Zeroable::zeroed()
-            };
-            for (to, (sum, _)) in args.sums.iter_mut().zip(&self.waiting) {
-                *to = *sum;
-            }
-            let widest = self.waiting.iter().map(|(_, grad)| grad.len).max().unwrap_or(0);
-            kernels.column_finish(widest, self.waiting.len(), args)?;
+        let Riders { count, args } = self.riders(memory)?;
+        if count > 0 {
+            kernels.column_finish(count, args)?;
         }
         *self = Self::default();
         Ok(())
     }
+
+    /// All that wait.
+    fn riders(&self, memory: &Allocated) -> Result<Riders> {
+        let widest = self.waiting.iter().map(|(_, grad)| grad.len).max().unwrap_or(0);
+        let mut args = ColumnFinishArgs {
+            batch: memory.batch.header()?,
+            cu_seqlens: memory.batch.bounds()?,
+            state: memory.state()?,
+            blocks: to_u32(widest.div_ceil(FINISH_COLUMNS))?,
+            ..Zeroable::zeroed()
+        };
+        for (to, (sum, _)) in args.sums.iter_mut().zip(&self.waiting) {
+            *to = *sum;
+        }
+        Ok(Riders { count: self.waiting.len(), args })
+    }
+}
+
+/// f32 elements of room for the partial sums of one sum.
+fn row_len(tiles: usize, width: usize) -> usize {
+    (tiles * width).next_multiple_of(4)
 }
 
 fn overlap(a: ParamRange, b: ParamRange) -> bool {

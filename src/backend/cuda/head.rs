@@ -50,15 +50,17 @@ pub fn dense_back(at: &LaunchOperands<'_>, op: &DenseBack) -> Result<()> {
         dweight: gradient(op.dweight.0)?,
         ..dense_arguments(at, [op.x.0, op.y.0], op.weight, op.dropout, op.tanh)?
     };
-    let kernels = &at.cuda.kernels;
-    kernels.dense_backward_bias(args)?;
-    if op.dweight.0.is_some() {
-        kernels.dense_backward_weight(args)?;
+    let (kernels, rows) = (&at.cuda.kernels, at.count(op.x.0));
+    let of_labelled = matches!(at.rows(op.x.0), Rows::Labelled(_));
+    // What others read of dy must have gone through the tanh.
+    let bias_first = op.tanh || of_labelled;
+    if bias_first {
+        kernels.dense_backward_bias(args)?;
     }
-    match (op.dx.0, at.rows(op.x.0)) {
-        (None, _) => Ok(()),
-        (Some(_), Rows::Labelled(_)) => kernels.wide_backward(at.count(op.x.0), args),
-        (Some(_), _) => kernels.dense_backward_input(at.count(op.x.0), args),
+    match op.dx.0 {
+        Some(_) if of_labelled => kernels.wide_backward(rows, args),
+        None if of_labelled => Ok(()),
+        _ => kernels.dense_backward(rows, !bias_first, args),
     }
 }
 

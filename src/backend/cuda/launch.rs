@@ -1,6 +1,7 @@
 //! All launches, one typed function per kernel: grid, block and shared memory are decided here and nowhere else.
 
 mod beside;
+mod head;
 
 use super::args::*;
 pub use super::kernels::AttentionKind;
@@ -146,10 +147,12 @@ impl Kernels {
         rows.div_ceil(TILE_ROWS).min(most.max(1))
     }
 
-    pub fn norm_backward(&self, rows: usize, args: NormBackwardArgs) -> Result<()> {
+    /// And finishes so many column sums beside.
+    pub fn norm_backward(&self, sums: usize, args: NormBackwardArgs) -> Result<()> {
         let name = by_parts("norm_backward", args.width)?;
+        let blocks = args.blocks as usize + sums * args.finish.blocks as usize;
         // SAFETY: as for `gemm`; any number of blocks goes through all rows.
-        unsafe { self.launch(&name, [self.summing_blocks(rows), 1, 1], TILE_THREADS, 0, &args) }
+        unsafe { self.launch(&name, [blocks, 1, 1], TILE_THREADS, 0, &args) }
     }
 
     pub fn norm_restore(&self, rows: usize, args: NormRestoreArgs) -> Result<()> {
@@ -210,9 +213,9 @@ impl Kernels {
         unsafe { self.launch("column_partial", grid, TILE_THREADS, 0, &args) }
     }
 
-    /// Finishes the first `sums` column sums of `args`, of up to `widest` columns.
-    pub fn column_finish(&self, widest: usize, sums: usize, args: ColumnFinishArgs) -> Result<()> {
-        let grid = [widest.div_ceil(FINISH_COLUMNS), sums, 1];
+    /// Finishes the first `sums` column sums of `args`.
+    pub fn column_finish(&self, sums: usize, args: ColumnFinishArgs) -> Result<()> {
+        let grid = [sums * args.blocks as usize, 1, 1];
         let threads = FINISH_COLUMNS * FINISH_GROUPS;
         // SAFETY: as for `gemm`; a block has columns × groups of rows.
         unsafe { self.launch("column_finish", grid, threads, 0, &args) }
@@ -285,117 +288,10 @@ impl Kernels {
         unsafe { self.launch(&name, grid, FIRST_WARPS * WARP, shared, &args) }
     }
 
-    pub fn pool_forward(&self, pooled: usize, args: PoolArgs) -> Result<()> {
-        let grid = by_rows(pooled, 1, args.width, PART);
-        // SAFETY: as for `gemm`.
-        unsafe { self.launch("pool_forward", grid, POOL_WARPS * WARP, 0, &args) }
-    }
-
-    pub fn pool_backward(&self, rows: usize, args: PoolArgs) -> Result<()> {
-        let grid = by_rows(rows, POOL_WARPS, args.width, PART);
-        // SAFETY: as for `gemm`.
-        unsafe { self.launch("pool_backward", grid, POOL_WARPS * WARP, 0, &args) }
-    }
-
-    pub fn dense_forward(&self, rows: usize, args: DenseArgs) -> Result<()> {
-        let grid = by_rows(rows, DENSE_ROWS, args.outputs, DENSE_THREADS / WARP);
-        let name = match args.frozen.format {
-            Format::Half => "dense_forward",
-            Format::Int8 | Format::Nf4 => "dense_forward_quantised",
-        };
-        // SAFETY: as for `gemm`.
-        unsafe { self.launch(name, grid, DENSE_THREADS, 0, &args) }
-    }
-
-    pub fn dense_backward_bias(&self, args: DenseArgs) -> Result<()> {
-        let grid = [(args.outputs as usize).div_ceil(DENSE_THREADS), 1, 1];
-        // SAFETY: as for `gemm`.
-        unsafe { self.launch("dense_backward_bias", grid, DENSE_THREADS, 0, &args) }
-    }
-
-    pub fn dense_backward_weight(&self, args: DenseArgs) -> Result<()> {
-        let grid = by_rows(args.outputs as usize, 1, args.inputs, 4 * DENSE_THREADS);
-        // SAFETY: as for `gemm`; a thread has four weights.
-        unsafe { self.launch("dense_backward_weight", grid, DENSE_THREADS, 0, &args) }
-    }
-
-    pub fn dense_backward_input(&self, rows: usize, args: DenseArgs) -> Result<()> {
-        let grid = by_rows(rows, DENSE_ROWS, args.inputs, WARP);
-        let name = match args.frozen.format {
-            Format::Half => "dense_backward_input",
-            Format::Int8 | Format::Nf4 => "dense_backward_input_quantised",
-        };
-        // SAFETY: as for `gemm`.
-        unsafe { self.launch(name, grid, DENSE_INPUT_WARPS * WARP, 0, &args) }
-    }
-
-    /// Of `rows` labelled tokens.
-    pub fn wide_forward(&self, rows: usize, args: DenseArgs) -> Result<()> {
-        let name = match args.frozen.format {
-            Format::Half => "wide_forward",
-            Format::Int8 | Format::Nf4 => "wide_forward_quantised",
-        };
-        let grid = by_rows(rows, WIDE_TILE, args.outputs, WIDE_TILE);
-        // SAFETY: as for `gemm`; a block has a tile of the result.
-        unsafe { self.launch(name, grid, WIDE_THREADS, 0, &args) }
-    }
-
-    pub fn wide_backward(&self, rows: usize, args: DenseArgs) -> Result<()> {
-        let name = match args.frozen.format {
-            Format::Half => "wide_backward",
-            Format::Int8 | Format::Nf4 => "wide_backward_quantised",
-        };
-        let grid = by_rows(rows, WIDE_TILE, args.inputs, WIDE_TILE);
-        // SAFETY: as for `wide_forward`.
-        unsafe { self.launch(name, grid, WIDE_THREADS, 0, &args) }
-    }
-
-    pub fn act_norm(&self, rows: usize, args: ActNormArgs) -> Result<()> {
-        let name = by_parts("act_norm", args.width)?;
-        // SAFETY: as for `gemm`; a warp has a row.
-        unsafe { self.launch(&name, warp_rows(rows), ROW_THREADS, 0, &args) }
-    }
-
-    pub fn act_norm_backward(&self, rows: usize, args: ActNormArgs) -> Result<()> {
-        let name = by_parts("act_norm_backward", args.width)?;
-        // SAFETY: as for `act_norm`.
-        unsafe { self.launch(&name, warp_rows(rows), ROW_THREADS, 0, &args) }
-    }
-
-    /// Of sequences.
-    pub fn loss(&self, args: LossArgs) -> Result<()> {
-        // SAFETY: as for `gemm`; one block.
-        unsafe { self.launch("loss", [1, 1, 1], LOSS_WARPS * WARP, 0, &args) }
-    }
-
-    pub fn loss_tokens(&self, args: LossArgs) -> Result<()> {
-        // SAFETY: as for `gemm`; one block.
-        unsafe { self.launch("loss_tokens", [1, 1, 1], TOKEN_LOSS_WARPS * WARP, 0, &args) }
-    }
-
-    pub fn loss_spans(&self, args: LossArgs) -> Result<()> {
-        // SAFETY: as for `gemm`; one block.
-        unsafe { self.launch("loss_spans", [1, 1, 1], TOKEN_LOSS_WARPS * WARP, 0, &args) }
-    }
-
-    /// Of up to `rows` labelled tokens: the loss of each, and their sum.
-    pub fn loss_labelled(&self, rows: usize, args: LossArgs) -> Result<()> {
-        // SAFETY: as for `gemm`; a block has a row.
-        unsafe { self.launch("loss_labelled", [rows, 1, 1], WORD_LOSS_WARPS * WARP, 0, &args)? };
-        let threads = TOKEN_LOSS_WARPS * WARP;
-        // SAFETY: as for `gemm`; one block.
-        unsafe { self.launch("loss_labelled_sum", [1, 1, 1], threads, 0, &args) }
-    }
-
-    pub fn grad_norm_partial(&self, args: NormPartialArgs) -> Result<()> {
+    pub fn grad_norm(&self, args: GradNormArgs) -> Result<()> {
         let chunks = usize::try_from(args.count)?.div_ceil(NORM_CHUNK);
-        // SAFETY: as for `gemm`.
-        unsafe { self.launch("grad_norm_partial", [chunks, 1, 1], UPDATE_THREADS, 0, &args) }
-    }
-
-    pub fn step_decision(&self, args: StepDecisionArgs) -> Result<()> {
-        // SAFETY: as for `gemm`; one block.
-        unsafe { self.launch("step_decision", [1, 1, 1], UPDATE_THREADS, 0, &args) }
+        // SAFETY: as for `gemm`; a block per chunk.
+        unsafe { self.launch("grad_norm", [chunks, 1, 1], UPDATE_THREADS, 0, &args) }
     }
 
     pub fn adamw(&self, args: AdamWArgs) -> Result<()> {

@@ -111,7 +111,7 @@ pub fn backward(at: &LaunchOperands<'_>, op: &NormBack) -> Result<()> {
         at.expect(value, at.rows(op.dx.now), width)?;
     }
     let blocks = at.cuda.kernels.summing_blocks(rows);
-    let [beta, bias] = at.room([op.dbeta, op.dbias], blocks, width)?;
+    let (riders, [beta, bias]) = at.room_beside([op.dbeta, op.dbias], blocks, width)?;
     let args = NormBackwardArgs {
         batch: at.memory.batch.header()?,
         dx: at.at(op.dx.now)?,
@@ -126,9 +126,10 @@ pub fn backward(at: &LaunchOperands<'_>, op: &NormBack) -> Result<()> {
         width: to_u32(width)?,
         rows: row_kind(at.rows(op.dx.now)),
         x_hat_kind: x_hat_kind(at.tensor(op.x_hat.0).info.storage),
-        padding: 0,
+        blocks: to_u32(blocks)?,
+        finish: riders.args,
     };
-    at.cuda.kernels.norm_backward(rows, args)?;
+    at.cuda.kernels.norm_backward(riders.count, args)?;
     let tiles = Tiles { most: blocks, ..Tiles::of(at.rows(op.dx.now), TILE_ROWS) };
     at.finish([beta, bias], tiles)
 }

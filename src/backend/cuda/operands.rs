@@ -1,7 +1,7 @@
 //! What the operations' launches share: where a program's values lie on the device, and room for column sums.
 
 use super::allocated::Allocated;
-use super::column_sums::{ColumnSums, Partial, Tiles};
+use super::column_sums::{ColumnSums, Partial, Riders, Tiles};
 use super::memory::Address;
 use super::{CudaBackend, to_u32};
 use crate::program::{ElementBytes, Placed, Program, Rows, Sum, Value};
@@ -70,6 +70,17 @@ impl LaunchOperands<'_> {
     ) -> Result<[Option<Partial>; N]> {
         let kernels = &self.cuda.kernels;
         self.sums.borrow_mut().room(self.memory, kernels, sums, tiles, width)
+    }
+
+    /// The same for an operation whose kernel also finishes what waits.
+    pub fn room_beside<const N: usize>(
+        &self,
+        sums: [Sum; N],
+        tiles: usize,
+        width: usize,
+    ) -> Result<(Riders, [Option<Partial>; N])> {
+        let kernels = &self.cuda.kernels;
+        self.sums.borrow_mut().room_beside(self.memory, kernels, sums, tiles, width)
     }
 
     /// Has partial sums finished, later.

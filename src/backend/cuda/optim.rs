@@ -3,7 +3,8 @@
 use super::allocated::Allocated;
 use super::args::*;
 use super::operands::LaunchOperands;
-use super::{CudaBackend, LossScale, to_u32, weight_gradients};
+use super::sizes::NORM_ARRIVED;
+use super::{CudaBackend, LossScale, weight_gradients};
 use crate::backend::{LossScaling, PendingReport, StepReport};
 use anyhow::{Context, Result, ensure};
 
@@ -21,17 +22,16 @@ pub fn update(at: &LaunchOperands<'_>) -> Result<()> {
     let numbers = memory.numbers.at()?;
     let state = memory.state()?;
     let (gradient, count) = memory.params.whole_gradient()?;
-    let chunks = count.div_ceil(NORM_CHUNK);
-    let partial = memory.norm.at(0, chunks * 8)?;
+    let sums = NORM_ARRIVED..NORM_ARRIVED + count.div_ceil(NORM_CHUNK) * size_of::<f64>();
     let update = memory.params.adamw_args(state, numbers)?;
     let kernels = &at.cuda.kernels;
-    kernels.grad_norm_partial(NormPartialArgs { gradient, partial, count: count as u64 })?;
-    kernels.step_decision(StepDecisionArgs {
-        partial,
+    kernels.grad_norm(GradNormArgs {
+        gradient,
+        partial: memory.norm.at(sums.start, sums.len())?,
+        arrived: memory.norm.at(0, size_of::<u32>())?,
         state,
         numbers,
-        count: to_u32(chunks)?,
-        padding: 0,
+        count: count as u64,
     })?;
     kernels.adamw(update)?;
     weight_gradients::refresh(at.cuda)

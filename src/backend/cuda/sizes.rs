@@ -7,6 +7,9 @@ use super::params::DeviceParams;
 use super::weights;
 use crate::backend::{Footprint, MatrixShape, Memory, WeightType};
 
+/// Bytes before the partial sums of the gradient norm: the count of those that are there.
+pub const NORM_ARRIVED: usize = size_of::<f64>();
+
 /// Bytes, where nothing else is said.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceSizes {
@@ -37,7 +40,7 @@ impl DeviceSizes {
             partial: (2 * (tiles * widest).next_multiple_of(4)).max(labelled[0]) * 4,
             // A head has at least 8 columns in each of q, k and v.
             delta: limits.tokens * widest.div_ceil(24) * 4,
-            norm: memory.trainable.div_ceil(NORM_CHUNK) * 8,
+            norm: NORM_ARRIVED + memory.trainable.div_ceil(NORM_CHUNK) * size_of::<f64>(),
         }
     }
 

@@ -123,7 +123,8 @@ structures! {
         width: u32,
         rows: u32,
         x_hat_kind: u32,
-        padding: u32,
+        blocks: u32,
+        finish: ColumnFinishArgs,
     }
 
     NormRestoreArgs {
@@ -272,6 +273,8 @@ structures! {
         cu_seqlens: Address,
         state: Address,
         sums: [FinishSum; 32],
+        blocks: u32,
+        padding: u32,
     }
 
     AttentionArgs {
@@ -350,6 +353,8 @@ structures! {
         tanh: u32,
         rows: u32,
         table: u32,
+        input_blocks: u32,
+        weight_blocks: u32,
         padding: u32,
     }
 
@@ -381,18 +386,13 @@ structures! {
         kind: u32,
     }
 
-    NormPartialArgs {
+    GradNormArgs {
         gradient: Address,
         partial: Address,
-        count: u64,
-    }
-
-    StepDecisionArgs {
-        partial: Address,
+        arrived: Address,
         state: Address,
         numbers: Address,
-        count: u32,
-        padding: u32,
+        count: u64,
     }
 
     AdamWArgs {
