@@ -82,8 +82,11 @@ __device__ __forceinline__ void embed_backward(const EmbedBackwardArgs& args) {
     Sums::finish(sums_beta, args.partial_beta + at, width);
 }
 
+// Left to itself the compiler fits one part into the registers of eight blocks of a multiprocessor, and spills on sm_90.
+constexpr int kSevenBlocks = 7;
+
 #define EMBED_BACKWARD(name, row, parts)                                                                     \
-    extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)                                             \
+    extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp, parts == 1 ? kSevenBlocks : 0)          \
         name##_##parts(const __grid_constant__ EmbedBackwardArgs args) {                                     \
         embed_backward<parts, row>(args);                                                                    \
     }
