@@ -3,16 +3,15 @@
 //   forward    out (rows, n) = x (rows, k) · Wᵀ      W stored [n, k]
 //   backward   out (rows, n) = x (rows, k) · W       W stored [k, n], read with ldmatrix.trans
 //
-// A block computes a BM × BN tile of `out` with four warps. Tiles of both operands arrive by cp.async in a ring of
-// stages; fragments are loaded one step ahead of the tensor cores. W may be stored in 8 or 4 bits: then each thread
-// makes elements of what it copied when it has arrived, in its place (weights.cuh), and everything after that is the
-// same. k and n are multiples of 8 (16 bytes); what lies beyond an edge is filled with zeros and never stored.
+// W may be stored in 8 or 4 bits: then each thread makes elements of what it copied when it has arrived, in its place
+// (weights.cuh), and everything after that is the same. k and n are multiples of 8 (16 bytes); what lies beyond an edge is
+// never stored.
 #pragma once
 
 #include "common.cuh"
 #include "derivative.cuh"
 #include "math.cuh"
-#include "mma.cuh"
+#include "product.cuh"
 #include "varlen.cuh"
 #include "weights.cuh"
 
@@ -43,154 +42,18 @@ enum class Epilogue { kBias, kBiasActivation, kStore, kAccumulate, kDerivative }
 // `Weights` is how W is stored: Half16 or Quantised of a format.
 template <class Weights, int BlockM, int BlockN, int WarpM, int WarpN>
 struct Gemm {
-    static constexpr int kBlockM = BlockM, kBlockN = BlockN, kBlockK = kTileDepth, kStages = kTileStages;
-    static constexpr int kWarpsM = BlockM / WarpM, kWarpsN = BlockN / WarpN;
-    static constexpr int kThreads = kWarpsM * kWarpsN * kWarp;
-    static_assert(kThreads == kProductThreads, "what the host launches");
-    static constexpr int kBytesX = BlockM * kBlockK * 2, kBytesW = BlockN * kBlockK * 2;
-    static constexpr int kStageBytes = kBytesX + kBytesW;
+    using Tiles = Product<BlockM, BlockN, WarpM, WarpN>;
+    using Accumulators = typename Tiles::Accumulators;
+    static constexpr int kThreads = Tiles::kThreads, kWarpsM = Tiles::kWarpsM;
+    static constexpr int kRepeatM = Tiles::kRepeatM, kRepeatN = Tiles::kRepeatN;
     // Rows of the epilogue's staging area are 8 words past a multiple of 32, so that the accumulator layout
     // (four rows × eight words a half-warp) meets each bank once.
     static constexpr int kStaging = WarpN + 8;
-    static constexpr int kSharedBytes = kStages * kStageBytes;
-    static_assert(kWarpsM * kWarpsN * 16 * kStaging * 4 + kWarpsM * BlockN * 4 <= kSharedBytes, "epilogue fits");
-
-    using TileX = Tile<kBlockK>;
-
-    static constexpr int kRepeatM = WarpM / 16, kRepeatN = WarpN / 16;
-
-    // Two adjacent 8-column accumulators for each 16-column fragment.
-    struct Accumulators {
-        float v[kRepeatM][2 * kRepeatN][4];
-    };
-    struct Fragments {
-        uint32_t x[kRepeatM][4];
-        uint32_t w[kRepeatN][4];
-    };
-
-    template <bool Transposed>
-    using CopierW = typename Weights::template Copier<Transposed, BlockN, kBlockK, kThreads>;
+    static constexpr int kStagingFloats = kThreads / kWarp * 16 * kStaging;
+    static_assert((kStagingFloats + kWarpsM * BlockN) * 4 <= Tiles::kSharedBytes, "epilogue fits");
 
     // A grid has 65,535 rows of blocks at most: what a long batch has more lies behind them.
     static __device__ __forceinline__ uint32_t row_tile() { return blockIdx.z * gridDim.y + blockIdx.y; }
-
-    // What one thread copies of each tile of x: one 16-byte chunk in every kRows-th row. Only the pointer and the
-    // distance to the end of k move from tile to tile.
-    struct CopierX {
-        static constexpr int kRows = kThreads / (kBlockK / 8), kCopies = BlockM / kRows;
-        // So that a row step leaves the swizzle as it is.
-        static_assert(kRows % 8 == 0, "whole swizzle periods");
-
-        const Half* from;
-        size_t step;
-        uint32_t to;
-        // Bit i: row i of this thread's copies is inside.
-        uint32_t inside;
-        // Elements of k from this thread's first on.
-        int left;
-
-        __device__ __forceinline__ CopierX(const Half* x, uint32_t rows, int k) {
-            const int row = int(threadIdx.x) / (kBlockK / 8), chunk = int(threadIdx.x) % (kBlockK / 8);
-            const uint32_t first = row_tile() * BlockM + row;
-            from = x + size_t(first) * k + chunk * 8;
-            step = size_t(kRows) * k;
-            left = k - chunk * 8;
-            to = TileX::offset(row, chunk);
-            inside = 0;
-#pragma unroll
-            for (int i = 0; i < kCopies; ++i) inside |= uint32_t(first + i * kRows < rows) << i;
-        }
-
-        // Starts the copy of the next tile.
-        __device__ __forceinline__ void next(uint32_t shared) {
-#pragma unroll
-            for (int i = 0; i < kCopies; ++i) {
-                const bool valid = left > 0 && (inside >> i & 1) != 0;
-                copy16_async(shared + to + i * kRows * kBlockK * 2, from + i * step, valid);
-            }
-            from += kBlockK;
-            left -= kBlockK;
-        }
-    };
-
-    template <bool Transposed>
-    static __device__ __forceinline__ void load(Fragments& f, uint32_t stage, int warp_m, int warp_n, int step) {
-#pragma unroll
-        for (int m = 0; m < kRepeatM; ++m) TileX::left(f.x[m], stage, warp_m * WarpM + m * 16, step);
-#pragma unroll
-        for (int n = 0; n < kRepeatN; ++n) {
-            if constexpr (Transposed) {
-                Tile<BlockN>::right_trans(f.w[n], stage + kBytesX, step * 16, warp_n * (WarpN / 16) + n);
-            } else {
-                TileX::right(f.w[n], stage + kBytesX, warp_n * WarpN + n * 16, step);
-            }
-        }
-    }
-
-    static __device__ __forceinline__ void multiply(Accumulators& acc, const Fragments& f) {
-#pragma unroll
-        for (int m = 0; m < kRepeatM; ++m) {
-#pragma unroll
-            for (int n = 0; n < kRepeatN; ++n) {
-                mma(acc.v[m][2 * n], f.x[m], f.w[n][0], f.w[n][1]);
-                mma(acc.v[m][2 * n + 1], f.x[m], f.w[n][2], f.w[n][3]);
-            }
-        }
-    }
-
-    template <bool Transposed>
-    static __device__ __forceinline__ void product(
-        Accumulators& acc, const GemmArgs& args, uint32_t shared, uint32_t rows, int warp_m, int warp_n) {
-        const int n = int(args.n), k = int(args.k);
-        const int tiles = (k + kBlockK - 1) / kBlockK;
-        constexpr int kSteps = kBlockK / 16;
-        CopierX x(args.x, rows, k);
-        CopierW<Transposed> w(args.w, n, k);
-#pragma unroll
-        for (int s = 0; s < kStages - 1; ++s) {
-            if (s < tiles) {
-                x.next(shared + s * kStageBytes);
-                w.next(shared + s * kStageBytes + kBytesX);
-            }
-            commit_copies();
-        }
-        wait_copies<kStages - 2>();
-        w.unpack(shared + kBytesX);
-        __syncthreads();
-
-        Fragments fragments[2];
-        uint32_t read = shared, write = shared + (kStages - 1) * kStageBytes;
-        const uint32_t end = shared + kStages * kStageBytes;
-        load<Transposed>(fragments[0], read, warp_m, warp_n, 0);
-        for (int tile = 0; tile < tiles; ++tile) {
-#pragma unroll
-            for (int step = 0; step < kSteps; ++step) {
-                if (step == kSteps - 1) {
-                    // The next tile must be here, and everyone done with the stage that is filled next.
-                    wait_copies<kStages - 2>();
-                    const uint32_t following = read + kStageBytes == end ? shared : read + kStageBytes;
-                    if (tile + 1 < tiles) w.unpack(following + kBytesX);
-                    __syncthreads();
-                    read = following;
-                }
-                if (step < kSteps - 1 || tile + 1 < tiles) {
-                    load<Transposed>(fragments[(step + 1) % 2], read, warp_m, warp_n, (step + 1) % kSteps);
-                }
-                if (step == 0) {
-                    if (tile + kStages - 1 < tiles) {
-                        x.next(write);
-                        w.next(write + kBytesX);
-                    }
-                    commit_copies();
-                    write = write + kStageBytes == end ? shared : write + kStageBytes;
-                }
-                multiply(acc, fragments[step % 2]);
-            }
-        }
-        // The epilogue takes over the stages.
-        wait_copies<0>();
-        __syncthreads();
-    }
 
     // Turns eight finished sums of one row into stored elements. Returns what was stored, in f32.
     // `Activation` is its kind, where there is one: asked once per block, not per element.
@@ -224,11 +87,11 @@ struct Gemm {
 
     template <Epilogue E, uint32_t Activation = kGeluErf>
     static __device__ __forceinline__ void store(
-        const Accumulators& acc, const GemmArgs& args, float* shared, uint32_t rows, int warp_m, int warp_n) {
-        const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-        float* staging = shared + warp * 16 * kStaging;
+        const Accumulators& acc, const GemmArgs& args, float* shared, uint32_t rows) {
+        const int lane = threadIdx.x % kWarp, warp_m = Tiles::warp_m(), warp_n = Tiles::warp_n();
+        float* staging = shared + threadIdx.x / kWarp * 16 * kStaging;
         const uint32_t stage = shared_address(staging + lane / 4 * kStaging + lane % 4 * 2);
-        float* block_sums = shared + kWarpsM * kWarpsN * 16 * kStaging;
+        float* block_sums = shared + kStagingFloats;
 
         // Accumulators leave through shared memory, so that a lane holds eight neighbouring columns (16 bytes).
         constexpr int kLanesPerRow = WarpN / 8, kRowsPerPass = kWarp / kLanesPerRow;
@@ -312,17 +175,18 @@ struct Gemm {
         extern __shared__ __align__(128) unsigned char memory[];
         const uint32_t rows = row_count(args.batch, args.rows);
         if (row_tile() * BlockM >= rows) return;
-        const int warp = threadIdx.x / kWarp;
-        const int warp_m = warp % kWarpsM, warp_n = warp / kWarpsM;
+        const int n = int(args.n), k = int(args.k);
         Accumulators acc = {};
-        product<Transposed>(acc, args, shared_address(memory), rows, warp_m, warp_n);
+        const HalfCopier<false, BlockM, kThreads> x(args.x, row_tile() * BlockM, rows, k);
+        const typename Weights::template Copier<Transposed, BlockN, kThreads> w(args.w, n, k);
+        Tiles::template accumulate<Transposed>(acc, x, w, k, shared_address(memory));
         float* shared = reinterpret_cast<float*>(memory);
         if (E == Epilogue::kBiasActivation && args.activation == kGeluTanh) {
-            store<E, kGeluTanh>(acc, args, shared, rows, warp_m, warp_n);
+            store<E, kGeluTanh>(acc, args, shared, rows);
         } else if (E == Epilogue::kBiasActivation && args.activation == kRelu) {
-            store<E, kRelu>(acc, args, shared, rows, warp_m, warp_n);
+            store<E, kRelu>(acc, args, shared, rows);
         } else {
-            store<E>(acc, args, shared, rows, warp_m, warp_n);
+            store<E>(acc, args, shared, rows);
         }
     }
 };

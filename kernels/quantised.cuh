@@ -128,12 +128,13 @@ template <class Format>
 struct Quantised {
     // What one thread copies of each tile: neighbouring columns of one row, which share a scale. Their codes arrive
     // in the first places of the elements that they become, so no other thread's elements are touched by either.
-    template <bool Transposed, int BlockN, int BlockK, int Threads>
+    template <bool Transposed, int BlockN, int Threads>
     struct Copier {
-        using Layout = Tile<Transposed ? BlockN : BlockK>;
-        static_assert(BlockK == kStretch, "a tile is a stretch deep");
-        static constexpr int kElements = BlockN * BlockK / Threads, kParts = kStretch / kElements;
-        static constexpr int kOctets = (Transposed ? BlockK : BlockN) / 8;
+        static constexpr int kDepth = kTileDepth;
+        using Layout = Tile<Transposed ? BlockN : kDepth>;
+        static_assert(kDepth == kStretch, "a tile is a stretch deep");
+        static constexpr int kElements = BlockN * kDepth / Threads, kParts = kStretch / kElements;
+        static constexpr int kOctets = (Transposed ? kDepth : BlockN) / 8;
         static constexpr int kBytes = kElements * 16 * Format::kPlanes / kStretch;
         static constexpr int kCopyBytes = kBytes < 16 ? kBytes : 16, kCopies = kBytes / kCopyBytes;
         static constexpr int kChunks = kElements / 8, kWords = kBytes / 4;
@@ -176,8 +177,8 @@ struct Quantised {
                     copy8_async(at, from, left > 0);
                 }
             }
-            from += (Transposed ? size_t(BlockK) : size_t(matrix.stored_rows) * Format::kPlanes) * 16;
-            left -= BlockK;
+            from += (Transposed ? size_t(kDepth) : size_t(matrix.stored_rows) * Format::kPlanes) * 16;
+            left -= kDepth;
         }
 
         // Makes halves of what this thread copied into a tile. Tiles come in order.
@@ -205,8 +206,8 @@ struct Quantised {
             }
             if constexpr (!Transposed && Format::kScaleOfRow) return;
             // The next one's scale, long before it is needed. Where there is none, the product has zeros or is not stored.
-            (Transposed ? row : column) += BlockK;
-            left_packed -= BlockK;
+            (Transposed ? row : column) += kDepth;
+            left_packed -= kDepth;
             if (left_packed > 0) scale = {matrix, columns, row, column};
         }
     };
