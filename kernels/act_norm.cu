@@ -39,15 +39,17 @@ __device__ __forceinline__ Eight load8(const FloatRow& from) {
 template <int C>
 __device__ __forceinline__ Row<C> activated_row(const ActNormArgs& args, const float* x) {
     Row<C> r = Row<C>::load(FloatRow{x}, int(args.width));
+    with_activation(args.activation, [&](auto kind) {
 #pragma unroll
-    for (int c = 0; c < C; ++c) {
-        if (Row<C>::column(c) >= int(args.width)) continue;
+        for (int c = 0; c < C; ++c) {
+            if (Row<C>::column(c) >= int(args.width)) continue;
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
-            float slope;
-            r.part[c].v[i] = activated(args.activation, r.part[c].v[i], slope);
+            for (int i = 0; i < 8; ++i) {
+                float slope;
+                r.part[c].v[i] = activate<decltype(kind)::value>(r.part[c].v[i], slope);
+            }
         }
-    }
+    });
     return r;
 }
 
@@ -92,12 +94,14 @@ __device__ __forceinline__ void backward(const ActNormArgs& args) {
         if (column >= width) continue;
         // Read once more: x, x̂ and the gradient together are more than a thread has registers for.
         const Eight x = load8(FloatRow{args.x + base + column});
+        with_activation(args.activation, [&](auto kind) {
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
-            float slope;
-            activated(args.activation, x.v[i], slope);
-            d.part[c].v[i] *= slope;
-        }
+            for (int i = 0; i < 8; ++i) {
+                float slope;
+                activate<decltype(kind)::value>(x.v[i], slope);
+                d.part[c].v[i] *= slope;
+            }
+        });
         store8(args.dx + base + column, d.part[c]);
     }
 }

@@ -37,8 +37,10 @@ extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
         if (row >= rows) return;
         const size_t at = size_t(row) * args.width + column;
         Eight x = load8(args.x + at), slope;
+        with_activation(args.activation, [&](auto kind) {
 #pragma unroll
-        for (int j = 0; j < 8; ++j) x.v[j] = activated(args.activation, x.v[j], slope.v[j]);
+            for (int j = 0; j < 8; ++j) x.v[j] = activate<decltype(kind)::value>(x.v[j], slope.v[j]);
+        });
         if (args.out != nullptr) store8(args.out + at, x);
         if (args.slope != nullptr) store_derivative(args.slope, args.slope_kind, at, slope);
     }

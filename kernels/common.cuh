@@ -16,6 +16,12 @@ struct Half {
     uint16_t bits;
 };
 
+// A kind that the launch decides, as a type: code that was compiled for it does not ask again.
+template <uint32_t Value>
+struct Kind {
+    static constexpr uint32_t value = Value;
+};
+
 constexpr int kWarp = 32;
 MIRRORED(Warp);
 constexpr uint32_t kFullWarp = 0xffffffffu;

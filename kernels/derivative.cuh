@@ -4,8 +4,16 @@
 
 #include "common.cuh"
 
-enum DerivativeKind : uint32_t { kDerivativeFull = 0, kDerivativeBits8 = 1, kDerivativeBits4 = 2 };
+enum DerivativeKind : uint32_t { kDerivativeFull = 0, kDerivativeBits8 = 1, kDerivativeBits4 = 2, kDerivativeNone = 3 };
 MIRRORED(DerivativeKind);
+
+// Calls `with` with the type of a kind.
+template <class With>
+__device__ __forceinline__ void with_derivative(uint32_t kind, With with) {
+    if (kind == kDerivativeFull) return with(Kind<kDerivativeFull>());
+    if (kind == kDerivativeBits8) return with(Kind<kDerivativeBits8>());
+    with(Kind<kDerivativeBits4>());
+}
 
 template <int Steps, int Zero, int Bits>
 struct Code {
@@ -44,10 +52,11 @@ using Byte = Code<200, 26, 8>;
 using HalfByte = Code<11, 2, 4>;
 
 // Eight derivatives at element `at` (a multiple of 8) of a tensor whose rows are whole multiples of 8.
-__device__ __forceinline__ void store_derivative(void* tensor, uint32_t kind, size_t at, const Eight& e) {
-    if (kind == kDerivativeFull) {
+template <uint32_t Stored>
+__device__ __forceinline__ void store_derivative(void* tensor, size_t at, const Eight& e) {
+    if constexpr (Stored == kDerivativeFull) {
         store8(static_cast<Half*>(tensor) + at, e);
-    } else if (kind == kDerivativeBits8) {
+    } else if constexpr (Stored == kDerivativeBits8) {
         uint32_t words[2];
         Byte::encode(e, words);
         *reinterpret_cast<uint2*>(static_cast<uint8_t*>(tensor) + at) = make_uint2(words[0], words[1]);
@@ -58,13 +67,25 @@ __device__ __forceinline__ void store_derivative(void* tensor, uint32_t kind, si
     }
 }
 
-__device__ __forceinline__ Eight load_derivative(const void* tensor, uint32_t kind, size_t at) {
-    if (kind == kDerivativeFull) return load8(static_cast<const Half*>(tensor) + at);
-    if (kind == kDerivativeBits8) {
+template <uint32_t Stored>
+__device__ __forceinline__ Eight load_derivative(const void* tensor, size_t at) {
+    if constexpr (Stored == kDerivativeFull) return load8(static_cast<const Half*>(tensor) + at);
+    if constexpr (Stored == kDerivativeBits8) {
         const uint2 both = *reinterpret_cast<const uint2*>(static_cast<const uint8_t*>(tensor) + at);
         const uint32_t words[2] = {both.x, both.y};
         return Byte::decode(words);
     }
     const uint32_t words[1] = {*reinterpret_cast<const uint32_t*>(static_cast<const uint8_t*>(tensor) + at / 2)};
     return HalfByte::decode(words);
+}
+
+// The same where the kind is not known before.
+__device__ __forceinline__ void store_derivative(void* tensor, uint32_t kind, size_t at, const Eight& e) {
+    with_derivative(kind, [&](auto stored) { store_derivative<decltype(stored)::value>(tensor, at, e); });
+}
+
+__device__ __forceinline__ Eight load_derivative(const void* tensor, uint32_t kind, size_t at) {
+    Eight e;
+    with_derivative(kind, [&](auto stored) { e = load_derivative<decltype(stored)::value>(tensor, at); });
+    return e;
 }

@@ -56,8 +56,7 @@ struct Gemm {
     static __device__ __forceinline__ uint32_t row_tile() { return blockIdx.z * gridDim.y + blockIdx.y; }
 
     // Turns eight finished sums of one row into stored elements. Returns what was stored, in f32.
-    // `Activation` is its kind, where there is one: asked once per block, not per element.
-    template <Epilogue E, uint32_t Activation>
+    template <Epilogue E, uint32_t Activation, uint32_t Derivative>
     static __device__ __forceinline__ void finish8(
         const GemmArgs& args, Eight& e, const Eight& bias, size_t at) {
         if constexpr (E == Epilogue::kBias || E == Epilogue::kBiasActivation) {
@@ -68,7 +67,7 @@ struct Gemm {
             Eight slope;
 #pragma unroll
             for (int i = 0; i < 8; ++i) e.v[i] = activate<Activation>(e.v[i], slope.v[i]);
-            if (args.derivative != nullptr) store_derivative(args.derivative, args.derivative_kind, at, slope);
+            if constexpr (Derivative != kDerivativeNone) store_derivative<Derivative>(args.derivative, at, slope);
             // Backward makes the derivative again and has no use for the value.
             if (args.out == nullptr) return;
         }
@@ -78,14 +77,14 @@ struct Gemm {
             for (int i = 0; i < 8; ++i) e.v[i] += old.v[i];
         }
         if constexpr (E == Epilogue::kDerivative) {
-            const Eight slope = load_derivative(args.derivative, args.derivative_kind, at);
+            const Eight slope = load_derivative<Derivative>(args.derivative, at);
 #pragma unroll
             for (int i = 0; i < 8; ++i) e.v[i] *= slope.v[i];
         }
         store8(args.out + at, e);
     }
 
-    template <Epilogue E, uint32_t Activation = kGeluErf>
+    template <Epilogue E, uint32_t Activation, uint32_t Derivative>
     static __device__ __forceinline__ void store(
         const Accumulators& acc, const GemmArgs& args, float* shared, uint32_t rows) {
         const int lane = threadIdx.x % kWarp, warp_m = Tiles::warp_m(), warp_n = Tiles::warp_n();
@@ -94,7 +93,9 @@ struct Gemm {
         float* block_sums = shared + kStagingFloats;
 
         // Accumulators leave through shared memory, so that a lane holds eight neighbouring columns (16 bytes).
-        constexpr int kLanesPerRow = WarpN / 8, kRowsPerPass = kWarp / kLanesPerRow;
+        constexpr int kLanesPerRow = WarpN / 8, kRowsPerPass = kWarp / kLanesPerRow, kPasses = 16 / kRowsPerPass;
+        // An activation is long, and code that is run once must be fetched for it.
+        constexpr int kUnrolled = E == Epilogue::kBiasActivation ? 1 : kPasses;
         const int chunk = lane % kLanesPerRow;
         const uint32_t first_row = row_tile() * BlockM + warp_m * WarpM;
         const uint32_t column = blockIdx.x * BlockN + warp_n * WarpN + chunk * 8;
@@ -121,17 +122,17 @@ struct Gemm {
                 store_shared(to + 8 * kStaging * 4, acc.v[m][n][2], acc.v[m][n][3]);
             }
             __syncwarp();
-#pragma unroll
-            for (int pass = 0; pass < 16 / kRowsPerPass; ++pass) {
-                const int row = pass * kRowsPerPass + lane / kLanesPerRow;
-                const float* from = staging + row * kStaging + chunk * 8;
+#pragma unroll kUnrolled
+            for (int pass = 0; pass < kPasses; ++pass) {
+                const float* from = staging + (pass * kRowsPerPass + lane / kLanesPerRow) * kStaging + chunk * 8;
                 const float4 first = *reinterpret_cast<const float4*>(from + (swap ? 4 : 0));
                 const float4 second = *reinterpret_cast<const float4*>(from + (swap ? 0 : 4));
                 const float4 low = swap ? second : first, high = swap ? first : second;
                 Eight e = {{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}};
-                const uint32_t out_row = first_row + m * 16 + row;
-                if (inside && out_row < rows) {
-                    finish8<E, Activation>(args, e, bias, size_t(out_row) * args.n + column);
+                const uint32_t row = first_row + m * 16 + pass * kRowsPerPass + lane / kLanesPerRow;
+                if (inside && row < rows) {
+                    const size_t at = size_t(row) * args.n + column;
+                    finish8<E, Activation, Derivative>(args, e, bias, at);
                     if constexpr (E == Epilogue::kDerivative) {
 #pragma unroll
                         for (int i = 0; i < 8; ++i) sums.v[i] += e.v[i];
@@ -169,6 +170,26 @@ struct Gemm {
         }
     }
 
+    // The epilogue for the kinds of this launch: chosen once per block.
+    template <Epilogue E>
+    static __device__ __forceinline__ void store_as(
+        const Accumulators& acc, const GemmArgs& args, float* shared, uint32_t rows) {
+        const auto with = [&](auto activation, auto derivative) {
+            store<E, decltype(activation)::value, decltype(derivative)::value>(acc, args, shared, rows);
+        };
+        const Kind<kDerivativeFull> any;
+        if constexpr (E == Epilogue::kBiasActivation) {
+            with_activation(args.activation, [&](auto activation) {
+                if (args.derivative == nullptr) return with(activation, Kind<kDerivativeNone>());
+                with_derivative(args.derivative_kind, [&](auto derivative) { with(activation, derivative); });
+            });
+        } else if constexpr (E == Epilogue::kDerivative) {
+            with_derivative(args.derivative_kind, [&](auto derivative) { with(any, derivative); });
+        } else {
+            with(any, any);
+        }
+    }
+
     // The whole kernel. Grid: column tiles × row tiles (× row tiles).
     template <bool Transposed, Epilogue E>
     static __device__ __forceinline__ void run(const GemmArgs& args) {
@@ -180,13 +201,6 @@ struct Gemm {
         const HalfCopier<false, BlockM, kThreads> x(args.x, row_tile() * BlockM, rows, k);
         const typename Weights::template Copier<Transposed, BlockN, kThreads> w(args.w, n, k);
         Tiles::template accumulate<Transposed>(acc, x, w, k, shared_address(memory));
-        float* shared = reinterpret_cast<float*>(memory);
-        if (E == Epilogue::kBiasActivation && args.activation == kGeluTanh) {
-            store<E, kGeluTanh>(acc, args, shared, rows);
-        } else if (E == Epilogue::kBiasActivation && args.activation == kRelu) {
-            store<E, kRelu>(acc, args, shared, rows);
-        } else {
-            store<E>(acc, args, shared, rows);
-        }
+        store_as<E>(acc, args, reinterpret_cast<float*>(memory), rows);
     }
 };

@@ -1,9 +1,7 @@
 // Elementary functions: the hardware's base-2 exponential where its 2 ulp suffice, and the activations.
 #pragma once
 
-#include "mirrored.cuh"
-
-#include <stdint.h>
+#include "common.cuh"
 
 constexpr float kLog2e = 1.4426950408889634f;
 constexpr float kLn2 = 0.6931471805599453f;
@@ -41,8 +39,10 @@ __device__ __forceinline__ float activate(float x, float& derivative) {
     return fmaxf(x, 0.0f);
 }
 
-// The same of a kind that is known in the run: act(x), and act'(x) in `slope`.
-__device__ __forceinline__ float activated(uint32_t kind, float x, float& slope) {
-    if (kind == kGeluErf) return activate<kGeluErf>(x, slope);
-    return kind == kGeluTanh ? activate<kGeluTanh>(x, slope) : activate<kRelu>(x, slope);
+// Calls `with` with the type of a kind.
+template <class With>
+__device__ __forceinline__ void with_activation(uint32_t kind, With with) {
+    if (kind == kGeluErf) return with(Kind<kGeluErf>());
+    if (kind == kGeluTanh) return with(Kind<kGeluTanh>());
+    with(Kind<kRelu>());
 }
