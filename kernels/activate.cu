@@ -27,7 +27,10 @@ struct ActivateArgs {
 };
 MIRRORED(ActivateArgs);
 
-extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
+// As many as a multiprocessor takes.
+constexpr int kForwardBlocks = 16;
+
+extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp, kForwardBlocks)
     activate_forward(const __grid_constant__ ActivateArgs args) {
     const uint32_t rows = row_count(args.batch, args.rows);
     const uint32_t column = blockIdx.y * 256 + threadIdx.x % kWarp * 8;
