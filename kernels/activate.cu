@@ -33,7 +33,7 @@ constexpr int kForwardBlocks = 16;
 extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp, kForwardBlocks)
     activate_forward(const __grid_constant__ ActivateArgs args) {
     const uint32_t rows = row_count(args.batch, args.rows);
-    const uint32_t column = blockIdx.y * 256 + threadIdx.x % kWarp * 8;
+    const uint32_t column = blockIdx.y * kPart + threadIdx.x % kWarp * 8;
     if (column >= args.width) return;
     for (int i = 0; i < kTileRows / kTileWarps; ++i) {
         const uint32_t row = blockIdx.x * kTileRows + i * kTileWarps + threadIdx.x / kWarp;
@@ -54,7 +54,7 @@ extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
     __shared__ __align__(16) float shared[ColumnSums<1, kTileWarps>::kFloats];
     const uint32_t rows = row_count(args.batch, args.rows);
     if (blockIdx.x * kTileRows >= rows) return;
-    const int width = int(args.width), first = int(blockIdx.y) * 256;
+    const int width = int(args.width), first = int(blockIdx.y) * kPart;
     const int column = first + int(threadIdx.x) % kWarp * 8;
     Eight sums[1] = {};
     if (column < width) {
@@ -74,5 +74,5 @@ extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
     }
     if (args.partial == nullptr) return;
     ColumnSums<1, kTileWarps>::add(sums, shared, args.partial + size_t(blockIdx.x) * width + first,
-                                   min(width - first, 256));
+                                   min(width - first, kPart));
 }

@@ -34,7 +34,7 @@ extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
     const uint32_t rows = row_count(args.batch, args.rows);
     if (blockIdx.x * kTileRows >= rows) return;
     const Dropout dropout(args.dropout, args.batch, first_row(args.batch, args.rows));
-    const int width = int(args.width), first = blockIdx.y * 256;
+    const int width = int(args.width), first = blockIdx.y * kPart;
     const int column = first + int(threadIdx.x) % kWarp * 8;
 
     Eight sums[1] = {};
@@ -52,7 +52,7 @@ extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
             for (int j = 0; j < 8; ++j) sums[0].v[j] = fmaf(dy.v[j], factor.v[j], sums[0].v[j]);
         }
     }
-    const int here = min(width - first, 256);
+    const int here = min(width - first, kPart);
     ColumnSums<1, kTileWarps>::add(sums, shared, args.partial + size_t(blockIdx.x) * width + first, here);
 }
 

@@ -26,7 +26,7 @@ template <bool Add>
 __device__ __forceinline__ void columns(const ColumnsArgs& args) {
     const uint32_t rows = row_count(args.batch, args.rows);
     const Dropout dropout(args.dropout, args.batch, first_row(args.batch, args.rows));
-    const uint32_t column = blockIdx.y * 256 + threadIdx.x % kWarp * 8;
+    const uint32_t column = blockIdx.y * kPart + threadIdx.x % kWarp * 8;
     if (column >= args.taken) return;
     for (int i = 0; i < kTileRows / kTileWarps; ++i) {
         const uint32_t row = blockIdx.x * kTileRows + i * kTileWarps + threadIdx.x / kWarp;

@@ -22,7 +22,8 @@ struct Kind {
     static constexpr uint32_t value = Value;
 };
 
-constexpr int kWarp = 32;
+// Threads of a warp, and the columns that it covers with eight per thread.
+constexpr int kWarp = 32, kPart = 8 * kWarp;
 MIRRORED(Warp);
 constexpr uint32_t kFullWarp = 0xffffffffu;
 

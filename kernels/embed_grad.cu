@@ -125,7 +125,7 @@ extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
     bool earlier = false;
     for (uint32_t t = lane; t < token; t += kWarp) earlier |= ids[t] == id;
     if (__any_sync(kFullWarp, earlier)) return;
-    const uint32_t column = blockIdx.y * 256 + lane * 8;
+    const uint32_t column = blockIdx.y * kPart + lane * 8;
     const bool inside = column < args.width;
     Eight sum = {};
     for (uint32_t first = token; first < tokens; first += kWarp) {

@@ -50,7 +50,7 @@ extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_forward(co
     const uint32_t pooled = blockIdx.x;
     if (pooled >= row_count(args.batch, args.pooled_rows)) return;
     const Span span = pooled_span(args, pooled);
-    const int width = int(args.width), first = blockIdx.y * 256;
+    const int width = int(args.width), first = blockIdx.y * kPart;
     const int column = first + int(threadIdx.x) % kWarp * 8;
     const uint32_t rows = args.mean ? span.len : 1;
     const float share = 1.0f / float(rows);
@@ -66,7 +66,7 @@ extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_forward(co
 #pragma unroll
     for (int i = 0; i < 8; ++i) sums[0].v[i] *= share;
     float* out = args.pooled + size_t(pooled) * width + first;
-    ColumnSums<1, kPoolWarps>::add(sums, shared, out, min(width - first, 256));
+    ColumnSums<1, kPoolWarps>::add(sums, shared, out, min(width - first, kPart));
 }
 
 // Spreads the gradient of the pooled vectors over every row of x. From here down gradients are 16 bits wide, so

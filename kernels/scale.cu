@@ -25,7 +25,7 @@ extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
     scale_forward(const __grid_constant__ ScaleArgs args) {
     const uint32_t rows = row_count(args.batch, args.rows);
     const int width = int(args.width), from = width - int(args.scaled);
-    const int column = int(blockIdx.y) * 256 + int(threadIdx.x) % kWarp * 8;
+    const int column = int(blockIdx.y) * kPart + int(threadIdx.x) % kWarp * 8;
     if (column >= width) return;
     Eight factor = {{1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f}};
     if (column >= from) factor = load8(args.factor + (column - from));
@@ -68,7 +68,7 @@ extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
     const uint32_t rows = row_count(args.batch, args.rows);
     if (blockIdx.x * kTileRows >= rows) return;
     const int width = int(args.width), scaled = int(args.scaled);
-    const int first = int(blockIdx.y) * 256, column = first + int(threadIdx.x) % kWarp * 8;
+    const int first = int(blockIdx.y) * kPart, column = first + int(threadIdx.x) % kWarp * 8;
 
     Eight sums[1] = {};
     if (column < scaled) {
@@ -94,5 +94,5 @@ extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
     }
     if (args.partial == nullptr) return;
     ColumnSums<1, kTileWarps>::add(sums, shared, args.partial + size_t(blockIdx.x) * scaled + first,
-                                   min(scaled - first, 256));
+                                   min(scaled - first, kPart));
 }

@@ -27,7 +27,7 @@ MIRRORED(SparseAddArgs);
 extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
     sparse_add(const __grid_constant__ SparseAddArgs args) {
     const uint32_t rows = row_count(args.batch, args.rows);
-    const uint32_t first = blockIdx.y * 256 + threadIdx.x % kWarp, last = min((blockIdx.y + 1) * 256, args.outputs);
+    const uint32_t first = blockIdx.y * kPart + threadIdx.x % kWarp, last = min((blockIdx.y + 1) * kPart, args.outputs);
     for (int i = 0; i < kTileRows / kTileWarps; ++i) {
         const uint32_t row = blockIdx.x * kTileRows + i * kTileWarps + threadIdx.x / kWarp;
         if (row >= rows) return;

@@ -15,12 +15,10 @@ const ROW_THREADS: usize = BLOCK_ROWS * WARP;
 const SUMMING_BLOCKS: usize = 2;
 /// Threads of a block that makes a row of partial sums.
 const TILE_THREADS: usize = TILE_WARPS * WARP;
-/// Bytes of shared memory for the scores of a first token: what a block has beside its sums without asking for more.
-const FIRST_SCORES: usize = 44 * 1024;
+/// Bytes of shared memory that a block has without asking for more.
+const UNASKED_SHARED: usize = 48 * 1024;
 /// Elements that a thread reads and writes at once.
 const EIGHT: usize = 8;
-/// Columns that one warp of a row-wise kernel covers.
-const PART: usize = EIGHT * WARP;
 /// Blocks that a grid can have in its second and third direction, of any device; in its first it can have 2³¹ - 1. So
 /// what grows with the batch goes in the first, but where the order of blocks matters to the caches.
 const MOST_BLOCKS: usize = 65_535;
@@ -275,14 +273,17 @@ impl Kernels {
             false => ("first_attention_forward", 1),
             true => ("first_attention_backward", 2),
         };
+        let name = format!("{name}_{}", padded_head(args.head_dim)?);
         let shared = scores * max_len.next_multiple_of(4) * size_of::<f32>();
+        // Beside what the compiled kernel has for its sums.
+        let own = usize::try_from(self.function(&name)?.shared_size_bytes()?)?;
+        let room = UNASKED_SHARED.saturating_sub(own);
         ensure!(
-            shared <= FIRST_SCORES,
+            shared <= room,
             "sequences of up to {max_len} tokens: attention of the first token takes {} of them; shorten them, or \
              pool by the mean",
-            FIRST_SCORES / (scores * size_of::<f32>())
+            room / (scores * size_of::<f32>())
         );
-        let name = format!("{name}_{}", padded_head(args.head_dim)?);
         let grid = [sequences, args.heads as usize, 1];
         // SAFETY: as for `gemm`; a block has a head of a sequence, and room for the scores of the longest.
         unsafe { self.launch(&name, grid, FIRST_WARPS * WARP, shared, &args) }

@@ -46,9 +46,10 @@ numbers! {
         SKIP_OVERFLOW = 2,
     }
 
-    /// Threads of a warp.
+    /// Threads of a warp, and the columns that it covers with eight per thread.
     Warp: usize {
         WARP = 32,
+        PART = 256,
     }
 
     /// Products: rows and columns of a block's tile of the result, how deep its tiles of the operands are and how many

@@ -1,6 +1,6 @@
 //! The launches of what other methods than bitfit have beside the products of a step.
 
-use super::{PART, TILE_THREADS, by_rows};
+use super::{TILE_THREADS, by_rows};
 use crate::backend::cuda::args::*;
 use crate::backend::cuda::kernels::Kernels;
 use anyhow::Result;

@@ -1,6 +1,6 @@
 //! The launches of the task head: pooling, dense layers and losses.
 
-use super::{PART, ROW_THREADS, by_parts, by_rows, warp_rows};
+use super::{ROW_THREADS, by_parts, by_rows, warp_rows};
 use crate::backend::cuda::args::*;
 use crate::backend::cuda::kernels::Kernels;
 use crate::backend::cuda::memory::Address;
