@@ -1,7 +1,9 @@
-// The kernels of the linear layers for one type of storage: every use of the product in gemm.cuh, at the two tile sizes.
+// The kernels of the linear layers for one type of storage: every use of the product in gemm.cuh, at the three tile sizes.
 //
-// `large` keeps the tensor cores fed (a 64 × 64 tile a warp needs one ldmatrix for four products); `small` cuts a
-// small batch into enough blocks to fill the device. The host chooses by shape.
+// `large` keeps the tensor cores fed (a 64 × 64 tile a warp needs one ldmatrix for four products); `medium` is for shapes
+// that large ones cut into a little more than whole waves; `small` cuts a small batch into enough blocks to fill the
+// device. The host chooses by shape. Whichever it is, an element of the product is the same sum in the same order; the
+// column sums are not, as a block sums its own rows first.
 #pragma once
 
 #include "gemm.cuh"
@@ -12,8 +14,9 @@
         shape::run<transposed, Epilogue::epilogue>(args);                                                    \
     }
 
-#define GEMM_BOTH(name, transposed, epilogue)                                                                \
+#define GEMM_TILES(name, transposed, epilogue)                                                               \
     GEMM_KERNEL(name##_large, Large, transposed, epilogue)                                                   \
+    GEMM_KERNEL(name##_medium, Medium, transposed, epilogue)                                                 \
     GEMM_KERNEL(name##_small, Small, transposed, epilogue)
 
 // In this order:
@@ -24,9 +27,10 @@
 //   out = (x · W) ⊙ act', and its column sums: the bias gradient of the layer below
 #define GEMM_KERNELS(prefix, weights)                                                                        \
     using Large = Gemm<weights, kLargeTile, kLargeTile, 64, 64>;                                             \
+    using Medium = Gemm<weights, kMediumRows, kMediumColumns, 48, 64>;                                       \
     using Small = Gemm<weights, kSmallTile, kSmallTile, 32, 32>;                                             \
-    GEMM_BOTH(prefix##_bias, false, kBias)                                                                   \
-    GEMM_BOTH(prefix##_activation, false, kBiasActivation)                                                   \
-    GEMM_BOTH(prefix##_back, true, kStore)                                                                   \
-    GEMM_BOTH(prefix##_back_add, true, kAccumulate)                                                          \
-    GEMM_BOTH(prefix##_back_slope, true, kDerivative)
+    GEMM_TILES(prefix##_bias, false, kBias)                                                                  \
+    GEMM_TILES(prefix##_activation, false, kBiasActivation)                                                  \
+    GEMM_TILES(prefix##_back, true, kStore)                                                                  \
+    GEMM_TILES(prefix##_back_add, true, kAccumulate)                                                         \
+    GEMM_TILES(prefix##_back_slope, true, kDerivative)

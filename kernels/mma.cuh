@@ -8,7 +8,8 @@
 
 // Products: rows and columns of a block's tile of the result, how deep its tiles of the operands are and how many are
 // under way, and the threads of a block.
-constexpr int kLargeTile = 128, kSmallTile = 64, kTileDepth = 32, kTileStages = 3, kProductThreads = 128;
+constexpr int kLargeTile = 128, kMediumRows = 96, kMediumColumns = 128, kSmallTile = 64;
+constexpr int kTileDepth = 32, kTileStages = 3, kProductThreads = 128;
 MIRRORED(ProductTile);
 
 __device__ __forceinline__ uint32_t shared_address(const void* pointer) {

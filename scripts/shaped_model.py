@@ -33,7 +33,7 @@ def tensors(hidden, layers, positions, vocabulary):
 
 
 def make_model(folder, hidden, heads, layers, positions):
-    """A model of this shape with random weights; every word is one token."""
+    """A model of this shape with random weights, in 16 bits; every word is one token."""
     folder.mkdir(parents=True)
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [f"w{n}" for n in range(WORDS)]
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
@@ -43,17 +43,17 @@ def make_model(folder, hidden, heads, layers, positions):
         "vocab_size": len(vocabulary), "hidden_act": "gelu", "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1,
         "attention_probs_dropout_prob": 0.1, "pad_token_id": 0}))
     rng = random.Random(1)
-    noise = struct.pack("<4096f", *(rng.gauss(0, 0.02) for _ in range(4096)))
-    ones, zeros = struct.pack("<f", 1.0), struct.pack("<f", 0.0)
+    noise = struct.pack("<4096e", *(rng.gauss(0, 0.02) for _ in range(4096)))
+    ones, zeros = struct.pack("<e", 1.0), struct.pack("<e", 0.0)
     header, at, parts = {}, 0, []
     for name, shape in tensors(hidden, layers, positions, len(vocabulary)):
         count = shape[0] * (shape[1] if len(shape) == 2 else 1)
         if len(shape) == 2:
-            data = (noise * (count // 4096 + 1))[:4 * count]
+            data = (noise * (count // 4096 + 1))[:2 * count]
         else:
             data = (ones if "LayerNorm.weight" in name else zeros) * count
-        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [at, at + 4 * count]}
-        at += 4 * count
+        header[name] = {"dtype": "F16", "shape": list(shape), "data_offsets": [at, at + 2 * count]}
+        at += 2 * count
         parts.append(data)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)

@@ -282,11 +282,23 @@ pub trait Backend {
     /// names the operation and its block.
     fn run(&mut self, program: &Program, span: Span, numbers: Numbers) -> Result<()>;
 
-    /// The same, each piece alone: nothing is recorded, and what each took is returned in the order in which they ran.
+    /// The tiles by name among which this device chooses one for each product.
+    fn tiles(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The same as [`Backend::run`], each piece alone: nothing is recorded, and what each took is returned in the order in
+    /// which they ran. With one of [`Backend::tiles`] all products that can be are cut into that.
     ///
     /// # Errors
     /// As [`Backend::run`].
-    fn run_timed(&mut self, program: &Program, span: Span, numbers: Numbers) -> Result<Vec<Piece>>;
+    fn run_timed(
+        &mut self,
+        program: &Program,
+        span: Span,
+        numbers: Numbers,
+        tile: Option<&str>,
+    ) -> Result<Vec<Piece>>;
 
     fn read_params(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>>;
     fn write_params(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()>;

@@ -23,4 +23,18 @@ pub struct Launch {
     pub shared: usize,
     /// Warps that a multiprocessor has at work at once.
     pub warps: usize,
+    /// Where it is a product that could be cut into other tiles.
+    pub tiled: Option<TiledProduct>,
+}
+
+/// A product of matrices, as far as the choice of its tile depends on it: `rows` × `columns` sums over `depth`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TiledProduct {
+    /// Its name without the tile's, which follows behind `_`.
+    pub kernel: String,
+    pub rows: usize,
+    pub columns: usize,
+    pub depth: usize,
+    /// Of the device.
+    pub multiprocessors: usize,
 }

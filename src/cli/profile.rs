@@ -28,6 +28,9 @@ pub struct ProfileArgs {
     /// Also write the results to this file, as one JSON object
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub json: Option<PathBuf>,
+    /// On a GPU: also run each product in every tile, and write what each took to this file, as the choice of tiles reads it
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub tiles: Option<PathBuf>,
     /// Also draw each operation below what the device can do, as .svg or .png
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub picture: Option<PathBuf>,

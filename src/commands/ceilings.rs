@@ -24,21 +24,21 @@ const ENOUGH_SECONDS: f64 = 0.02;
 
 impl Ceilings {
     /// Measures them on a device that has no memory yet, with at least `least` and at most `most` rows of `width`, and
-    /// eight times as many for the copy.
+    /// some times as many for the copy.
     ///
     /// # Errors
     /// When the device has no room, or fails.
     pub fn measure(
         open: &dyn Fn() -> Result<Box<dyn Backend>>,
-        [least, most]: [usize; 2],
-        width: usize,
+        ([least, most], width): ([usize; 2], usize),
+        copied: usize,
     ) -> Result<Self> {
         let (rows, seconds) =
             large_enough(least, most, |rows| product(&mut *open()?, rows, width))?;
         let flops = 2.0 * rows as f64 * (width * width) as f64 / seconds;
         // So much that no cache has it, where the device is fast.
         let (rows, seconds) =
-            large_enough(8 * least, 8 * most, |rows| copy(&mut *open()?, rows, width))?;
+            large_enough(copied * least, copied * most, |rows| copy(&mut *open()?, rows, width))?;
         let element = open()?.kind().element_bytes().activation;
         Ok(Self { flops, bytes: 2.0 * (rows * width * element) as f64 / seconds })
     }
@@ -119,7 +119,7 @@ fn fastest(
     let mut least: Option<f64> = None;
     for _ in 0..TIMES {
         backend.set_batch(&batch, DropoutKey::default())?;
-        let pieces = backend.run_timed(&program, Span::WHOLE, Numbers::NONE)?;
+        let pieces = backend.run_timed(&program, Span::WHOLE, Numbers::NONE, None)?;
         let seconds: f64 = pieces.iter().map(|piece| piece.seconds).sum();
         least = Some(least.map_or(seconds, |least| least.min(seconds)));
     }

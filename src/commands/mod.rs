@@ -29,6 +29,7 @@ mod shown;
 mod stop;
 mod submission;
 mod sweep;
+mod tile_sweep;
 mod train;
 mod trained;
 

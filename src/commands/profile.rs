@@ -8,6 +8,7 @@ use super::ceilings::Ceilings;
 use super::cost::{Cost, Line, lines};
 use super::listing::matrix_bits;
 use super::planned_step::{PlannedStep, device_of};
+use super::tile_sweep::{self, SweptProduct};
 use super::{set_threads, show};
 use crate::backend::timing::{Launch, Piece};
 use crate::backend::{Backend, DeviceKind, DropoutKey};
@@ -34,9 +35,10 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
-/// Least and most rows, and width, of the product that shows what a device can do.
-const LARGE_ON_CPU: ([usize; 2], usize) = ([64, 4096], 1024);
-const LARGE_ON_GPU: ([usize; 2], usize) = ([16_384, 16_384], 4096);
+/// Least and most rows, and width, of the product that shows what a device can do, and how much larger the copy is: no
+/// cache has it.
+const LARGE_ON_CPU: (([usize; 2], usize), usize) = (([64, 4096], 1024), 8);
+const LARGE_ON_GPU: (([usize; 2], usize), usize) = (([16_384, 16_384], 4096), 2);
 
 pub fn run(args: &ProfileArgs) -> Result<()> {
     let step = &args.step;
@@ -47,7 +49,8 @@ pub fn run(args: &ProfileArgs) -> Result<()> {
         return Err(UsageError::new(format!("--picture {path}: name it .svg or .png")).into());
     }
     // Before minutes are spent on what could not be written.
-    for (option, path) in [("--json", &args.json), ("--picture", &args.picture)] {
+    let outputs = [("--json", &args.json), ("--picture", &args.picture), ("--tiles", &args.tiles)];
+    for (option, path) in outputs {
         if let Some(path) = path
             && let Some(folder) = path.parent().filter(|folder| *folder != Path::new(""))
         {
@@ -62,6 +65,10 @@ pub fn run(args: &ProfileArgs) -> Result<()> {
     let biases = step.biases.clone().unwrap_or_else(BiasSelection::all);
     let trains = Trains::of(args.method, &biases, lora.as_ref());
     let kind = device_of(step, trains.matrices())?;
+    if args.tiles.is_some() && matches!(kind, DeviceKind::Cpu { .. }) {
+        let said = "--tiles: a CPU has no choice of tiles; use it with --device cuda";
+        return Err(UsageError::new(said).into());
+    }
     let open = || {
         open(OpenOptions {
             device: step.device,
@@ -74,11 +81,11 @@ pub fn run(args: &ProfileArgs) -> Result<()> {
     let mut backend = open()?;
     let device = backend.describe();
     let emulated = device.contains("CUDA emulator");
-    let (rows, width) = match kind {
+    let (product, copied) = match kind {
         DeviceKind::Cpu { .. } => LARGE_ON_CPU,
         DeviceKind::Cuda { .. } => LARGE_ON_GPU,
     };
-    let ceilings = (!emulated).then(|| Ceilings::measure(&open, rows, width)).transpose()?;
+    let ceilings = (!emulated).then(|| Ceilings::measure(&open, product, copied)).transpose()?;
     let spec = TaskSpec { trains: trains.clone(), ..planned.spec.clone() };
     let model = drawn(&planned.folder, &planned.config, &spec, &mut *backend)?;
     let saving = match step.saving {
@@ -94,7 +101,13 @@ pub fn run(args: &ProfileArgs) -> Result<()> {
     // What is done once, as recording a graph, is no part of a step.
     stepping.whole()?;
     let whole = (0..args.repeat).map(|_| stepping.whole()).collect::<Result<Vec<f64>>>()?;
-    let apart = (0..args.repeat).map(|_| stepping.apart()).collect::<Result<Vec<_>>>()?;
+    let apart = (0..args.repeat).map(|_| stepping.apart(None)).collect::<Result<Vec<_>>>()?;
+    let tiles = match &args.tiles {
+        Some(_) => tile_sweep::sweep(&apart[0], |tile| {
+            (0..args.repeat).map(|_| stepping.apart(Some(tile.name()))).collect()
+        })?,
+        None => Vec::new(),
+    };
 
     let bits = matrix_bits(kind);
     let rows = group(&lines(&program), &program, &apart, bits);
@@ -110,8 +123,21 @@ pub fn run(args: &ProfileArgs) -> Result<()> {
         product_flops_per_second: ceilings.map(|ceilings| ceilings.flops),
         copy_bytes_per_second: ceilings.map(|ceilings| ceilings.bytes),
         operations: rows,
+        tiles,
     };
-    show(profile.table(ceilings))?;
+    let mut text = profile.table(ceilings);
+    if let Some(path) = &args.tiles {
+        let about = format!(
+            "bitfit {}, {}; medians of {}",
+            env!("CARGO_PKG_VERSION"),
+            profile.device,
+            args.repeat
+        );
+        let lines = tile_sweep::file(&profile.tiles, &about, !emulated);
+        write_bytes_atomic(path, lines.as_bytes())?;
+        text += &tile_sweep::table(&profile.tiles, !emulated);
+    }
+    show(text)?;
     if let Some(path) = &args.picture {
         let picture = ceilings.and_then(|ceilings| profile.picture(ceilings));
         let picture = picture.with_context(|| {
@@ -202,10 +228,10 @@ impl Stepping<'_> {
         Ok(start.elapsed().as_secs_f64())
     }
 
-    /// A step's pieces, each alone.
-    fn apart(&mut self) -> Result<Vec<Piece>> {
+    /// A step's pieces, each alone, with products in a tile or in those that the device chooses.
+    fn apart(&mut self, tile: Option<&str>) -> Result<Vec<Piece>> {
         let numbers = self.begin()?;
-        let pieces = self.backend.run_timed(self.program, Span::WHOLE, numbers)?;
+        let pieces = self.backend.run_timed(self.program, Span::WHOLE, numbers, tile)?;
         self.backend.step_report()?;
         Ok(pieces)
     }
@@ -340,6 +366,9 @@ struct Profile {
     product_flops_per_second: Option<f64>,
     copy_bytes_per_second: Option<f64>,
     operations: Vec<Row>,
+    /// Where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tiles: Vec<SweptProduct>,
 }
 
 impl Profile {

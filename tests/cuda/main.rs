@@ -26,7 +26,7 @@ use bitfit::program::{AdamW, Limits, LossKind, Numbers, PoolKind, Portion, Progr
 use bitfit::rng::{Purpose, Stream};
 use bitfit::settings::biases::BiasSelection;
 use bitfit::settings::lora::Lora;
-use emulated::emulated;
+use emulated::{emulated, emulated_alone};
 use std::path::PathBuf;
 
 type Family = (&'static str, LossKind, PoolKind, usize);

@@ -70,7 +70,7 @@ fn every_way_of_saving_has_the_gradients_of_keep_and_takes_what_was_planned() {
 #[test]
 fn what_a_program_had_is_there_for_the_next() {
     let name = "memory::what_a_program_had_is_there_for_the_next";
-    emulated(name, &[("CUDA_EMULATOR_MEMORY", "64M")], || {
+    emulated_alone(name, &[("CUDA_EMULATOR_MEMORY", "64M")], || {
         let (model, kind, pooling, outputs) = MODELS[0];
         let mut run = Run::new(model, kind, pooling, outputs, cuda(HalfType::Bf16));
         let planned = run.model.memory(&[&run.program], 1);

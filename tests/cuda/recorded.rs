@@ -112,6 +112,20 @@ fn nothing_is_taken_away_from_a_step_that_still_runs() {
     }
     // And code is there before a recording begins: a driver may load it only when it is asked about or launched.
     let (loading, recording) = before.split_once("cuStreamBeginCapture").unwrap();
+    // What is copied from memory that the program may reuse is waited for; from page-locked memory an event says when.
+    let calls: Vec<&str> = loading
+        .lines()
+        .filter_map(|line| line.strip_prefix("CUDA emulator: cu"))
+        .filter(|call| !call.contains("Current"))
+        .collect();
+    let copied = |call: &str| call.starts_with("MemcpyHtoD");
+    let followed = calls.windows(2).filter(|pair| copied(pair[0]));
+    assert!(followed.clone().count() > 10, "{loading}");
+    for pair in followed {
+        let ordered =
+            ["StreamSynchronize", "EventRecord"].iter().any(|next| pair[1].starts_with(next));
+        assert!(ordered, "{pair:?} in:\n{loading}");
+    }
     let count = |text: &str, what: &str| text.matches(what).count();
     assert!(count(loading, "cuFuncGetAttribute") >= count(loading, "cuModuleGetFunction"));
     assert!(!recording.contains("cuModuleGetFunction") && !recording.contains("cuModuleLoad"));

@@ -11,6 +11,20 @@ use std::process::Command;
 const CHILD: &str = "BITFIT_TEST_CHILD";
 const OWN_DRIVER: &str = "BITFIT_TEST_CUDA";
 
+/// As [`emulated`], of a test of what the emulator alone can play: the machine's own driver skips it.
+#[allow(dead_code, reason = "not every test program has such a test")]
+pub fn emulated_alone(
+    name: &str,
+    environment: &[(&str, &str)],
+    body: impl FnOnce(),
+) -> Option<String> {
+    if std::env::var_os(OWN_DRIVER).is_some() {
+        println!("skipped: the emulator's alone");
+        return None;
+    }
+    emulated(name, environment, body)
+}
+
 /// Runs `body` in a child process on the emulator and returns what it printed; `name` is the test's full name. In
 /// the child itself, and on the machine's own driver, runs it here and returns nothing.
 pub fn emulated(name: &str, environment: &[(&str, &str)], body: impl FnOnce()) -> Option<String> {

@@ -284,7 +284,13 @@ impl Backend for CpuBackend {
         run::run(self, program, span, numbers)
     }
 
-    fn run_timed(&mut self, program: &Program, span: Span, numbers: Numbers) -> Result<Vec<Piece>> {
+    fn run_timed(
+        &mut self,
+        program: &Program,
+        span: Span,
+        numbers: Numbers,
+        _tile: Option<&str>,
+    ) -> Result<Vec<Piece>> {
         run::run_timed(self, program, span, numbers)
     }
 

@@ -17,8 +17,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 const ONE: &[&str] = &[""];
-/// Tile sizes of a product.
-const TILES: &[&str] = &["_large", "_small"];
+/// Tile sizes of a product with a frozen matrix, and of the gradient of a matrix.
+const TILES: &[&str] = &["_large", "_medium", "_small"];
+const SQUARE_TILES: &[&str] = &["_large", "_small"];
 /// 256-column parts of a row.
 const PARTS: &[&str] = &["_1", "_2", "_3", "_4"];
 /// Padded head dimensions.
@@ -66,7 +67,7 @@ const UNITS: &[(&str, &[&str], &[&str])] = &[
     ("sparse", &["sparse_add", "sparse_grad", "sparse_set", "sparse_take"], ONE),
     ("activate", &["activate_forward", "activate_backward"], ONE),
     ("scale", &["scale_forward", "scale_backward"], ONE),
-    ("weight_grad", &["weight_grad"], TILES),
+    ("weight_grad", &["weight_grad"], SQUARE_TILES),
     ("weight_grad", &["refresh"], ONE),
     ("embed_grad", &["embed_backward", "embed_backward_int8"], PARTS),
     ("embed_grad", &["table_grad"], ONE),

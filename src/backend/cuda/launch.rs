@@ -6,6 +6,8 @@ mod head;
 use super::args::*;
 pub use super::kernels::AttentionKind;
 use super::kernels::{HEAD_DIMS, Kernels};
+use super::tiles::GemmTile;
+use crate::backend::timing::TiledProduct;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use cudarc::driver::{DeviceRepr, LaunchConfig, PushKernelArg};
 
@@ -40,37 +42,17 @@ pub enum GemmKind {
     BackSlope,
 }
 
-/// Tile of `out` that one block computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GemmTile {
-    /// 128 × 128: fastest where it fills the device.
-    Large,
-    /// 64 × 64: four times the blocks.
-    Small,
-}
-
-impl GemmTile {
-    /// Rows and columns.
-    pub fn side(self) -> usize {
-        match self {
-            Self::Large => LARGE_TILE,
-            Self::Small => SMALL_TILE,
-        }
-    }
-
-    /// Bytes of shared memory for the stages of both operands' tiles, in 16 bits.
-    fn stages(self) -> usize {
-        TILE_STAGES * 2 * self.side() * TILE_DEPTH * size_of::<u16>()
-    }
-
-    /// The tile that should finish first on a device with `multiprocessors`, by counting waves: a large tile is
-    /// four small ones of work, and a small one runs at about two thirds of its speed.
-    pub fn choose(rows: usize, columns: usize, multiprocessors: usize) -> Self {
-        let waves = |tile: Self| {
-            let blocks = rows.div_ceil(tile.side()) * columns.div_ceil(tile.side());
-            blocks.div_ceil(multiprocessors.max(1))
+impl GemmKind {
+    /// The name of its kernels for matrices of a format, without the tile's.
+    pub fn kernel(self, format: Format) -> String {
+        let kind = match self {
+            Self::Bias => "bias",
+            Self::Activation => "activation",
+            Self::Back => "back",
+            Self::BackAdd => "back_add",
+            Self::BackSlope => "back_slope",
         };
-        if waves(Self::Large) * 4 * 2 <= waves(Self::Small) * 3 { Self::Large } else { Self::Small }
+        format!("{}_{kind}", format.products())
     }
 }
 
@@ -112,21 +94,11 @@ impl Kernels {
         })
     }
 
-    pub fn gemm(&self, kind: GemmKind, tile: GemmTile, rows: usize, args: GemmArgs) -> Result<()> {
-        let kind = match kind {
-            GemmKind::Bias => "bias",
-            GemmKind::Activation => "activation",
-            GemmKind::Back => "back",
-            GemmKind::BackAdd => "back_add",
-            GemmKind::BackSlope => "back_slope",
-        };
-        let size = match tile {
-            GemmTile::Large => "large",
-            GemmTile::Small => "small",
-        };
-        let name = format!("{}_{kind}_{size}", args.w.format.products());
-        let side = tile.side();
-        let grid = product_grid(rows, args.n as usize, side);
+    /// `product` is one of a [`GemmKind`], `args` its sizes and addresses.
+    pub fn gemm(&self, product: &TiledProduct, tile: GemmTile, args: GemmArgs) -> Result<()> {
+        let name = format!("{}_{}", product.kernel, tile.name());
+        let grid = product_grid(product.rows, product.columns, tile);
+        self.stopwatch.tiled(product);
         // SAFETY: the argument is a gemm kernel's, built in `linear.rs` of addresses that were checked for the sizes it
         // names. Of the other kernels' arguments the same holds, each built in the file of its operation.
         unsafe { self.launch(&name, grid, PRODUCT_THREADS, tile.stages(), &args) }
@@ -171,15 +143,18 @@ impl Kernels {
         unsafe { self.launch(&name, warp_rows(tokens), ROW_THREADS, 0, &args) }
     }
 
-    pub fn weight_grad(&self, tile: GemmTile, args: WeightGradArgs) -> Result<()> {
-        let name = match tile {
-            GemmTile::Large => "weight_grad_large",
-            GemmTile::Small => "weight_grad_small",
-        };
-        let side = tile.side();
-        let grid = [(args.n as usize).div_ceil(side), (args.m as usize).div_ceil(side), 1];
+    pub fn weight_grad(
+        &self,
+        product: &TiledProduct,
+        tile: GemmTile,
+        args: WeightGradArgs,
+    ) -> Result<()> {
+        let name = format!("{}_{}", product.kernel, tile.name());
+        let blocks = |size: u32, tile: usize| (size as usize).div_ceil(tile);
+        let grid = [blocks(args.n, tile.columns()), blocks(args.m, tile.rows()), 1];
+        self.stopwatch.tiled(product);
         // SAFETY: as for `gemm`, whose stages these are.
-        unsafe { self.launch(name, grid, PRODUCT_THREADS, tile.stages(), &args) }
+        unsafe { self.launch(&name, grid, PRODUCT_THREADS, tile.stages(), &args) }
     }
 
     pub fn refresh(&self, args: RefreshArgs) -> Result<()> {
@@ -314,9 +289,9 @@ fn by_rows(rows: usize, block_rows: usize, columns: u32, block_columns: usize) -
 
 /// Tiles of a product: all of a row before the next, so that x is read once. Rows beyond what the second direction takes
 /// go on in the third.
-fn product_grid(rows: usize, columns: usize, side: usize) -> [usize; 3] {
-    let tiles = rows.div_ceil(side);
-    [columns.div_ceil(side), tiles.min(MOST_BLOCKS), tiles.div_ceil(MOST_BLOCKS)]
+fn product_grid(rows: usize, columns: usize, tile: GemmTile) -> [usize; 3] {
+    let tiles = rows.div_ceil(tile.rows());
+    [columns.div_ceil(tile.columns()), tiles.min(MOST_BLOCKS), tiles.div_ceil(MOST_BLOCKS)]
 }
 
 /// The first sequence of each launch, and how many it has: the tiles of a sequence stay together, which share its keys.
@@ -346,20 +321,12 @@ fn padded_head(head_dim: u32) -> Result<usize> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn large_products_get_large_tiles_and_small_ones_small() {
-        // BERT-base, 32 × 128 tokens, on an A100.
-        assert_eq!(GemmTile::choose(4096, 3072, 108), GemmTile::Large);
-        // One short sequence.
-        assert_eq!(GemmTile::choose(16, 384, 108), GemmTile::Small);
-    }
-
     /// Planned, not allocated: 2²⁷ tokens of a MiniLM would take a terabyte.
     #[test]
     fn no_batch_has_more_blocks_than_a_grid_takes() {
         let (tokens, sequences) = (1 << 27, 1 << 24);
         let grids = [
-            product_grid(tokens, 4096, SMALL_TILE),
+            product_grid(tokens, 4096, GemmTile::Small),
             warp_rows(tokens),
             by_rows(tokens, POOL_WARPS, 1024, PART),
             by_rows(sequences, 1, 1024, PART),
@@ -369,10 +336,11 @@ mod tests {
             assert!(x <= i32::MAX as usize && y.max(z) <= MOST_BLOCKS, "{x} {y} {z}");
         }
         // Every tile of a product has its place.
-        let [_, y, z] = product_grid(tokens, 768, SMALL_TILE);
+        let [_, y, z] = product_grid(tokens, 768, GemmTile::Small);
         assert!(y * z >= tokens / SMALL_TILE && y * z < tokens / SMALL_TILE + MOST_BLOCKS);
-        assert_eq!(product_grid(128 * MOST_BLOCKS, 768, 128), [6, MOST_BLOCKS, 1]);
-        assert_eq!(product_grid(128 * MOST_BLOCKS + 1, 768, 128), [6, MOST_BLOCKS, 2]);
+        let large = |rows| product_grid(rows, 768, GemmTile::Large);
+        assert_eq!(large(128 * MOST_BLOCKS), [6, MOST_BLOCKS, 1]);
+        assert_eq!(large(128 * MOST_BLOCKS + 1), [6, MOST_BLOCKS, 2]);
         // And every sequence of attention its launch.
         assert_eq!(by_sequences(MOST_BLOCKS).collect::<Vec<_>>(), [(0, MOST_BLOCKS)]);
         let two: Vec<_> = by_sequences(MOST_BLOCKS + 3).collect();

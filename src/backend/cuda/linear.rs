@@ -6,6 +6,7 @@ use super::launch::GemmKind;
 use super::memory::Address;
 use super::norm::Summed;
 use super::operands::LaunchOperands;
+use super::tiles::GemmTile;
 use super::{check_width, norm, row_kind, to_u32};
 use crate::backend::MatrixKind;
 use crate::program::{Activation, Dest, In, Linear, LinearBack, Storage};
@@ -53,7 +54,9 @@ pub fn forward(at: &LaunchOperands<'_>, op: &Linear) -> Result<()> {
         activation: op.act.map_or(0, activation_kind),
         derivative_kind: op.slope.0.map_or(0, |slope| slope_kind(at.tensor(slope).info.storage)),
     };
-    at.cuda.kernels.gemm(kind, at.cuda.tile(rows, n), rows, args)
+    let kernel = kind.kernel(args.w.format);
+    let (product, tile) = at.cuda.tiled(kernel, [rows, n, k], &GemmTile::ALL);
+    at.cuda.kernels.gemm(&product, tile, args)
 }
 
 /// See [`LinearBack`].
@@ -62,7 +65,6 @@ pub fn backward(at: &LaunchOperands<'_>, op: &LinearBack) -> Result<()> {
     let (rows, n, k) = (at.count(op.dy.0), weight.cols, weight.rows);
     check_width(n, "a linear layer's input width")?;
     check_width(k, "a linear layer's output width")?;
-    let tile = at.cuda.tile(rows, n);
     let of = at.rows(op.dy.0);
     at.expect(op.dy.0, of, k)?;
     at.expect(op.dx.now(), of, n)?;
@@ -75,15 +77,17 @@ pub fn backward(at: &LaunchOperands<'_>, op: &LinearBack) -> Result<()> {
         (Dest::New(_), Some(_)) => GemmKind::BackSlope,
         (Dest::New(_), None) => GemmKind::Back,
     };
+    let w = weight.matrix(MatrixKind::Linear)?;
+    let (product, tile) = at.cuda.tiled(kind.kernel(w.format), [rows, n, k], &GemmTile::ALL);
     // Only the product with the activation's slope has fused column sums: no other layer needs them.
     let fused = match slope {
-        Some(_) => at.room([op.dbias], rows.div_ceil(tile.side()), n)?,
+        Some(_) => at.room([op.dbias], rows.div_ceil(tile.rows()), n)?,
         None => [None],
     };
     let args = GemmArgs {
         batch: at.memory.batch.header()?,
         x: at.at(op.dy.0)?,
-        w: weight.matrix(MatrixKind::Linear)?,
+        w,
         out: dx,
         derivative: at.aside(slope)?,
         derivative_kind: slope.map_or(0, |slope| slope_kind(at.tensor(slope).info.storage)),
@@ -93,9 +97,9 @@ pub fn backward(at: &LaunchOperands<'_>, op: &LinearBack) -> Result<()> {
         rows: row_kind(at.rows(op.dy.0)),
         ..Zeroable::zeroed()
     };
-    at.cuda.kernels.gemm(kind, tile, rows, args)?;
+    at.cuda.kernels.gemm(&product, tile, args)?;
     match slope {
-        Some(_) => at.finish(fused, Tiles::of(of, tile.side())),
+        Some(_) => at.finish(fused, Tiles::of(of, tile.rows())),
         None => norm::sum_columns(at, op.dbias, Summed::all(dx, of)),
     }
 }

@@ -38,6 +38,7 @@ mod scale;
 mod sizes;
 mod sparse;
 mod stopwatch;
+pub mod tiles;
 mod weight_gradients;
 mod weights;
 
@@ -45,17 +46,17 @@ use super::{
     Backend, DeviceKind, DropoutKey, Footprint, LossScaling, MatrixShape, Memory, PendingReport,
     Resident, Slot, StepReport, WeightType,
 };
-use crate::backend::timing::Piece;
+use crate::backend::timing::{Piece, TiledProduct};
 use crate::batch::Batch;
 use crate::program::{Numbers, ParamRange, Program, Region, Rows, Span, Storage, WeightId};
 use allocated::Allocated;
 use anyhow::{Context, Result, ensure};
 use device::Device;
 use kernels::Kernels;
-use launch::GemmTile;
 pub use sizes::footprint;
 use std::ops::Range;
 use std::sync::Arc;
+use tiles::{GemmTile, TileChoice};
 use weights::DeviceMatrices;
 pub use weights::Weight as DeviceMatrix;
 
@@ -128,6 +129,7 @@ impl CudaOptions {
 pub struct CudaBackend {
     device: Device,
     kernels: Arc<Kernels>,
+    tiles: Arc<TileChoice>,
     options: CudaOptions,
     weights: DeviceMatrices,
     allocated: Option<Allocated>,
@@ -141,10 +143,12 @@ impl CudaBackend {
     pub fn new(options: CudaOptions) -> Result<Self> {
         let device = Device::open(options.device)?;
         let kernels = Arc::new(Kernels::load(&device, options.half, options.weights)?);
+        let tiles = Arc::new(TileChoice::built_in(device.info.multiprocessors as usize)?);
         Ok(Self {
             weights: DeviceMatrices::new(options.half, options.weights, None),
             device,
             kernels,
+            tiles,
             options,
             allocated: None,
         })
@@ -164,6 +168,7 @@ impl CudaBackend {
             weights: DeviceMatrices::new(self.options.half, self.options.weights, None),
             device: self.device.clone(),
             kernels: Arc::clone(&self.kernels),
+            tiles: Arc::clone(&self.tiles),
             options: CudaOptions { tile, ..self.options },
             allocated: None,
         }
@@ -187,10 +192,17 @@ impl CudaBackend {
         self.allocated.as_mut().context("the CUDA backend is used before its memory is allocated")
     }
 
-    fn tile(&self, rows: usize, columns: usize) -> GemmTile {
-        self.options.tile.unwrap_or_else(|| {
-            GemmTile::choose(rows, columns, self.device.info.multiprocessors as usize)
-        })
+    /// A product of `[rows, columns, depth]`, and the tile, among some, that it is to be cut into.
+    fn tiled(
+        &self,
+        kernel: String,
+        sizes: [usize; 3],
+        among: &[GemmTile],
+    ) -> (TiledProduct, GemmTile) {
+        let product = self.tiles.product(kernel, sizes);
+        let told = self.options.tile.filter(|tile| among.contains(tile));
+        let tile = told.unwrap_or_else(|| self.tiles.choose(&product, among));
+        (product, tile)
     }
 }
 
@@ -308,8 +320,18 @@ impl Backend for CudaBackend {
         run::run(self, program, span, numbers)
     }
 
-    fn run_timed(&mut self, program: &Program, span: Span, numbers: Numbers) -> Result<Vec<Piece>> {
-        run::run_timed(self, program, span, numbers)
+    fn tiles(&self) -> &'static [&'static str] {
+        &GemmTile::NAMES
+    }
+
+    fn run_timed(
+        &mut self,
+        program: &Program,
+        span: Span,
+        numbers: Numbers,
+        tile: Option<&str>,
+    ) -> Result<Vec<Piece>> {
+        run::run_timed(self, program, span, numbers, tile)
     }
 
     fn report_later(&mut self) -> Result<PendingReport> {

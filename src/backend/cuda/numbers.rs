@@ -56,6 +56,8 @@ numbers! {
     /// are under way, and the threads of a block.
     ProductTile: usize {
         LARGE_TILE = 128,
+        MEDIUM_ROWS = 96,
+        MEDIUM_COLUMNS = 128,
         SMALL_TILE = 64,
         TILE_DEPTH = 32,
         TILE_STAGES = 3,

@@ -7,6 +7,7 @@ use super::batch::BatchShape;
 use super::column_sums::ColumnSums;
 use super::graph::bucket;
 use super::operands::LaunchOperands;
+use super::tiles::GemmTile;
 use super::{
     CudaBackend, act_norm, activate, attention, columns, first_token, head, linear, norm, optim,
     scale, sparse, weight_gradients,
@@ -71,11 +72,16 @@ pub fn run_timed(
     program: &Program,
     span: Span,
     numbers: Numbers,
+    tile: Option<&str>,
 ) -> Result<Vec<Piece>> {
-    let graphs = std::mem::replace(&mut cuda.options.graphs, false);
+    let usual = cuda.options;
+    cuda.options.graphs = false;
+    if let Some(tile) = tile {
+        cuda.options.tile = Some(GemmTile::named(tile)?);
+    }
     cuda.kernels.stopwatch.start();
     let done = run(cuda, program, span, numbers);
-    cuda.options.graphs = graphs;
+    cuda.options = usual;
     let pieces = cuda.kernels.stopwatch.stop();
     done.and(pieces)
 }

@@ -1,7 +1,7 @@
 //! Times launches with a pair of events around each, where somebody asks for it.
 
 use super::device::Device;
-use crate::backend::timing::{Launch, Piece};
+use crate::backend::timing::{Launch, Piece, TiledProduct};
 use anyhow::{Context, Result};
 use cudarc::driver::sys::CUevent_flags::CU_EVENT_DEFAULT;
 use cudarc::driver::{CudaEvent, CudaFunction, LaunchConfig};
@@ -18,6 +18,8 @@ pub struct Stopwatch(Mutex<Option<Watched>>);
 struct Watched {
     /// The operation under way.
     op: Option<usize>,
+    /// The product that is launched next.
+    tiled: Option<TiledProduct>,
     launches: Vec<Timed>,
 }
 
@@ -40,6 +42,15 @@ impl Stopwatch {
     /// What is launched from here on belongs to this operation.
     pub fn enter(&self, op: Option<usize>) {
         self.with(|watched| watched.as_mut().map_or((), |watched| watched.op = op));
+    }
+
+    /// What is launched next is this product.
+    pub fn tiled(&self, product: &TiledProduct) {
+        self.with(|watched| {
+            if let Some(watched) = watched {
+                watched.tiled = Some(product.clone());
+            }
+        });
     }
 
     /// Launches a kernel, timed where the watch runs.
@@ -72,9 +83,11 @@ impl Stopwatch {
             registers: usize::try_from(function.num_regs()?)?,
             shared: usize::try_from(function.shared_size_bytes()?)? + dynamic,
             warps: (at_once * threads.div_ceil(WARP)) as usize,
+            tiled: None,
         };
         self.with(|watched| {
-            if let Some(Watched { op, launches }) = watched {
+            if let Some(Watched { op, tiled, launches }) = watched {
+                let launch = Launch { tiled: tiled.take(), ..launch };
                 launches.push(Timed { op: *op, launch, events: [start, end] });
             }
         });

@@ -5,6 +5,7 @@ use super::column_sums::{Tiles, address};
 use super::memory::Address;
 use super::norm::{Summed, sum_columns};
 use super::operands::LaunchOperands;
+use super::tiles::GemmTile;
 use super::{CudaBackend, check_width, sparse, to_u32};
 use crate::backend::MatrixKind;
 use crate::program::{EmbedBack, GainGrad, ParamRange, Rows, Sum, WeightGrad};
@@ -47,8 +48,9 @@ pub fn matrix(at: &LaunchOperands<'_>, op: &WeightGrad) -> Result<()> {
         m: to_u32(outputs)?,
         n: to_u32(inputs)?,
     };
-    let tile = at.cuda.tile(outputs, inputs);
-    at.cuda.kernels.weight_grad(tile, args)
+    let sizes = [outputs, inputs, at.count(op.x.0)];
+    let (product, tile) = at.cuda.tiled("weight_grad".into(), sizes, &GemmTile::SQUARE);
+    at.cuda.kernels.weight_grad(&product, tile, args)
 }
 
 /// See [`GainGrad`].

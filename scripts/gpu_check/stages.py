@@ -1,0 +1,297 @@
+"""The stages of gpu-check, one function each: what it runs, and what of the outcome is a result."""
+
+import concurrent.futures
+import json
+import math
+import re
+import shutil
+import statistics
+import sys
+import time
+
+from shaped_model import SHAPES, make_data, make_model
+
+from . import plan
+from .run import Stop
+
+CLOCKS = "clocks.sm,clocks.mem,temperature.gpu,power.draw"
+
+
+def asked(run, fields):
+    """What nvidia-smi says of the device; on the emulator nothing."""
+    if run.args.emulator:
+        return ""
+    code, said, _ = run.run(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"])
+    return said.strip() if code == 0 else f"nvidia-smi: {said.strip()}"
+
+
+def there(run):
+    code, said, seconds = run.run([run.bitfit, "doctor"])
+    run.machine["doctor"] = said
+    found = re.search(r"^cuda:0 .*compute capability (\d+)\.(\d+)", said, re.M)
+    figures = {}
+    if found:
+        # Machine code runs on its own major version, from its own minor version on.
+        major, minor = map(int, found.groups())
+        archs = [int(arch) for arch in re.findall(r"sm_(\d+)", said)]
+        ours = any(arch // 10 == major and arch % 10 <= minor for arch in archs)
+        figures = {"kernels": "machine code" if ours else "PTX that the driver compiles"}
+    run.note("doctor", code == 0 and found, seconds, figures, said)
+    run.machine["device"] = "bitfit CUDA emulator (CPU)" if run.args.emulator else asked(
+        run, "name,driver_version,compute_cap,memory.total,clocks.max.sm,clocks.max.mem,power.limit")
+
+
+def train(run, name, *options, **environment):
+    """A training run: exit code, output, seconds, and its steps' metrics."""
+    folder = run.work / name
+    command = [run.bitfit, "train", "--output", folder, "--quiet", *options]
+    code, out, seconds = run.run(command, **environment)
+    metrics = folder / "metrics.jsonl"
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
+    return code, out, seconds, lines
+
+
+def toy(run):
+    """Rows of which a model learns in a few steps."""
+    data = run.work / "toy.tsv"
+    rows = [f"{'good fine great' if n % 2 else 'bad poor awful'} number {n}\t{'yes' if n % 2 else 'no'}"
+            for n in range(40)]
+    data.write_text("text\tlabel\n" + "\n".join(rows) + "\n")
+    return data
+
+
+def steps(run):
+    common = ["--model", run.fixtures / "bert", "--train", toy(run), "--steps", "6", "--batch-size", "8", "--lr", "3e-3",
+              "--dropout", "0"]
+    losses = {}
+    for case in ["cpu", "bf16", "f16", "bf16, PTX"]:
+        where = ["--device", "cpu"] if case == "cpu" else ["--device", "cuda:0", "--precision", case.split(",")[0]]
+        code_of = {"BITFIT_CUDA_CODE": "ptx"} if "PTX" in case else {}
+        code, out, seconds, lines = train(run, f"small-{case.replace(', ', '-')}", *common, *where, **code_of)
+        losses[case] = [line["loss"] for line in lines if "loss" in line]
+        # 16 bits follow f32 within a few hundredths while the loss is of the order of 1; a NaN follows nothing.
+        close = len(losses[case]) == 6 and all(abs(a - b) < 0.05 for a, b in zip(losses["cpu"], losses[case]))
+        run.note(f"six steps, {case}", code == 0 and close, seconds, {"losses": losses[case]}, out)
+        if not all(math.isfinite(loss) for loss in losses[case]):
+            raise Stop(f"{case} gave {losses[case]}")
+    if not any(r["passed"] for r in run.results if r["what"] in ["six steps, bf16", "six steps, f16"]):
+        raise Stop("neither half type trains")
+
+
+def tests(run):
+    if not (run.here / "ops").exists():
+        run.left_out["tests"] = "the test binaries are not packed"
+        return
+    jobs = [(*plan.ON_PTX, {"BITFIT_CUDA_CODE": "ptx"})]
+    if run.args.emulator:
+        jobs += [(*test, {}) for test in plan.TESTS_ON_EMULATOR]
+    else:
+        for binary, beginnings in plan.TESTS.items():
+            code, out, seconds = run.run([run.here / binary, "--list"])
+            found = [test for test in re.findall(r"^(\S+): test$", out, re.M)
+                     if test.startswith(beginnings)]
+            if code != 0 or not found:
+                run.note(f"{binary} --list", False, seconds, output=out)
+            jobs += [(binary, test, {}) for test in found]
+    with concurrent.futures.ThreadPoolExecutor(run.args.jobs) as pool:
+        for done in concurrent.futures.as_completed([pool.submit(one_test, run, *job) for job in jobs]):
+            name, *_, out, _ = result = done.result()
+            if "skipped: " in out:
+                run.left_out[name] = re.search("skipped: (.*)", out)[1]
+            else:
+                run.note(*result)
+
+
+def one_test(run, binary, test, environment):
+    code, out, seconds = run.run([run.here / binary, test, "--exact", "--nocapture"], **environment)
+    # Name, largest relative error, its share of the bound.
+    found = re.findall(r"^  (\S+)\s+(\d\.\d+e-?\d+) (\d+\.\d+)$", out, re.M)
+    figures = {"quantities": len(found)} if found else {}
+    if found:
+        name, _, share = max(found, key=lambda line: float(line[2]))
+        figures["nearest to its bound"] = f"{name} ({float(share):.2f} of it)"
+    passed = code == 0 and "1 passed" in out and (bool(found) or "agree" not in test)
+    name = f"{binary} {test}{' on PTX' if environment else ''}"
+    return name, passed, seconds, figures, out, {name: float(error) for name, error, _ in found}
+
+
+def shape(run, name, sequences, length):
+    """The folder of a model of this shape, and data for its batches."""
+    folder = run.work / f"{name}-{sequences}x{length}"
+    if not folder.exists():
+        hidden, heads, layers = SHAPES[name]
+        make_model(folder / "model", hidden, heads, layers, max(length, 16))
+        make_data(folder / "data.tsv", sequences * 8, length)
+    return folder
+
+
+def cases(run, planned):
+    """What is planned, or on the emulator the same in small: of each option once."""
+    if not run.args.emulator:
+        return planned
+    return [(*plan.SMALL, options) for options in dict.fromkeys(options for *_, options in planned)]
+
+
+def speed(run, planned):
+    count = 3 if run.args.emulator else 40
+    for name, sequences, length, options in cases(run, planned):
+        folder = shape(run, name, sequences, length)
+        what = f"{name} {sequences}x{length} {options}".strip()
+        code, out, seconds, lines = train(
+            run, f"speed-{len(run.results)}", "--model", folder / "model", "--train", folder / "data.tsv", "--device",
+            "cuda:0", "--batch-size", sequences, "--max-length", length, "--steps", count, *options.split())
+        steady = [line["tokens_per_s"] for line in lines if "loss" in line][count // 2:]
+        figures = {}
+        if steady and not run.args.emulator:
+            rate = statistics.median(steady)
+            figures = {"tokens/s": round(rate), "ms per step": round(1e3 * sequences * length / rate, 3),
+                       "clocks": asked(run, CLOCKS)}
+        run.note(what, code == 0 and bool(steady), seconds, figures, out)
+
+
+def throughput(run):
+    speed(run, plan.THROUGHPUT[:2] if run.args.emulator else plan.THROUGHPUT)
+
+
+def few_bits(run):
+    speed(run, plan.FEW_BITS)
+
+
+def profiled(run, case, *more):
+    """One run of `bitfit profile`: what it is called, exit code, output, seconds and what it wrote as JSON."""
+    name, sequences, length, options = case
+    what = f"{name} {sequences}x{length} {options}".strip()
+    path = run.folder / f"{run.name}-{re.sub(r'[^A-Za-z0-9]+', '-', what)}"
+    command = [run.bitfit, "profile", "--model", shape(run, name, sequences, length) / "model", "--device", "cuda:0",
+               "--batch-size", sequences, "--max-length", length, "--repeat", 1 if run.args.emulator else 10,
+               "--json", f"{path}.json", *options.split()]
+    code, out, seconds = run.run([*command, *(option.format(path=path) for option in more)])
+    written = json.loads(path.with_name(path.name + ".json").read_text()) if code == 0 else {}
+    return what, code, out, seconds, written, path
+
+
+def profile(run):
+    # Nothing is timed on the emulator, and so nothing can be drawn.
+    picture = [] if run.args.emulator else ["--picture", "{path}.svg"]
+    planned = plan.PROFILED[:1] if run.args.emulator else plan.PROFILED
+    for case in cases(run, planned):
+        what, code, out, seconds, found, path = profiled(run, case, *picture)
+        path.with_name(path.name + ".txt").write_text(out)
+        figures = {"launches": sum(row["times"] for row in found.get("operations", []))}
+        if found.get("seconds_per_step"):
+            apart = sum(row["seconds_per_step"] for row in found["operations"])
+            figures.update({"ms per step": round(1e3 * found["seconds_per_step"], 3),
+                            "ms in its pieces": round(1e3 * apart, 3),
+                            "TFLOP/s of a large product": round(found["product_flops_per_second"] / 1e12, 1),
+                            "GB/s of a large copy": round(found["copy_bytes_per_second"] / 1e9)})
+        run.note(what, code == 0 and bool(found.get("operations")), seconds, figures, out)
+
+
+def tiles(run):
+    """Leaves tiles.tsv: lines for src/backend/cuda/tiles.tsv."""
+    about = [f"{run.machine['time']}, {run.machine.get('device')}", f"clocks now: {asked(run, CLOCKS)}"]
+    table = "".join(f"# {line}\n" for line in about)
+    measured = set()
+    for case in cases(run, plan.TILED):
+        what, code, out, seconds, found, path = profiled(run, case, "--tiles", "{path}.tsv")
+        products = found.get("tiles", [])
+        figures = {"products": len(products)}
+        if saved := re.search(r"^products of a step: (.*)$", out, re.M):
+            figures["products of a step"] = saved[1]
+        run.note(what, code == 0 and bool(products), seconds, figures, out)
+        for line in path.with_name(path.name + ".tsv").read_text().splitlines() if code == 0 else []:
+            # Shapes that several models have are measured once.
+            key = tuple(line.split("\t")[:5])
+            if line.startswith("# not timed") or len(key) < 5 or key not in measured:
+                table += line + "\n"
+                measured.add(key)
+        (run.folder / "tiles.tsv").write_text(table)
+
+
+def pytorch(run):
+    small = ["--small"] if run.args.emulator else []
+    code, out, seconds = run.run([sys.executable, run.here / "torch_speed.py", *small])
+    if code == 3:
+        run.left_out["pytorch"] = out.strip()
+        return
+    figures = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    shown = {f["what"]: f["rate"] for f in figures}
+    # What was measured before a cut is kept.
+    run.note("products, attention, steps, copies", code in (0, 124) and figures, seconds, shown, out,
+             {f["what"]: f for f in figures})
+
+
+def ncu(run):
+    tool = shutil.which("ncu")
+    if run.args.emulator or not tool:
+        run.left_out["ncu"] = "the emulator counts by itself" if run.args.emulator else "it is not on PATH"
+        return
+    folder = shape(run, "BERT-base", 32, 128)
+    for kernel in plan.LARGE_KERNELS:
+        name = kernel.split("_(")[0]
+        code, out, seconds = run.run(
+            [tool, "--kernel-name", f"regex:^{kernel}$", "--launch-skip", "2", "--launch-count", "1", "--set", "basic",
+             "--section", "WarpStateStats", run.bitfit, "train", "--output", run.work / f"ncu-{name}", "--quiet", "--model",
+             folder / "model", "--train", folder / "data.tsv", "--device", "cuda:0", "--batch-size", "32", "--max-length",
+             "128", "--steps", "1", "--pooling", "mean"])
+        (run.folder / f"ncu-{name}.txt").write_text(out)
+        took = re.search(r"Duration\s+(\S+)\s+([\d.,]+)", out)
+        figures = {"duration": f"{took[2]} {took[1]}"} if took else {}
+        run.note(name, code == 0 and bool(took), seconds, figures, out)
+        if "ERR_NVGPUCTRPERM" in out:
+            run.left_out["ncu"] = "this machine lets nobody read its counters"
+            return
+
+
+def reviews(run):
+    settings = run.here / "movie-reviews.toml"
+    if run.args.emulator:
+        model, data, more = run.fixtures / "bert", toy(run), ["--steps", "4", "--max-length", "16"]
+    elif (run.here / "minilm").exists():
+        model, data, more = run.here / "minilm", run.here / "movie-reviews.tsv", []
+    else:
+        run.left_out["reviews"] = "not packed (--minilm)"
+        return
+    code, out, seconds, lines = train(run, "movie-reviews", "--config", settings, "--model", model, "--train", data,
+                                      "--device", "cuda:0", *more)
+    accuracy = max((line["eval"]["accuracy"] for line in lines if "eval" in line), default=-1)
+    # README.md says what the CPU reaches; a model of random values reaches nothing.
+    enough = accuracy > 0.8 or (run.args.emulator and accuracy >= 0)
+    run.note("MiniLM on movie reviews", code == 0 and enough, seconds, {"accuracy": accuracy}, out)
+
+
+def sanitizer(run):
+    tool = shutil.which("compute-sanitizer")
+    if run.args.emulator or not tool:
+        run.left_out["sanitizer"] = "the emulator checks by itself" if run.args.emulator else "it is not on PATH"
+        return
+    until = run.until
+    for left, (name, binary, test) in zip(range(len(plan.SANITIZED), 0, -1), plan.SANITIZED):
+        # One that is slow leaves the others their share.
+        run.until = min(until, time.monotonic() + (until - time.monotonic()) / left)
+        code, out, seconds = run.run([tool, "--tool", name, "--error-exitcode", "9", run.here / binary, test, "--exact"])
+        summary = re.findall(r"ERROR SUMMARY.*", out)
+        run.note(f"{name} {test}", code == 0, seconds, {"": summary[-1]} if summary else {}, out)
+
+
+def benches(run):
+    packed = [name for name in plan.BENCHES if (run.here / f"bench-{name}").exists()]
+    if not packed:
+        run.left_out["benches"] = "they are not packed"
+        return
+    small = run.args.emulator
+    model = shape(run, *(plan.SMALL if small else ("BERT-base", 32, 128))) / "model"
+    # On the emulator the smallest of each, once: times mean nothing there.
+    short = ["--warm-up-time", "0.1", "--measurement-time", "0.2", "--sample-size", "10"]
+    for name in packed:
+        options = ["--test", {"ops": "minilm/head", "step": "16x25"}[name]] if small else short
+        code, out, seconds = run.run([run.here / f"bench-{name}", "--bench", *options], BITFIT_BENCH_MODEL=str(model),
+                                     CRITERION_HOME=str(run.work / "criterion"))
+        times = dict(re.findall(r"^(\S.*?)\s+time:\s+\[\S+ \S+ (\S+ \S+) ", out, re.M))
+        done = times or (small and "Success" in out)
+        run.note(name, code == 0 and done, seconds, {"measurements": len(times)}, out, times)
+
+
+FUNCTIONS = {"there": there, "steps": steps, "tests": tests, "throughput": throughput, "profile": profile, "tiles": tiles,
+             "pytorch": pytorch, "ncu": ncu, "reviews": reviews, "few-bits": few_bits, "sanitizer": sanitizer,
+             "benches": benches}

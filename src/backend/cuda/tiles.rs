@@ -1,0 +1,266 @@
+//! Tiles of products: which there are, and which of them a product gets.
+//!
+//! A product's blocks go to a device's multiprocessors in waves, and the last wave may leave most of them idle. Which tile
+//! is done first was measured for some shapes (`tiles.tsv`; `docs/gpu.md` says how its lines are made); for all others a
+//! model counts the waves. Neither looks at anything but the shape and the device, so that a run repeats.
+
+use super::args::{LARGE_TILE, MEDIUM_COLUMNS, MEDIUM_ROWS, SMALL_TILE, TILE_DEPTH, TILE_STAGES};
+use crate::backend::timing::TiledProduct;
+use anyhow::{Context, Result, ensure};
+
+/// Tile of `out` that one block computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GemmTile {
+    /// 128 × 128: fastest where it fills the device.
+    Large,
+    /// 96 × 128: a quarter less work per block, where large ones just begin another wave.
+    Medium,
+    /// 64 × 64: four times the blocks of a large one.
+    Small,
+}
+
+impl GemmTile {
+    pub const ALL: [Self; 3] = [Self::Large, Self::Medium, Self::Small];
+    /// The ends of their kernels' names, behind `_`.
+    pub const NAMES: [&str; Self::ALL.len()] = ["large", "medium", "small"];
+    /// Those of the gradient of a matrix.
+    pub const SQUARE: [Self; 2] = [Self::Large, Self::Small];
+
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
+    /// # Errors
+    /// A name of none.
+    pub fn named(name: &str) -> Result<Self> {
+        let tile = Self::ALL.into_iter().find(|tile| tile.name() == name);
+        tile.with_context(|| format!("there is no tile {name}"))
+    }
+
+    pub fn rows(self) -> usize {
+        match self {
+            Self::Large => LARGE_TILE,
+            Self::Medium => MEDIUM_ROWS,
+            Self::Small => SMALL_TILE,
+        }
+    }
+
+    pub fn columns(self) -> usize {
+        match self {
+            Self::Large => LARGE_TILE,
+            Self::Medium => MEDIUM_COLUMNS,
+            Self::Small => SMALL_TILE,
+        }
+    }
+
+    /// Bytes of shared memory for the stages of both operands' tiles, in 16 bits.
+    pub fn stages(self) -> usize {
+        TILE_STAGES * (self.rows() + self.columns()) * TILE_DEPTH * size_of::<u16>()
+    }
+
+    /// Blocks that one multiprocessor has to do, one after another, where it has the most.
+    fn waves(self, product: &TiledProduct) -> usize {
+        let blocks = product.rows.div_ceil(self.rows()) * product.columns.div_ceil(self.columns());
+        blocks.div_ceil(product.multiprocessors.max(1))
+    }
+
+    /// What a block takes, in thousandths of a large one. A small one is a quarter of the work at about two thirds of the
+    /// speed; a medium one loads seven fragments for 24 products of the tensor cores where a large one loads eight for 32.
+    fn cost(self) -> usize {
+        match self {
+            Self::Large => 1000,
+            Self::Medium => 790,
+            Self::Small => 375,
+        }
+    }
+}
+
+/// What a product took in each tile of [`GemmTile::ALL`] that it has a kernel for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MeasuredProduct {
+    pub product: TiledProduct,
+    pub microseconds: [Option<f64>; GemmTile::ALL.len()],
+}
+
+impl MeasuredProduct {
+    /// The first lines of a file of these.
+    pub const HEADING: &str =
+        "# kernel\trows\tn\tk\tmultiprocessors\tµs large\tµs medium\tµs small";
+
+    /// The tile that was fastest.
+    pub fn best(&self) -> Option<GemmTile> {
+        let timed = GemmTile::ALL.into_iter().zip(self.microseconds);
+        let timed = timed.filter_map(|(tile, time)| Some((tile, time?)));
+        timed.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(tile, _)| tile)
+    }
+
+    /// As a line of `tiles.tsv`.
+    pub fn line(&self) -> String {
+        let TiledProduct { kernel, rows, columns, depth, multiprocessors } = &self.product;
+        let times = self.microseconds.map(|time| time.map_or("-".into(), |us| format!("{us:.1}")));
+        format!("{kernel}\t{rows}\t{columns}\t{depth}\t{multiprocessors}\t{}", times.join("\t"))
+    }
+
+    fn of(line: &str) -> Result<Self> {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let [kernel, sizes @ .., large, medium, small] = &fields[..] else {
+            anyhow::bail!("a line has eight fields");
+        };
+        let sizes: Vec<usize> = sizes
+            .iter()
+            .map(|size| size.parse().with_context(|| format!("{size:?} is no size")))
+            .collect::<Result<_>>()?;
+        let &[rows, columns, depth, multiprocessors] = &sizes[..] else {
+            anyhow::bail!("a line has eight fields");
+        };
+        let time = |text: &str| -> Result<Option<f64>> {
+            if text == "-" {
+                return Ok(None);
+            }
+            let time: f64 = text.parse().with_context(|| format!("{text:?} is no time"))?;
+            ensure!(time.is_finite() && time > 0.0, "{text:?} is no time");
+            Ok(Some(time))
+        };
+        let kernel = (*kernel).to_owned();
+        let product = TiledProduct { kernel, rows, columns, depth, multiprocessors };
+        let measured = Self { product, microseconds: [time(large)?, time(medium)?, time(small)?] };
+        ensure!(measured.best().is_some(), "no tile has a time");
+        Ok(measured)
+    }
+}
+
+/// The choice on one device.
+#[derive(Clone, Debug)]
+pub struct TileChoice {
+    multiprocessors: usize,
+    /// On devices with as many.
+    measured: Vec<MeasuredProduct>,
+}
+
+impl TileChoice {
+    /// With what was measured before the program was built.
+    ///
+    /// # Errors
+    /// A line that says nothing, which a test looks for.
+    pub fn built_in(multiprocessors: usize) -> Result<Self> {
+        Self::of(include_str!("tiles.tsv"), multiprocessors)
+    }
+
+    fn of(table: &str, multiprocessors: usize) -> Result<Self> {
+        let lines = table.lines().enumerate();
+        let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+        let measured = lines
+            .map(|(at, line)| {
+                MeasuredProduct::of(line)
+                    .with_context(|| format!("src/backend/cuda/tiles.tsv, line {}", at + 1))
+            })
+            .filter(|measured| {
+                let other = |m: &MeasuredProduct| m.product.multiprocessors != multiprocessors;
+                !measured.as_ref().is_ok_and(other)
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { multiprocessors, measured })
+    }
+
+    /// `rows` × `columns` sums over `depth`.
+    pub fn product(&self, kernel: String, [rows, columns, depth]: [usize; 3]) -> TiledProduct {
+        TiledProduct { kernel, rows, columns, depth, multiprocessors: self.multiprocessors }
+    }
+
+    /// The tile, among some, in which a product should be done first.
+    pub fn choose(&self, product: &TiledProduct, among: &[GemmTile]) -> GemmTile {
+        // What was measured holds for all numbers of rows that take as many waves in every tile.
+        let waves = |product: &TiledProduct| GemmTile::ALL.map(|tile| tile.waves(product));
+        let alike = |measured: &&MeasuredProduct| {
+            let TiledProduct { kernel, columns, depth, .. } = &measured.product;
+            (kernel, columns, depth) == (&product.kernel, &product.columns, &product.depth)
+                && waves(&measured.product) == waves(product)
+        };
+        let measured = self.measured.iter().find(alike).and_then(MeasuredProduct::best);
+        measured.filter(|tile| among.contains(tile)).unwrap_or_else(|| modelled(product, among))
+    }
+}
+
+/// By waves alone; of equals the larger, which reads less.
+fn modelled(product: &TiledProduct, among: &[GemmTile]) -> GemmTile {
+    let time = |tile: &GemmTile| tile.waves(product) * tile.cost();
+    among.iter().copied().min_by_key(time).unwrap_or(GemmTile::Large)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn product(rows: usize, columns: usize, multiprocessors: usize) -> TiledProduct {
+        let kernel = "gemm_bias".into();
+        TiledProduct { kernel, rows, columns, depth: 768, multiprocessors }
+    }
+
+    #[test]
+    fn the_model_takes_the_tile_that_wastes_least_of_the_last_wave() {
+        for (rows, columns, multiprocessors, tile) in [
+            // BERT-base, 32 × 128 tokens, on an A100.
+            (4096, 3072, 108, GemmTile::Medium),
+            (4096, 2304, 108, GemmTile::Large),
+            (4096, 768, 108, GemmTile::Large),
+            // On an H100 192 large tiles would leave 72 of 264 places empty, 258 medium ones 6.
+            (4096, 768, 132, GemmTile::Medium),
+            (4096, 2304, 132, GemmTile::Medium),
+            (4096, 3072, 132, GemmTile::Large),
+            // One short sequence.
+            (16, 384, 108, GemmTile::Small),
+        ] {
+            let product = product(rows, columns, multiprocessors);
+            assert_eq!(modelled(&product, &GemmTile::ALL), tile, "{product:?}");
+            assert_ne!(modelled(&product, &GemmTile::SQUARE), GemmTile::Medium);
+        }
+    }
+
+    #[test]
+    fn what_is_built_in_is_a_table_of_measured_products() {
+        TileChoice::built_in(132).unwrap();
+    }
+
+    #[test]
+    fn a_measured_shape_decides_for_rows_that_take_as_many_waves_and_for_nothing_else() {
+        let measured = MeasuredProduct {
+            product: product(4096, 768, 132),
+            microseconds: [Some(30.0), Some(40.0), Some(20.5)],
+        };
+        let table = format!("{}\n\n{}\n", MeasuredProduct::HEADING, measured.line());
+        let choice = TileChoice::of(&table, 132).unwrap();
+        assert_eq!(choice.measured, [measured]);
+        let choose = |rows, columns| choice.choose(&product(rows, columns, 132), &GemmTile::ALL);
+        assert_eq!(choose(4096, 768), GemmTile::Small);
+        assert_eq!(choose(4000, 768), GemmTile::Small);
+        // Another number of waves, another width, another device: the model.
+        assert_eq!(choose(3400, 768), modelled(&product(3400, 768, 132), &GemmTile::ALL));
+        assert_eq!(choose(4096, 2304), GemmTile::Medium);
+        assert!(TileChoice::of(&table, 108).unwrap().measured.is_empty());
+        let mut back = product(4096, 768, 132);
+        back.kernel = "gemm_back".into();
+        assert_eq!(choice.choose(&back, &GemmTile::ALL), GemmTile::Medium);
+        // A tile that was fastest and is not to be had is not taken.
+        let large = [GemmTile::Large];
+        assert_eq!(choice.choose(&product(4096, 768, 132), &large), GemmTile::Large);
+    }
+
+    #[test]
+    fn a_damaged_table_is_refused_by_line() {
+        for (line, said) in [
+            ("gemm_bias\t1\t2\t3\t132\t1.0\t2.0", "eight fields"),
+            ("gemm_bias\t1\t2\tx\t132\t1.0\t2.0\t3.0", "\"x\" is no size"),
+            ("gemm_bias\t1\t2\t3\t132\t1.0\t-1\t3.0", "\"-1\" is no time"),
+            ("gemm_bias\t1\t2\t3\t132\t-\t-\t-", "no tile has a time"),
+        ] {
+            let refused = TileChoice::of(&format!("# a comment\n{line}\n"), 132).unwrap_err();
+            let refused = format!("{refused:#}");
+            assert!(refused.contains("line 2") && refused.contains(said), "{refused}");
+        }
+    }
+
+    #[test]
+    fn tiles_of_the_gradient_of_a_matrix_are_square() {
+        assert!(GemmTile::SQUARE.iter().all(|tile| tile.rows() == tile.columns()));
+    }
+}
