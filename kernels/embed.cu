@@ -62,7 +62,7 @@ __device__ __forceinline__ void embed(const EmbedArgs& args) {
 }
 
 #define EMBED_KERNEL(name, row, parts)                                                                       \
-    extern "C" __global__ void __launch_bounds__(kBlockRows * kWarp, parts < 3 ? 5 : 4)                           \
+    extern "C" __global__ void __launch_bounds__(kBlockRows * kWarp, parts < 2 ? 5 : parts < 4 ? 3 : 2)      \
         name##_##parts(const __grid_constant__ EmbedArgs args) {                                             \
         embed<parts, row>(args);                                                                             \
     }
