@@ -80,6 +80,7 @@ fn what_cannot_be_timed_is_wrong_usage() {
         (&["--repeat", "0"], "--repeat"),
         (&["--task", "masked-lm", "--method", "full"], "--method full is not for --task masked-lm"),
         (&["--method", "lora", "--precision", "bf16", "--device", "cpu"], "--precision bf16"),
+        (&["--tiles", "tiles.tsv", "--device", "cpu"], "--tiles: a CPU has no choice of tiles"),
     ] {
         Finished::of(&mut profile(more)).fails(2, &[said]);
     }
