@@ -35,7 +35,7 @@ def there(run):
         major, minor = map(int, found.groups())
         archs = [int(arch) for arch in re.findall(r"sm_(\d+)", said)]
         ours = any(arch // 10 == major and arch % 10 <= minor for arch in archs)
-        figures = {"kernels": "machine code" if ours else "PTX that the driver compiles"}
+        figures = {"built in for it": "machine code" if ours else "PTX alone, which the driver compiles"}
     run.note("doctor", code == 0 and found, seconds, figures, said)
     run.machine["device"] = "bitfit CUDA emulator (CPU)" if run.args.emulator else asked(
         run, "name,driver_version,compute_cap,memory.total,clocks.max.sm,clocks.max.mem,power.limit")
