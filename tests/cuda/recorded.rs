@@ -140,7 +140,7 @@ fn one_launch_of_a_step_does_nothing_but_finish_sums() {
         let batch = batch(&run.model.config, kind, outputs, 0);
         run.backend.set_batch(&batch, DropoutKey::default()).unwrap();
         let part = Span::micro_batch(true, false);
-        let pieces = run.backend.run_timed(&run.program, part, ONE).unwrap();
+        let pieces = run.backend.run_timed(&run.program, part, ONE, None).unwrap();
         let launches: Vec<_> = pieces.iter().filter_map(|piece| piece.kernel.as_ref()).collect();
         let count = |name: &str| launches.iter().filter(|l| l.kernel.starts_with(name)).count();
         assert!(count("norm_backward") >= 4, "{launches:?}");
