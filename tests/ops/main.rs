@@ -6,6 +6,7 @@ mod cases;
 mod codes;
 mod columns_cases;
 mod cuda;
+mod cuda_cases;
 mod differences;
 mod emulated;
 mod far;
