@@ -4,8 +4,8 @@
 //
 // An operand is stored row by row, or transposed, with k as its rows; then its fragments come by ldmatrix.trans. A block
 // computes a BM × BN tile of `out` with four warps. Tiles of both operands arrive by cp.async in a ring of stages; fragments
-// are loaded one step ahead of the tensor cores. What is not k is a multiple of 8 (16 bytes) where it is stored as columns,
-// and so is k; what lies beyond an edge is filled with zeros.
+// are loaded one step ahead of the tensor cores. What lies along a stored row is a multiple of 8 long (16 bytes); what lies
+// beyond an edge is filled with zeros.
 #pragma once
 
 #include "common.cuh"

@@ -35,8 +35,9 @@ def scripts_into(folder):
 
 def pack(args):
     """Builds what is run with machine code for these architectures, and collects it with the scripts and the fixtures."""
-    # Program, tests and benches alike: what is tested is what is measured and shipped.
-    environment = dict(os.environ, BITFIT_CUDA_ARCHS=args.archs)
+    # Program, tests and benches alike: what is tested is what is measured and shipped. A kernel that is not there, or that spills
+    # registers, ends the build.
+    environment = dict(os.environ, BITFIT_CUDA_ARCHS=args.archs, BITFIT_REQUIRE_CUDA="1")
     folder = Path(tempfile.mkdtemp()) / "gpu-check"
     folder.mkdir()
 
@@ -51,7 +52,6 @@ def pack(args):
     if args.emulator:
         take(tests["test", "ops"].parent / "libemulator.so", "libemulator.so")
     take(built(["build", "-p", "bitfit", "--release"], environment)["bin", "bitfit"], "bitfit")
-    # A kernel that spills a register is a warning of the build; one that is not there ends the packing.
     said = subprocess.run([folder / "bitfit", "doctor"], stdout=subprocess.PIPE, text=True).stdout
     for arch in args.archs.split(","):
         if f"sm_{arch.strip().removeprefix('sm_')}" not in said:
