@@ -55,7 +55,7 @@ struct Gemm {
     // A grid has 65,535 rows of blocks at most: what a long batch has more lies behind them.
     static __device__ __forceinline__ uint32_t row_tile() { return blockIdx.z * gridDim.y + blockIdx.y; }
 
-    // Turns eight finished sums of one row into stored elements. Returns what was stored, in f32.
+    // Turns eight finished sums of one row into stored elements, and leaves in `e` what they were before they were rounded.
     template <Epilogue E, uint32_t Activation, uint32_t Derivative>
     static __device__ __forceinline__ void finish8(
         const GemmArgs& args, Eight& e, const Eight& bias, size_t at) {
