@@ -6,7 +6,8 @@
 
 Each batch is one step of `bitfit train` in each precision, from the same state: AdamW's first moment after it is (1 - beta1)
 times the gradient, which the run's checkpoint holds. An error is ||bf16 - f32|| / ||f32||. `--pairs` joins each two neighbouring
-rows to a pair. Needs numpy and safetensors.
+rows to a pair. `--torch` adds the same error of PyTorch's autocast in bf16, from a head of its own; it needs torch and transformers
+beside numpy and safetensors. See requirements.txt.
 """
 import argparse
 import subprocess
@@ -42,6 +43,30 @@ def gradients(args, data, precision, folder):
     return found
 
 
+def torch_gradients(args):
+    """As `gradients`, of rows: a function of these and whether products are in bf16."""
+    import torch
+    from transformers import AutoTokenizer
+
+    import reference_model as ref
+
+    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    model = ref.load(args.model, 2, "mean", dropout=0.0, attention="sdpa").train()
+    trained = ref.trainables(model)
+
+    def of(rows, autocast):
+        inputs = ref.collate([ref.encode(tokenizer, *row[:2], max_length=None) for row in rows], tokenizer.pad_token_id)
+        classes = sorted({row[2] for row in rows})
+        labels = torch.tensor([classes.index(row[2]) for row in rows])
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            logits = model(**inputs).logits
+        ref.loss_of(logits.float(), labels, "classification").backward()
+        found = {name: value.grad.double().numpy().ravel().copy() for name, value in trained.items() if value.grad is not None}
+        model.zero_grad()
+        return found
+    return of
+
+
 def error(a, b):
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
@@ -52,19 +77,27 @@ def main():
     parser.add_argument("--model", required=True)
     parser.add_argument("--train", required=True)
     parser.add_argument("--pairs", action="store_true")
+    parser.add_argument("--torch", action="store_true")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--batches", type=int, default=8)
     args = parser.parse_args()
     rows = shuffled_rows(args.train, args.pairs)
-    of_all, of_biases, of_kind = [], [], {}
+    of_torch = torch_gradients(args) if args.torch else None
+    together = {"all that trains": [], "all but the head": []}
+    together |= {f"PyTorch's autocast, {what}": [] for what in list(together)} if of_torch else {}
+    of_kind = {}
     for n in range(args.batches):
+        batch = rows[n * args.batch_size:(n + 1) * args.batch_size]
         with tempfile.TemporaryDirectory() as folder:
             data = Path(folder) / "rows.tsv"
-            write_rows(data, rows[n * args.batch_size:(n + 1) * args.batch_size])
-            bf16, f32 = (gradients(args, str(data), precision, folder) for precision in ("bf16", "f32"))
-        together = lambda names: error(*(np.concatenate([side[name] for name in names]) for side in (bf16, f32)))
-        of_all.append(together(list(bf16)))
-        of_biases.append(together([name for name in bf16 if not name.startswith("classifier.")]))
+            write_rows(data, batch)
+            sides = {"": [gradients(args, str(data), precision, folder) for precision in ("bf16", "f32")]}
+        if of_torch:
+            sides["PyTorch's autocast, "] = [of_torch(batch, autocast) for autocast in (True, False)]
+        for whose, (bf16, f32) in sides.items():
+            for what, names in (("all that trains", list(f32)), ("all but the head", [n for n in f32 if not n.startswith("classifier.")])):
+                together[whose + what].append(error(*(np.concatenate([side[name] for name in names]) for side in (bf16, f32))))
+        bf16, f32 = sides[""]
         for name in bf16:
             # A key's bias adds the same to all scores of a row, which softmax does not see: its gradient is 0, or rounding.
             if ".key." not in name:
@@ -72,10 +105,8 @@ def main():
                 of_kind.setdefault(kind, []).append(error(bf16[name], f32[name]))
     percent = lambda values: " / ".join(f"{100 * f(values):.2f}" for f in (np.min, np.median, np.max))
     print(f"{args.batches} batches of {args.batch_size}; percent, min / median / max over batches and layers")
-    print(f"{'all that trains':55} {percent(of_all)}")
-    print(f"{'all but the head':55} {percent(of_biases)}")
-    for kind, errors in of_kind.items():
-        print(f"{kind:55} {percent(errors)}")
+    for what, errors in (together | of_kind).items():
+        print(f"{what:55} {percent(errors)}")
 
 
 if __name__ == "__main__":
