@@ -27,8 +27,12 @@ struct ActivateArgs {
 };
 MIRRORED(ActivateArgs);
 
-// As many as a multiprocessor takes.
+// As many as a multiprocessor takes, which has room for 2048 threads or for 1536.
+#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ == 800 || __CUDA_ARCH__ == 900 || __CUDA_ARCH__ == 1000)
 constexpr int kForwardBlocks = 16;
+#else
+constexpr int kForwardBlocks = 12;
+#endif
 
 extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp, kForwardBlocks)
     activate_forward(const __grid_constant__ ActivateArgs args) {
