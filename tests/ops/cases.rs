@@ -250,6 +250,18 @@ pub enum Mode {
     InPlace,
 }
 
+impl Mode {
+    /// With a slope as each storage has it.
+    pub const ALL: [Self; 6] = [
+        Self::Overwrite,
+        Self::Accumulate,
+        Self::Multiply(Storage::Activation),
+        Self::Multiply(Storage::Slope8),
+        Self::Multiply(Storage::Slope4),
+        Self::InPlace,
+    ];
+}
+
 /// One result of a case: what the backend wrote, and what it should have been.
 pub struct Outcome {
     pub name: &'static str,

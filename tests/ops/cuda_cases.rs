@@ -91,14 +91,7 @@ fn edges() -> Vec<Case> {
                     act: (outputs == 136).then_some((Activation::GeluErf, FULL)),
                 },
             );
-            for mode in [
-                Mode::Overwrite,
-                Mode::Accumulate,
-                Mode::Multiply(Storage::Activation),
-                Mode::Multiply(Storage::Slope8),
-                Mode::Multiply(Storage::Slope4),
-                Mode::InPlace,
-            ] {
+            for mode in Mode::ALL {
                 add(
                     &[rows],
                     0.0,
@@ -225,14 +218,7 @@ pub fn products_of(rows: usize, inputs: usize, outputs: usize, add: &mut impl Fn
             },
         );
     }
-    for mode in [
-        Mode::Overwrite,
-        Mode::Accumulate,
-        Mode::Multiply(Storage::Activation),
-        Mode::Multiply(Storage::Slope8),
-        Mode::Multiply(Storage::Slope4),
-        Mode::InPlace,
-    ] {
+    for mode in Mode::ALL {
         add(rows, Kind::LinearBackward { inputs, outputs, rows: Rows::Tokens, mode, dbias: true });
     }
 }

@@ -197,14 +197,7 @@ fn linear(add: &mut impl FnMut(Kind), lens: &[usize]) {
             continue;
         }
         add(Kind::Linear { inputs, outputs, rows, parts, act: None });
-        for mode in [
-            Mode::Overwrite,
-            Mode::Accumulate,
-            Mode::Multiply(Storage::Activation),
-            Mode::Multiply(Storage::Slope8),
-            Mode::Multiply(Storage::Slope4),
-            Mode::InPlace,
-        ] {
+        for mode in Mode::ALL {
             for dbias in [false, true] {
                 add(Kind::LinearBackward { inputs: outputs, outputs: inputs, rows, mode, dbias });
             }

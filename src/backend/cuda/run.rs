@@ -74,11 +74,10 @@ pub fn run_timed(
     numbers: Numbers,
     tile: Option<&str>,
 ) -> Result<Vec<Piece>> {
+    let tile = tile.map(GemmTile::named).transpose()?;
     let usual = cuda.options;
     cuda.options.graphs = false;
-    if let Some(tile) = tile {
-        cuda.options.tile = Some(GemmTile::named(tile)?);
-    }
+    cuda.options.tile = tile.or(usual.tile);
     cuda.kernels.stopwatch.start();
     let done = run(cuda, program, span, numbers);
     cuda.options = usual;
