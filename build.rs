@@ -8,9 +8,11 @@
 //! | `NVCC`, `CUDA_HOME`, `CUDA_PATH` | where the compiler is; else `PATH`, `/usr/local/cuda`, `.cache/cuda` (`scripts/fetch-cuda`) |
 //! | `BITFIT_CUDA_ARCHS` | cubins to build, e.g. `80,90`; empty: PTX alone; `off`: no kernels |
 //! | `BITFIT_REQUIRE_CUDA=1` | no compiler, or a kernel that spills registers, is an error, not a warning |
+//! | `BITFIT_SHIP_KERNELS` | a folder to write the PTX to, as the packaged source has it in `kernels/ptx` |
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
+use shipped::Shipped;
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
@@ -21,13 +23,22 @@ use std::{env, fs, thread};
 
 #[path = "kernels/layouts.rs"]
 mod layouts;
+#[path = "kernels/shipped.rs"]
+mod shipped;
 
 /// PTX is made for the oldest architecture that has everything the kernels use.
 const PTX_ARCH: &str = "80";
 /// A100; A10 and RTX 30; RTX 40 and L4; H100; B200; RTX 50.
 const RELEASE_ARCHS: &[&str] = &["80", "86", "89", "90", "100", "120"];
-const VARIABLES: &[&str] =
-    &["NVCC", "CUDA_HOME", "CUDA_PATH", "PATH", "BITFIT_CUDA_ARCHS", "BITFIT_REQUIRE_CUDA"];
+const VARIABLES: &[&str] = &[
+    "NVCC",
+    "CUDA_HOME",
+    "CUDA_PATH",
+    "PATH",
+    "BITFIT_CUDA_ARCHS",
+    "BITFIT_REQUIRE_CUDA",
+    "BITFIT_SHIP_KERNELS",
+];
 /// Half types: the name in file names and in the generated table, and the macro that selects it.
 const HALVES: &[(&str, &str, &str)] =
     &[("f16", "HalfType::F16", "-DBITFIT_F16"), ("bf16", "HalfType::Bf16", "-DBITFIT_BF16")];
@@ -56,11 +67,16 @@ fn build() -> Result<(), String> {
     }
 
     let archs = architectures();
-    let (compiler, archs) = match archs {
-        None => (None, Vec::new()),
-        Some(archs) => (find_nvcc(&root), archs),
+    let Some(archs) = archs else {
+        println!("cargo:warning=BITFIT_CUDA_ARCHS=off: the binary will have the CPU backend alone");
+        return write_table(&out, &[], None);
     };
-    let Some(nvcc) = compiler else {
+    let made_from: Vec<PathBuf> = units.iter().chain(&headers).cloned().collect();
+    let sources = shipped::sources_hash(&made_from)?;
+    let Some(nvcc) = find_nvcc(&root) else {
+        if let Some(shipped) = shipped::read(&root.join("kernels/ptx"), sources) {
+            return embed_shipped(&out, &shipped);
+        }
         let hint = "no CUDA compiler: the binary will have the CPU backend alone \
                     (scripts/fetch-cuda gets one, or set CUDA_HOME to CUDA 12.8 or later)";
         if cuda_required() {
@@ -108,7 +124,28 @@ fn build() -> Result<(), String> {
         ));
     }
     compile(&jobs)?;
-    write_table(&out, &jobs, release(&String::from_utf8_lossy(&version.stdout)))
+    let version = String::from_utf8_lossy(&version.stdout);
+    let toolkit = release(&version);
+    if let Some(folder) = env::var_os("BITFIT_SHIP_KERNELS").filter(|folder| !folder.is_empty()) {
+        let ptx = jobs.iter().filter(|job| job.arch.is_none());
+        let ptx: Vec<_> =
+            ptx.map(|job| (job.unit.as_str(), job.suffix, job.output.as_path())).collect();
+        shipped::write(Path::new(&folder), &ptx, toolkit.unwrap_or("unknown"), sources)?;
+    }
+    let images: Vec<_> = jobs.iter().map(|job| job.packed(&out)).collect::<Result<_, _>>()?;
+    write_table(&out, &images, toolkit)
+}
+
+/// The table of what was compiled elsewhere, from the same sources.
+fn embed_shipped(out: &Path, shipped: &Shipped) -> Result<(), String> {
+    let image = |(unit, suffix, packed): &(String, String, PathBuf)| {
+        println!("cargo:rerun-if-changed={}", packed.display());
+        let half = HALVES.iter().find(|(name, ..)| name == suffix);
+        let half = half.ok_or_else(|| format!("{}: no type of half", packed.display()))?.1;
+        Ok(Image { unit: unit.clone(), half, arch: None, packed: packed.clone() })
+    };
+    let images: Vec<_> = shipped.images.iter().map(image).collect::<Result<_, String>>()?;
+    write_table(out, &images, Some(&shipped.toolkit))
 }
 
 /// `13.0` out of what `nvcc --version` says.
@@ -186,15 +223,26 @@ struct Job {
     /// For messages.
     name: String,
     unit: String,
+    /// In file names.
+    suffix: &'static str,
     half: &'static str,
     arch: Option<String>,
+}
+
+/// A line of the table.
+struct Image {
+    unit: String,
+    half: &'static str,
+    arch: Option<String>,
+    /// In zlib's format.
+    packed: PathBuf,
 }
 
 impl Job {
     fn new(
         nvcc: &Path,
         unit: &Path,
-        half: &(&str, &'static str, &str),
+        half: &(&'static str, &'static str, &str),
         target: Target,
         layouts: &Path,
         content: &DefaultHasher,
@@ -228,9 +276,21 @@ impl Job {
             output,
             name: format!("{stem}.cu ({suffix}, {label})"),
             unit: stem,
+            suffix,
             half,
             arch,
         }
+    }
+
+    /// What was compiled, packed: six architectures are 150 MB.
+    fn packed(&self, out: &Path) -> Result<Image, String> {
+        let packed = out.join(self.output.file_name().unwrap_or_default());
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+        encoder
+            .write_all(&read(&self.output)?)
+            .and_then(|()| fs::write(&packed, encoder.finish()?))
+            .map_err(|e| format!("cannot write {}: {e}", packed.display()))?;
+        Ok(Image { unit: self.unit.clone(), half: self.half, arch: self.arch.clone(), packed })
     }
 
     fn run(&self) -> Result<(), String> {
@@ -312,26 +372,18 @@ fn compile(jobs: &[Job]) -> Result<(), String> {
     })
 }
 
-/// Writes the table that `src/backend/cuda/images.rs` includes. The images are packed: six architectures are 150 MB.
-fn write_table(out: &Path, jobs: &[Job], toolkit: Option<&str>) -> Result<(), String> {
+/// Writes the table that `src/backend/cuda/images.rs` includes.
+fn write_table(out: &Path, images: &[Image], toolkit: Option<&str>) -> Result<(), String> {
     let mut table = format!("pub const TOOLKIT: Option<&str> = {toolkit:?};\n");
     table += "pub static IMAGES: &[Image] = &[\n";
-    for job in jobs {
-        let packed = out.join(job.output.file_name().unwrap_or_default());
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
-        encoder
-            .write_all(&read(&job.output)?)
-            .and_then(|()| fs::write(&packed, encoder.finish()?))
-            .map_err(|e| format!("cannot write {}: {e}", packed.display()))?;
-        let arch = match &job.arch {
+    for Image { unit, half, arch, packed } in images {
+        let arch = match arch {
             // "100a" and the like run on exactly that architecture; the digits are what a device reports.
             Some(arch) => format!("Some({})", arch.trim_end_matches(char::is_alphabetic)),
             None => "None".into(),
         };
         table += &format!(
-            "    Image {{ unit: {:?}, half: {}, arch: {arch}, packed: include_bytes!({:?}) }},\n",
-            job.unit,
-            job.half,
+            "    Image {{ unit: {unit:?}, half: {half}, arch: {arch}, packed: include_bytes!({:?}) }},\n",
             packed.display().to_string(),
         );
     }
