@@ -80,7 +80,7 @@ def picture(figures):
     most = max(figure["bytes"] for figure in figures)
     height = top + len(figures) * (bar + gap) + 28
     title = "Peak memory of the process in a training step of BERT-base"
-    under = f"{BATCH} texts of {LENGTH} tokens, f32, on a CPU, dropout 0; libraries and loading included"
+    under = f"{BATCH} texts of {LENGTH} tokens, f32 arithmetic on a CPU, no dropout; libraries and loading included"
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="900" height="{height}" viewBox="0 0 900 {height}" '
         'font-family="sans-serif" font-size="15" fill="#222222" role="img">',
