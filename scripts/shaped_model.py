@@ -32,10 +32,11 @@ def tensors(hidden, layers, positions, vocabulary):
     yield "pooler.dense.bias", (hidden,)
 
 
-def make_model(folder, hidden, heads, layers, positions):
-    """A model of this shape with random weights, in 16 bits; every word is one token."""
+def make_model(folder, hidden, heads, layers, positions, vocabulary=None):
+    """A model of this shape with random weights, in 16 bits. Without a vocabulary (tokens in their order), every word of
+    `make_data` is one token."""
     folder.mkdir(parents=True)
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [f"w{n}" for n in range(WORDS)]
+    vocabulary = vocabulary or ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [f"w{n}" for n in range(WORDS)]
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
     (folder / "config.json").write_text(json.dumps({
         "model_type": "bert", "hidden_size": hidden, "num_attention_heads": heads, "num_hidden_layers": layers,
@@ -66,3 +67,16 @@ def make_data(path, sequences, length):
     rng = random.Random(2)
     rows = [" ".join(f"w{rng.randrange(WORDS)}" for _ in range(length - 2)) for _ in range(sequences)]
     path.write_text("text\tlabel\n" + "".join(f"{row}\t{n % 2}\n" for n, row in enumerate(rows)))
+
+
+if __name__ == "__main__":
+    import argparse
+    from pathlib import Path
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("shape", choices=SHAPES)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--vocabulary", type=Path, help="a vocab.txt: texts are then as long in tokens as for its model")
+    args = parser.parse_args()
+    words = args.vocabulary and args.vocabulary.read_text(encoding="utf-8").splitlines()
+    make_model(args.folder, *SHAPES[args.shape], 512, words)

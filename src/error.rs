@@ -11,6 +11,9 @@ pub const EXIT_FAILURE: u8 = 1;
 /// The process's exit code for a wrong command line or configuration file.
 pub const EXIT_USAGE: u8 = 2;
 
+/// What went wrong where an answer cannot be printed.
+pub const UNWRITTEN: &str = "cannot write to standard output";
+
 /// A wrong command line, configuration file or option value: says which option, what it got and what it takes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

@@ -93,6 +93,7 @@ mod room;
 pub mod rss;
 pub mod session;
 pub mod settings;
+pub mod stderr;
 pub mod table;
 pub mod tasks;
 mod temporary;

@@ -5,8 +5,9 @@ mod stdout;
 use anyhow::{Context, anyhow};
 use bitfit::cli::{Cli, Parsed};
 use bitfit::commands;
-use bitfit::error::{exit_code, is_broken_pipe, is_of_all_ranks, one_line};
+use bitfit::error::{UNWRITTEN, exit_code, is_broken_pipe, is_of_all_ranks, one_line};
 use bitfit::ranks::{Alone, Ranks, join};
+use bitfit::stderr::line;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -38,8 +39,6 @@ fn main() -> ExitCode {
         Err(error) => failed(&error, &*ranks),
     }
 }
-
-const UNWRITTEN: &str = "cannot write to standard output";
 
 /// # Errors
 /// When there is none: nobody would have the answer.
@@ -79,7 +78,7 @@ fn failed(error: &anyhow::Error, ranks: &dyn Ranks) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// The error's one line. Where standard error is gone or full, the exit code is all that can be said.
+/// Where standard error is gone or full, the exit code is all that can be said.
 fn say(error: &dyn std::fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "error: {error}");
+    line(format_args!("error: {error}"));
 }

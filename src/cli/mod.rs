@@ -10,6 +10,7 @@ mod lora_args;
 mod plan;
 mod profile;
 mod run_names;
+mod shell;
 mod step_args;
 mod sweep;
 pub mod sweep_file;
@@ -28,6 +29,7 @@ pub use compare::CompareArgs;
 pub use compute::{AnswerArgs, ColumnArgs, ComputeArgs};
 pub use plan::PlanArgs;
 pub use profile::ProfileArgs;
+pub use shell::{CompletionsArgs, ManArgs};
 pub use step_args::StepArgs;
 pub use sweep::{SweepArgs, SweepCommand};
 pub use train::TrainCommand;
@@ -88,6 +90,10 @@ pub enum Command {
     Profile(ProfileArgs),
     /// Show what this program can run on here: driver, GPUs, built-in kernels
     Doctor,
+    /// Print a script that completes commands and options in a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write one per command
+    Man(ManArgs),
 }
 
 impl Command {
@@ -104,6 +110,8 @@ impl Command {
             Self::Plan(_) => "plan",
             Self::Profile(_) => "profile",
             Self::Doctor => "doctor",
+            Self::Completions(_) => "completions",
+            Self::Man(_) => "man",
         }
     }
 
@@ -113,7 +121,9 @@ impl Command {
             Self::Train(_) | Self::Compare(_) | Self::Sweep(_) | Self::Merge(_) => false,
             Self::Eval(args) => args.output.is_none(),
             Self::Predict(args) => args.predict_test.is_none() && args.writes_stdout(),
+            Self::Man(args) => args.output.is_none(),
             Self::Inspect(_) | Self::Plan(_) | Self::Profile(_) | Self::Doctor => true,
+            Self::Completions(_) => true,
         }
     }
 }

@@ -25,6 +25,7 @@ mod profile;
 mod programs;
 mod progress;
 mod ranks;
+mod shell;
 mod shown;
 mod stop;
 mod submission;
@@ -81,6 +82,8 @@ pub fn run(cli: Cli, ranks: &Rc<dyn Ranks>) -> Result<()> {
         Command::Plan(args) => plan::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Doctor => doctor::run(),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
     }
 }
 

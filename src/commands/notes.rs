@@ -1,7 +1,8 @@
 //! Where notes and results for people go: to standard error and output, or, on a thread that works for one of several runs, to
 //! whoever listens for that run.
 
-use crate::error::tame_lines;
+use crate::error::{UNWRITTEN, tame_lines};
+use crate::stderr::line;
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use std::cell::RefCell;
@@ -81,12 +82,9 @@ pub fn retell(said: &Said) -> Result<()> {
     }
     if *kind == SaidAs::Result {
         let mut out = stdout().lock();
-        return write!(out, "{text}")
-            .and_then(|()| out.flush())
-            .context("cannot write to standard output");
+        return write!(out, "{text}").and_then(|()| out.flush()).context(UNWRITTEN);
     }
-    // Where standard error is closed, nobody wants it.
-    let _ = writeln!(stderr(), "{text}");
+    line(text);
     Ok(())
 }
 
@@ -122,7 +120,7 @@ impl Hearer for Tape {
         self.said.borrow_mut().push(said.clone());
         match &self.onwards {
             Some(onwards) => onwards.hear(said),
-            None => drop(writeln!(stderr(), "{}", said.text)),
+            None => line(&said.text),
         }
     }
 

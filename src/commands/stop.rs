@@ -2,9 +2,9 @@
 //! finishes its step and saves; before its first it ends at once and leaves nothing.
 
 use crate::error::EXIT_FAILURE;
+use crate::stderr::line;
 use crate::temporary::remove_own;
 use anyhow::Result;
-use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -46,11 +46,10 @@ pub fn when_asked() -> Result<Stop> {
             remove_own();
             undo();
             // Locked to the end: the last line is the error, whatever else the run would say.
-            let mut last = std::io::stderr().lock();
+            let _last = std::io::stderr().lock();
             if !super::silent() {
-                let _ = writeln!(
-                    last,
-                    "error: stopped before a step was done, as asked; nothing was trained beyond what was saved before"
+                line(
+                    "error: stopped before a step was done, as asked; nothing was trained beyond what was saved before",
                 );
             }
             std::process::exit(EXIT_FAILURE.into());

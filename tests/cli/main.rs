@@ -33,6 +33,7 @@ mod read_as;
 mod reports;
 mod resume;
 mod several;
+mod shell;
 mod sweep;
 mod sweep_held;
 mod tags;

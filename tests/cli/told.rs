@@ -308,3 +308,39 @@ fn names_of_classes_and_columns_steer_no_terminal() {
         }
     }
 }
+
+/// Ranks of a job write to the same place, and another's line must not fall into the middle of one.
+#[cfg(unix)]
+#[test]
+fn every_line_on_standard_error_is_one_write() {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixDatagram;
+    use std::process::Stdio;
+
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(30, 3));
+    let output = folder.path("run");
+    for (more, lines) in [("--steps 1 --dev-fraction 0.1", 3), ("--lr 0", 1)] {
+        // What is written at once to such a socket is read at once.
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        let mut run = bitfit(train_args(&fixture("bert"), &data, &output, more));
+        let reader = std::thread::spawn(move || {
+            let mut piece = vec![0; 1 << 16];
+            let mut pieces = Vec::new();
+            while let Ok(length @ 1..) = ours.recv(&mut piece) {
+                pieces.push(String::from_utf8(piece[..length].to_vec()).unwrap());
+            }
+            pieces
+        });
+        let end = theirs.try_clone().unwrap();
+        run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(OwnedFd::from(theirs));
+        run.status().unwrap();
+        // Empty: the reader's end.
+        end.send(&[]).unwrap();
+        let pieces = reader.join().unwrap();
+        assert!(pieces.len() >= lines, "{pieces:?}");
+        for piece in pieces {
+            assert!(piece.ends_with('\n'), "{piece:?}");
+        }
+    }
+}

@@ -11,6 +11,11 @@ pub fn transpose(from: &[u32], stride: usize, to: &mut [u32], to_stride: usize, 
         // SAFETY: `level` found AVX-512 on this processor, and both sides were checked to hold the block.
         return unsafe { transpose_avx512(from, stride, to, to_stride, rows) };
     }
+    #[cfg(target_arch = "x86_64")]
+    if level() >= Level::Avx2 && rows == 16 {
+        // SAFETY: `level` found AVX2 on this processor, and both sides were checked to hold the whole block.
+        return unsafe { transpose_avx2(from, stride, to, to_stride) };
+    }
     for i in 0..rows {
         for (r, x) in to[i * to_stride..][..16].iter_mut().enumerate() {
             *x = from[r * stride + i];
@@ -37,6 +42,46 @@ unsafe fn transpose_avx512(
     for (i, row) in unsafe { turned(block) }.iter().enumerate().take(rows) {
         // SAFETY: the caller's promise; these stores need no alignment.
         unsafe { _mm512_storeu_si512(to.as_mut_ptr().add(i * to_stride).cast(), *row) };
+    }
+}
+
+/// All sixteen rows, in four blocks of eight by eight.
+///
+/// # Safety
+/// `from` and `to` hold what [`transpose`] asserts.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn transpose_avx2(from: &[u32], stride: usize, to: &mut [u32], to_stride: usize) {
+    use std::arch::x86_64::{
+        __m256, _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
+        _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    };
+    for (r, i) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
+        let row = |n: usize| {
+            // SAFETY: the caller's promise; these loads need no alignment.
+            unsafe { _mm256_loadu_ps(from.as_ptr().add((r + n) * stride + i).cast()) }
+        };
+        let a: [__m256; 8] = std::array::from_fn(row);
+        // Cells of rows 2n and 2n + 1 alternate; then a lane has four rows of one column; then lanes are exchanged.
+        let (mut b, mut c, mut d) = (a, a, a);
+        for n in (0..8).step_by(2) {
+            b[n] = _mm256_unpacklo_ps(a[n], a[n + 1]);
+            b[n + 1] = _mm256_unpackhi_ps(a[n], a[n + 1]);
+        }
+        for four in [0, 4] {
+            for n in 0..2 {
+                c[four + 2 * n] = _mm256_shuffle_ps::<0x44>(b[four + n], b[four + n + 2]);
+                c[four + 2 * n + 1] = _mm256_shuffle_ps::<0xEE>(b[four + n], b[four + n + 2]);
+            }
+        }
+        for n in 0..4 {
+            d[n] = _mm256_permute2f128_ps::<0x20>(c[n], c[n + 4]);
+            d[n + 4] = _mm256_permute2f128_ps::<0x31>(c[n], c[n + 4]);
+        }
+        for (n, row) in d.into_iter().enumerate() {
+            // SAFETY: the caller's promise; these stores need no alignment.
+            unsafe { _mm256_storeu_ps(to.as_mut_ptr().add((i + n) * to_stride + r).cast(), row) };
+        }
     }
 }
 

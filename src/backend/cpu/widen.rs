@@ -12,7 +12,12 @@ pub fn widen(from: &[f16], out: &mut [f32]) {
         // SAFETY: `level` found AVX-512 on this processor.
         return unsafe { widen_avx512(from, out) };
     }
-    // F16C where there is, integer arithmetic elsewhere.
+    #[cfg(target_arch = "x86_64")]
+    if level() >= Level::Avx2 {
+        // SAFETY: `level` found AVX2 and F16C on this processor.
+        return unsafe { widen_avx2(from, out) };
+    }
+    // The processor's own conversion where there is one, integer arithmetic elsewhere.
     from.convert_to_f32_slice(out);
 }
 
@@ -26,6 +31,23 @@ fn widen_avx512(from: &[f16], out: &mut [f32]) {
         // SAFETY: both arrays hold 16 elements, and these accesses need no alignment.
         unsafe {
             _mm512_storeu_ps(o.as_mut_ptr(), _mm512_cvtph_ps(_mm256_loadu_si256(f.as_ptr().cast())))
+        };
+    }
+    for (f, o) in from_rest.iter().zip(out_rest) {
+        *o = f.to_f32();
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,f16c")]
+fn widen_avx2(from: &[f16], out: &mut [f32]) {
+    use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
+    let (from_whole, from_rest) = from.as_chunks::<8>();
+    let (out_whole, out_rest) = out.as_chunks_mut::<8>();
+    for (f, o) in from_whole.iter().zip(out_whole) {
+        // SAFETY: both arrays hold 8 elements, and these accesses need no alignment.
+        unsafe {
+            _mm256_storeu_ps(o.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(f.as_ptr().cast())))
         };
     }
     for (f, o) in from_rest.iter().zip(out_rest) {

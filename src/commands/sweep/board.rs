@@ -5,6 +5,7 @@ use crate::commands::notes::{Hearer, Said, SaidAs};
 use crate::commands::progress::minutes;
 use crate::commands::say;
 use crate::files::open_own;
+use crate::stderr::line;
 use anyhow::{Context, Result};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::cell::RefCell;
@@ -88,7 +89,7 @@ impl Board {
             Some(text) => format!("warning: {name}: {text}"),
             None => format!("{name}: {text}"),
         };
-        let print = || drop(writeln!(stderr(), "{text}"));
+        let print = || line(&text);
         match &self.bars {
             Some(bars) => bars.all.suspend(print),
             None => print(),
