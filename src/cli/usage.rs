@@ -24,8 +24,8 @@ pub(super) fn not_text(args: &[OsString]) -> UsageError {
 pub(super) fn usage_error(error: &clap::Error) -> UsageError {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return UsageError::new(
-            "a command is missing: train, compare, eval, predict, merge, inspect, plan or doctor; `bitfit --help` explains \
-             them",
+            "a command is missing: train, compare, eval, predict, merge, export, import, inspect, plan or doctor; `bitfit --help` \
+             explains them",
         );
     }
     let text = error.render().to_string();
