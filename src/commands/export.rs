@@ -11,6 +11,7 @@ use crate::formats::container::write_file;
 use crate::formats::delta::Delta;
 use crate::formats::model_files::{ADAPTER, ADAPTER_WEIGHTS, CARD, HEAD};
 use crate::formats::model_folder::Unfinished;
+use crate::formats::model_head;
 use crate::formats::model_tensors::ModelTensors;
 use crate::model::load::outline_of;
 use crate::settings::choice::WeightStorage;
@@ -77,14 +78,15 @@ pub(super) fn own_values(
 /// Writes the folder; its configuration last, so that a part of an adapter is not taken for one.
 fn write(args: &ExportArgs, path: &Path, delta: &Delta, adapter: &BeftAdapter) -> Result<()> {
     let folder = args.peft.as_path();
-    write_file(&folder.join(ADAPTER_WEIGHTS), &adapter.metadata, &adapter.tensors)?;
-    let head = folder.join(HEAD);
+    let (head, mut metadata) = (folder.join(HEAD), adapter.metadata.clone());
     if !adapter.head.is_empty() {
         write_file(&head, &BTreeMap::new(), &adapter.head)?;
+        model_head::seal(folder, &mut metadata)?;
     } else if head.exists() {
         // Of a writer that was killed, which would be read with this adapter.
         std::fs::remove_file(&head).with_context(|| format!("cannot remove {}", head.display()))?;
     }
+    write_file(&folder.join(ADAPTER_WEIGHTS), &metadata, &adapter.tensors)?;
     let card = CardOf {
         written: Written::Adapter,
         delta: path,

@@ -5,6 +5,7 @@ use super::{ADDED, BaseValues, EXACT, Exact, ROOT, is_layer_norm, split};
 use crate::formats::container::{Tensor, read_metadata};
 use crate::formats::delta::DeltaInfo;
 use crate::formats::model_files::{ADAPTER, ADAPTER_WEIGHTS, HEAD, read_json};
+use crate::formats::model_head;
 use crate::formats::model_tensors::read_tensors;
 use crate::settings::choice::Pooling;
 use anyhow::{Context, Result, bail, ensure};
@@ -85,6 +86,9 @@ impl ReadAdapter {
         let info = info.with_context(damaged)?;
         let exact = metadata.get(EXACT).map(|text| serde_json::from_str(text));
         let beside = info.as_ref().is_some_and(|info| info.pooling == Pooling::Mean);
+        if beside {
+            model_head::is_of(folder, (&metadata, ADAPTER_WEIGHTS), "export the delta again")?;
+        }
         // A list of names or their ends; a text is a pattern.
         let targets = config.get("target_modules").and_then(Value::as_array);
         let targets = targets.into_iter().flatten().filter_map(Value::as_str);
