@@ -278,7 +278,7 @@ fn a_damaged_adapter_is_refused_by_name() {
     let cases: [(&str, Edit, &[&str]); 9] = [
         (
             "missing",
-            |t| drop(t.retain(|name, _| !name.contains("layer.0.attention.self.query"))),
+            |t| t.retain(|name, _| !name.contains("layer.0.attention.self.query")),
             &["query.beft_bias", "missing"],
         ),
         (
