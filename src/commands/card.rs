@@ -127,10 +127,10 @@ impl CardOf<'_> {
         let info = self.info;
         let what = match self.written {
             Written::Model => "A model",
-            Written::Adapter => "An adapter of PEFT's type BEFT",
+            Written::Adapter => "An adapter (PEFT's type BEFT)",
         };
         let mut text = format!(
-            "{what} that bitfit {} made of {} (weights with sha256 `{}`). Trained were: {}, and the head for {}; see \
+            "{what}, made by bitfit {} from {} (weights with sha256 `{}`). Method: {}; the head is for {}. See \
              [BitFit](https://arxiv.org/abs/2106.10199).",
             info.tool_version,
             quoted_name(base),
@@ -280,6 +280,7 @@ fn table(evaluations: &[(&'static str, Map<String, Value>)]) -> Option<String> {
         "Development rows, best evaluation:\n\n| rows | measure | value |\n|---|---|---:|\n",
     );
     for (part, evaluation) in evaluations {
+        let part = if part.is_empty() { "all" } else { part };
         for (metric, value) in scores(evaluation) {
             text += &format!("| {part} | {metric} | {value:.4} |\n");
         }

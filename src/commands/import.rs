@@ -60,8 +60,13 @@ pub fn run(args: &ImportArgs) -> Result<()> {
         ))
         .into());
     };
-    let base = Base::open(&model, args.quiet)
-        .with_context(|| format!("the base model of {}", args.peft.display()))?;
+    let base = Base::open(&model, args.quiet).with_context(|| match args.model {
+        Some(_) => format!("the base model of {}", args.peft.display()),
+        None => format!(
+            "the base model of {} is {model} there, which is not found from here: give --model",
+            args.peft.display()
+        ),
+    })?;
     let delta = delta_of(args, &adapter, &base, &model)
         .with_context(|| format!("adapter {}", args.peft.display()))?;
 

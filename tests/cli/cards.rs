@@ -50,7 +50,7 @@ fn a_card_says_what_the_delta_and_its_run_say_and_names_no_place() {
         assert!(card.contains(&format!("`./{model}`")), "{card}");
         let result = json(&run.join("result.json"));
         let accuracy = number(&result["best"]["eval"], "accuracy");
-        assert!(card.contains(&format!("|  | accuracy | {accuracy:.4} |")), "{card}");
+        assert!(card.contains(&format!("| all | accuracy | {accuracy:.4} |")), "{card}");
         assert!(card.contains(r#"["land","people","sea"]"#), "{card}");
         assert!(card.contains("\nseed = 42\n") && card.contains("\ntrain = \"a.tsv\"\n"), "{card}");
         assert!(!card.contains(folder.path("").to_str().unwrap()), "{card}");
