@@ -20,14 +20,14 @@ use std::path::Path;
 
 /// What the card is of.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Written {
+pub enum CardForm {
     Model,
     Adapter,
 }
 
 /// A delta that was written in another form.
 pub struct CardOf<'a> {
-    pub written: Written,
+    pub written: CardForm,
     /// Its file.
     pub delta: &'a Path,
     pub info: &'a DeltaInfo,
@@ -126,8 +126,8 @@ impl CardOf<'_> {
     fn summary(&self, base: &str) -> String {
         let info = self.info;
         let what = match self.written {
-            Written::Model => "A model",
-            Written::Adapter => "An adapter (PEFT's type BEFT)",
+            CardForm::Model => "A model",
+            CardForm::Adapter => "An adapter (PEFT's type BEFT)",
         };
         let mut text = format!(
             "{what}, made by bitfit {} from {} (weights with sha256 `{}`). Method: {}; the head is for {}. See \
@@ -144,12 +144,12 @@ impl CardOf<'_> {
         let stored = info.settings.weights;
         text += &match (self.written, stored) {
             (_, WeightStorage::F32) => String::new(),
-            (Written::Model, _) => {
+            (CardForm::Model, _) => {
                 format!(
                     " Matrices are as the run had them, rounded to {stored}, and stored as f32."
                 )
             }
-            (Written::Adapter, _) => format!(" The run had the base's matrices in {stored}."),
+            (CardForm::Adapter, _) => format!(" The run had the base's matrices in {stored}."),
         };
         text
     }
@@ -167,13 +167,13 @@ impl CardOf<'_> {
         };
         let base = json!(base);
         let mut code = match self.written {
-            Written::Adapter => format!(
+            CardForm::Adapter => format!(
                 "from peft import PeftModel\nfrom transformers import {class}, AutoTokenizer\n\n\
                  base = {class}.from_pretrained({base}{outputs})\n\
                  model = PeftModel.from_pretrained(base, \"THIS_FOLDER\").eval()\n\
                  tokenizer = AutoTokenizer.from_pretrained({base})\n"
             ),
-            Written::Model => format!(
+            CardForm::Model => format!(
                 "from transformers import {class}, AutoTokenizer\n\n\
                  model = {class}.from_pretrained(\"THIS_FOLDER\").eval()\n\
                  tokenizer = AutoTokenizer.from_pretrained(\"THIS_FOLDER\")\n"
@@ -208,9 +208,9 @@ impl CardOf<'_> {
             Task::MaskedLm => "fill-mask",
         };
         let (library, relation) = match self.written {
-            Written::Adapter => ("peft", "adapter"),
-            Written::Model if mean => ("sentence-transformers", "finetune"),
-            Written::Model => ("transformers", "finetune"),
+            CardForm::Adapter => ("peft", "adapter"),
+            CardForm::Model if mean => ("sentence-transformers", "finetune"),
+            CardForm::Model => ("transformers", "finetune"),
         };
         let mut metadata = Vec::new();
         if on_hub(base) {

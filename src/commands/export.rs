@@ -1,7 +1,7 @@
 //! `bitfit export`: a delta as an adapter that PEFT loads.
 
 use super::base::Base;
-use super::card::{self, CardOf, Written};
+use super::card::{self, CardForm, CardOf};
 use super::say;
 use super::trained::{belongs_to, fits, read_delta, task_spec};
 use crate::cli::ExportArgs;
@@ -88,7 +88,7 @@ fn write(args: &ExportArgs, path: &Path, delta: &Delta, adapter: &BeftAdapter) -
     }
     write_file(&folder.join(ADAPTER_WEIGHTS), &metadata, &adapter.tensors)?;
     let card = CardOf {
-        written: Written::Adapter,
+        written: CardForm::Adapter,
         delta: path,
         info: &delta.info,
         model: args.model.as_deref(),

@@ -1,7 +1,7 @@
 //! `bitfit merge`: base and delta as one model folder that `transformers` loads.
 
 use super::base::Base;
-use super::card::{self, CardOf, Written};
+use super::card::{self, CardForm, CardOf};
 use super::heads::warn_of_quantization;
 use super::trained::{belongs_to, read_delta, task_spec};
 use super::{say, say_gone, warn};
@@ -92,7 +92,7 @@ fn merge(args: &MergeArgs, path: &Path, delta: Delta, base: &Base) -> Result<()>
         write_file(&args.output.join(file), &metadata, tensors)?;
     }
     let card = CardOf {
-        written: Written::Model,
+        written: CardForm::Model,
         delta: path,
         info: &delta.info,
         model: args.model.as_deref(),

@@ -36,7 +36,7 @@ pub struct ReadAdapter {
 }
 
 /// A value of the adapter, by its name in a task model.
-enum Said {
+enum AdapterValue {
     Is(Tensor),
     /// To the base's bias.
     Added(Tensor),
@@ -122,8 +122,8 @@ impl ReadAdapter {
                 continue;
             };
             let value = match said {
-                Said::Is(value) => value,
-                Said::Added(vector) => {
+                AdapterValue::Is(value) => value,
+                AdapterValue::Added(vector) => {
                     let inside = name.strip_prefix(prefix).filter(|_| shapes.contains_key(&name));
                     let inside = inside.with_context(|| {
                         format!(
@@ -192,7 +192,12 @@ impl ReadAdapter {
     }
 
     /// What a tensor says; nothing where PEFT keeps it of the base for when the adapter is off.
-    fn said(&self, key: &str, tensor: &Tensor, prefix: &str) -> Result<Option<(String, Said)>> {
+    fn said(
+        &self,
+        key: &str,
+        tensor: &Tensor,
+        prefix: &str,
+    ) -> Result<Option<(String, AdapterValue)>> {
         let name = key
             .strip_prefix(ROOT)
             .with_context(|| format!("`{key}`: names in an adapter of PEFT begin with `{ROOT}`"))?;
@@ -212,7 +217,7 @@ impl ReadAdapter {
             let flat = matches!(tensor.shape.as_slice(), [1, _] | [_]);
             ensure!(flat, "`{key}` has shape {:?}, and should be one row", tensor.shape);
             let vector = Tensor::vector(tensor.data.clone());
-            return Ok(Some((full(&format!("{module}.bias")), Said::Added(vector))));
+            return Ok(Some((full(&format!("{module}.bias")), AdapterValue::Added(vector))));
         }
         // What PEFT puts around a module, and inside that around the adapter's own copy.
         let around = [
@@ -222,7 +227,7 @@ impl ReadAdapter {
             ".ln_tuning_layers.",
         ];
         let name = around.iter().fold(name.to_owned(), |name, part| name.replace(part, "."));
-        Ok(Some((full(&name), Said::Is(tensor.clone()))))
+        Ok(Some((full(&name), AdapterValue::Is(tensor.clone()))))
     }
 
     /// The base's bias and what is added to it.

@@ -119,9 +119,9 @@ impl Source for Shapes {
 }
 
 /// The tensors of these files, without values.
-struct Names<'a>(&'a ModelTensors);
+struct Headers<'a>(&'a ModelTensors);
 
-impl Source for Names<'_> {
+impl Source for Headers<'_> {
     fn has(&self, name: &str) -> bool {
         self.0.has(name)
     }
@@ -298,7 +298,7 @@ pub fn outline(config: &ModelConfig, task: &TaskSpec) -> Result<Model> {
 /// # Errors
 /// As [`outline`].
 pub fn outline_of(weights: &ModelTensors, config: &ModelConfig, task: &TaskSpec) -> Result<Model> {
-    assemble(config, task, &Names(weights), &mut Counted(0))
+    assemble(config, task, &Headers(weights), &mut Counted(0))
 }
 
 /// The checkpoint's tensors that a model of this configuration has, by their names inside the encoder, and those of a head on
