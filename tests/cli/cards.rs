@@ -89,3 +89,19 @@ fn a_card_that_is_there_stays_until_it_is_to_be_replaced() {
         assert!(fs::read_to_string(&card).unwrap().starts_with("---\n"));
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn no_card_is_written_through_a_link() {
+    for command in ["merge", "export"] {
+        let folder = Folder::new();
+        let run = trained(&folder, "bert", "--weights f32");
+        let (made, elsewhere) = (folder.path("made"), folder.write("elsewhere", "theirs"));
+        fs::create_dir(&made).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, made.join("README.md")).unwrap();
+        written(command, &run, &made, &["--replace-card"]).fails(1, &["README.md", "is a link"]);
+        assert_eq!(names(&made), ["README.md"]);
+        written(command, &run, &made, &[]).success();
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "theirs");
+    }
+}
