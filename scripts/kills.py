@@ -325,6 +325,7 @@ def main():
             Case("compare", ["compare", *data, *often, *common, "--output", "out"], "."),
             Case("sweep", ["sweep", "--grid", "../grid.toml", *data, *often[:4], *often[6:], *common, "--output", "out"], "."),
             Case("merge", ["merge", "--delta", str(run), "--quiet", "--output", "out"]),
+            Case("export", ["export", "--delta", str(run), "--quiet", "--peft", "out"]),
             Case("predict", [*predict, "--input", "../many.tsv", "--output", "out/p.tsv"], into_out=True),
             Case("download", ["inspect", "--model", "org/tiny"], env=hub, into_out=True),
         ]

@@ -16,6 +16,7 @@ use bitfit::data::{
     RunningReader, TextTokenizer, TokenizerOptions, rows,
 };
 use bitfit::error::one_line;
+use bitfit::formats::adapter::read::ReadAdapter;
 use bitfit::formats::container::Container;
 use bitfit::formats::delta::{Delta, DeltaInfo};
 use bitfit::formats::fingerprint::Fingerprint;
@@ -38,7 +39,8 @@ use std::sync::{Arc, LazyLock};
 /// Name and work, which returns something where the input was taken and not refused; `folder` is for files.
 type Target = (&'static str, fn(data: &[u8], folder: &Path) -> Option<()>);
 
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
+    ("adapter", adapter),
     ("checkpoint", checkpoint),
     ("config", config),
     ("container", container),
@@ -96,6 +98,24 @@ fn container(data: &[u8], folder: &Path) -> Option<()> {
         }
     }
     taken
+}
+
+/// An adapter's configuration, and behind a NUL its tensors as [`with_length`] has them.
+fn adapter(data: &[u8], folder: &Path) -> Option<()> {
+    let end = data.iter().position(|&byte| byte == 0)?;
+    fs::write(folder.join("adapter_config.json"), &data[..end]).unwrap();
+    fs::write(folder.join("adapter_model.safetensors"), with_length(&data[end + 1..])).unwrap();
+    let adapter = tame(ReadAdapter::of(folder))?;
+    let query = "bert.encoder.layer.0.attention.self.query.bias".to_owned();
+    let shapes = [(query, vec![2]), ("bert.pooler.dense.bias".to_owned(), vec![2])].into();
+    let values = tame(adapter.values("bert.", &shapes, &|name, shape| {
+        Ok(name.starts_with("encoder").then(|| vec![0.5; shape.iter().product()]))
+    }))?;
+    for (name, value) in &values {
+        assert!(value.data.iter().all(|value| value.is_finite()), "{name}");
+        assert!(shapes.get(name).is_none_or(|shape| *shape == value.shape), "{name}");
+    }
+    Some(())
 }
 
 fn delta(data: &[u8], folder: &Path) -> Option<()> {

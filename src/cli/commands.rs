@@ -124,6 +124,9 @@ pub struct MergeArgs {
     /// Folder to write the merged model to; must not hold a model yet
     #[arg(long, value_name = "FOLDER", help_heading = "Output")]
     pub output: PathBuf,
+    /// Write the model card over a README.md that is in the folder
+    #[arg(long, help_heading = "Output")]
+    pub replace_card: bool,
     /// Print nothing but errors
     #[arg(long, help_heading = "Running")]
     pub quiet: bool,

@@ -5,6 +5,7 @@ mod commands;
 mod compare;
 mod compute;
 mod config_file;
+mod exchange;
 mod grid;
 mod lora_args;
 mod plan;
@@ -27,6 +28,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 pub use commands::{EvalArgs, InspectArgs, MergeArgs, OutputFormat, PredictArgs};
 pub use compare::CompareArgs;
 pub use compute::{AnswerArgs, ColumnArgs, ComputeArgs};
+pub use exchange::{ExportArgs, ImportArgs};
 pub use plan::PlanArgs;
 pub use profile::ProfileArgs;
 pub use shell::{CompletionsArgs, ManArgs};
@@ -81,6 +83,12 @@ pub enum Command {
     Predict(PredictArgs),
     /// Merge a delta into its base model, as a folder that `transformers` loads
     Merge(MergeArgs),
+    /// Write a delta as an adapter that PEFT loads
+    #[command(after_help = exchange::EXPORT_EXAMPLES)]
+    Export(ExportArgs),
+    /// Make a delta of an adapter that PEFT has trained
+    #[command(after_help = exchange::IMPORT_EXAMPLES)]
+    Import(ImportArgs),
     /// Show a model's parameters by component, or how far a delta moved each bias
     Inspect(InspectArgs),
     /// Show how much memory training would take, part by part, without running it
@@ -106,6 +114,8 @@ impl Command {
             Self::Eval(_) => "eval",
             Self::Predict(_) => "predict",
             Self::Merge(_) => "merge",
+            Self::Export(_) => "export",
+            Self::Import(_) => "import",
             Self::Inspect(_) => "inspect",
             Self::Plan(_) => "plan",
             Self::Profile(_) => "profile",
@@ -115,10 +125,11 @@ impl Command {
         }
     }
 
-    /// Whether its answer goes to standard output and nowhere else. What a run, a sweep or a merge is for are files.
+    /// Whether its answer goes to standard output and nowhere else. What a run, a sweep, a merge or an adapter is for are files.
     pub fn answers_on_stdout(&self) -> bool {
         match self {
-            Self::Train(_) | Self::Compare(_) | Self::Sweep(_) | Self::Merge(_) => false,
+            Self::Train(_) | Self::Compare(_) | Self::Sweep(_) => false,
+            Self::Merge(_) | Self::Export(_) | Self::Import(_) => false,
             Self::Eval(args) => args.output.is_none(),
             Self::Predict(args) => args.predict_test.is_none() && args.writes_stdout(),
             Self::Man(args) => args.output.is_none(),

@@ -24,8 +24,7 @@ pub(super) fn not_text(args: &[OsString]) -> UsageError {
 pub(super) fn usage_error(error: &clap::Error) -> UsageError {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return UsageError::new(
-            "a command is missing: train, compare, eval, predict, merge, inspect, plan or doctor; `bitfit --help` explains \
-             them",
+            "a command is missing: train, sweep, eval, predict, merge, inspect, plan and others; `bitfit --help` explains them",
         );
     }
     let text = error.render().to_string();

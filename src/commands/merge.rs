@@ -1,14 +1,15 @@
 //! `bitfit merge`: base and delta as one model folder that `transformers` loads.
 
 use super::base::Base;
+use super::card::{self, CardForm, CardOf};
 use super::heads::warn_of_quantization;
 use super::trained::{belongs_to, read_delta, task_spec};
 use super::{say, say_gone, warn};
 use crate::backend::cpu::{CpuBackend, rounded};
 use crate::backend::{MatrixKind, MatrixShape, WeightType};
 use crate::cli::MergeArgs;
-use crate::files::{only_files, write_atomic};
-use crate::formats::container::{self, Tensor};
+use crate::files::only_files;
+use crate::formats::container::{Tensor, write_file};
 use crate::formats::delta::Delta;
 use crate::formats::model_files::{CONFIG, HEAD};
 use crate::formats::model_folder::{Unfinished, copy_from_base, place, write_config};
@@ -31,6 +32,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     let base = Base::of_delta(&path, &delta.info, args.model.as_deref(), args.quiet)?;
     let output = OutputFolder::for_merge(&args.output)?;
     let result = only_files(&args.output, &[CONFIG])
+        .and_then(|()| card::can_be_written(&args.output, args.replace_card))
         .context("--output")
         .and_then(|()| Unfinished::of(&base.folder, &args.output))
         .and_then(|unfinished| {
@@ -84,9 +86,18 @@ fn merge(args: &MergeArgs, path: &Path, delta: Delta, base: &Base) -> Result<()>
     let gone = copy_from_base(&base.folder, spec.pooling, base.config.hidden, &args.output)?;
     say_gone(args.quiet, &gone, &args.output);
     tokenizer.settle(&args.output)?.iter().for_each(warn);
+    // `transformers` refuses a file that does not say which framework wrote it.
+    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     for (file, tensors) in &files {
-        write_tensors(&args.output.join(file), tensors)?;
+        write_file(&args.output.join(file), &metadata, tensors)?;
     }
+    let card = CardOf {
+        written: CardForm::Model,
+        delta: path,
+        info: &delta.info,
+        model: args.model.as_deref(),
+    };
+    card.write(&args.output, args.replace_card, args.quiet)?;
     write_config(&base.folder, &delta.info, &args.output)?;
     if files.contains_key(HEAD) {
         say(
@@ -175,16 +186,4 @@ fn round(tensors: &mut Tensors, weights: WeightType) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn write_tensors(path: &Path, tensors: &Tensors) -> Result<()> {
-    let shapes: Vec<_> =
-        tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape.clone())).collect();
-    let values: Vec<_> = tensors.values().map(|tensor| &tensor.data).collect();
-    // `transformers` refuses a file that does not say which framework wrote it.
-    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    write_atomic(path, |out| {
-        let places = BTreeMap::new();
-        container::write(out, &metadata, &shapes, &places, |i, range| Ok(values[i][range].to_vec()))
-    })
 }

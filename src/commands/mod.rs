@@ -1,14 +1,17 @@
 //! What each command does, from checked arguments to files and text.
 
 mod base;
+mod card;
 mod ceilings;
 mod confusions;
 mod cost;
 mod counter;
 mod doctor;
 mod eval;
+mod export;
 mod fetching;
 mod heads;
+mod import;
 mod incoming;
 mod inspect;
 mod labelled;
@@ -78,6 +81,8 @@ pub fn run(cli: Cli, ranks: &Rc<dyn Ranks>) -> Result<()> {
             outputs::of_merge(&args)?;
             merge::run(&args)
         }
+        Command::Export(args) => export::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Profile(args) => profile::run(&args),

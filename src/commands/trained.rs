@@ -211,7 +211,7 @@ pub fn read_delta(path: &Path) -> Result<Delta> {
 /// # Errors
 /// The delta was trained on another base.
 pub fn belongs_to(delta: &Delta, path: &Path, base: &Base) -> Result<()> {
-    delta.check_base(&base.sha256).with_context(|| format!("delta {}", path.display()))
+    delta.info.check_base(&base.sha256).with_context(|| format!("delta {}", path.display()))
 }
 
 /// Warns of what is odd about the run that left a file: that it has not ended, or settings that cannot be read.
@@ -258,20 +258,28 @@ pub fn task_spec(info: &DeltaInfo) -> TaskSpec {
     }
 }
 
-/// Puts a delta's values in the model's place for them.
+/// Holds a delta to the model that it is to be put on, of which no values are needed.
 ///
 /// # Errors
 /// When the delta belongs to another base, or holds other tensors than the model trains.
-pub fn apply(delta: &Delta, base_sha256: &str, model: &mut Model) -> Result<()> {
-    let trained: Vec<_> =
-        model.params.trained().map(|p| (p.name.clone(), p.shape.clone(), p.range)).collect();
-    let expected: Vec<_> =
-        trained.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect();
+pub fn fits(delta: &Delta, base_sha256: &str, model: &Model) -> Result<()> {
+    let trained = model.params.trained();
+    let expected: Vec<_> = trained.map(|p| (p.name.clone(), p.shape.clone())).collect();
     delta.check(base_sha256, &expected)?;
     let places = model.chosen.iter();
     delta.check_places(&places.map(|(name, p)| (index_name(name), p.clone())).collect())?;
-    for (name, _, range) in trained {
-        // `check` has just found each name with its shape.
+    Ok(())
+}
+
+/// Puts a delta's values in the model's place for them.
+///
+/// # Errors
+/// As [`fits`].
+pub fn apply(delta: &Delta, base_sha256: &str, model: &mut Model) -> Result<()> {
+    fits(delta, base_sha256, model)?;
+    let trained: Vec<_> = model.params.trained().map(|p| (p.name.clone(), p.range)).collect();
+    for (name, range) in trained {
+        // `fits` has just found each name with its shape.
         if let Some(tensor) = delta.tensors.get(&name) {
             model.params.set_initial(range, &tensor.data);
         }

@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use crate::content::{mistaken, mistaken_file};
+use crate::files::write_atomic;
 use safetensors::Dtype;
 use safetensors::tensor::{SafeTensorError, SafeTensors, TensorInfo};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -228,6 +229,22 @@ pub fn write(
     }
     out.write_all(&bytes_of(places))?;
     Ok(())
+}
+
+/// [`write()`] of tensors that are in memory, in the order of their names, to a file that is then whole or as it was.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_file(
+    path: &Path,
+    metadata: &BTreeMap<String, String>,
+    tensors: &BTreeMap<String, Tensor>,
+) -> anyhow::Result<()> {
+    let shapes: Vec<_> = tensors.iter().map(|(name, t)| (name.clone(), t.shape.clone())).collect();
+    let values: Vec<_> = tensors.values().map(|tensor| &tensor.data).collect();
+    write_atomic(path, |out| {
+        write(out, metadata, &shapes, &BTreeMap::new(), |i, range| Ok(values[i][range].to_vec()))
+    })
 }
 
 fn count(shape: &[usize]) -> usize {

@@ -182,7 +182,7 @@ impl Delta {
         base_sha256: &str,
         expected: &[(String, Vec<usize>)],
     ) -> Result<(), DeltaError> {
-        self.check_base(base_sha256)?;
+        self.info.check_base(base_sha256)?;
         for (name, shape) in expected {
             let found =
                 self.tensors.get(name).ok_or_else(|| DeltaError::MissingTensor(name.clone()))?;
@@ -218,21 +218,6 @@ impl Delta {
             Some(name) => Err(DeltaError::UnexpectedTensor(name.clone())),
             None => Ok(()),
         }
-    }
-
-    /// Checks that the delta was trained on the base model with this sha256.
-    ///
-    /// # Errors
-    /// Another base.
-    pub fn check_base(&self, base_sha256: &str) -> Result<(), DeltaError> {
-        if self.info.base_sha256 == base_sha256 {
-            return Ok(());
-        }
-        Err(DeltaError::OtherBase {
-            delta: self.info.base_sha256.clone(),
-            model: base_sha256.to_string(),
-            trained_on: self.info.settings.model.clone(),
-        })
     }
 
     #[cfg(test)]
@@ -293,6 +278,21 @@ impl DeltaInfo {
         write_atomic(path, |out| container::write(out, &metadata, tensors, places, read))
     }
 
+    /// Checks that the delta was trained on the base model with this sha256.
+    ///
+    /// # Errors
+    /// Another base.
+    pub fn check_base(&self, base_sha256: &str) -> Result<(), DeltaError> {
+        if self.base_sha256 == base_sha256 {
+            return Ok(());
+        }
+        Err(DeltaError::OtherBase {
+            delta: self.base_sha256.clone(),
+            model: base_sha256.to_string(),
+            trained_on: self.settings.model.clone(),
+        })
+    }
+
     /// The metadata of a whole model that full fine-tuning made.
     ///
     /// # Errors
@@ -314,6 +314,15 @@ impl DeltaInfo {
                 Err(error) => Err(error),
             })
             .with_context(|| format!("model {}", path.display()))
+    }
+
+    /// Reads [`model_metadata`](Self::model_metadata) that an adapter carries.
+    ///
+    /// # Errors
+    /// See [`DeltaError`].
+    pub fn of_adapter(metadata: &BTreeMap<String, String>) -> Result<Self, DeltaError> {
+        let info = Self::from_metadata(metadata)?;
+        info.check_leaves(Leaves::Delta).map(|()| info)
     }
 
     fn to_metadata(&self, format: &str) -> Result<BTreeMap<String, String>> {

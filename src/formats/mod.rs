@@ -1,5 +1,7 @@
 //! Files that hold what was trained, and those that it is read from: what is in them, and that it is whole.
 
+pub mod adapter;
+pub mod card;
 pub mod columns;
 pub mod container;
 pub mod delta;

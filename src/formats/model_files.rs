@@ -100,6 +100,12 @@ pub const READ_BESIDES: [&str; 3] = [ADAPTER, "preprocessor_config.json", "proce
 /// Says that the folder holds an adapter.
 pub const ADAPTER: &str = "adapter_config.json";
 
+/// The values of an adapter.
+pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+
+/// What a hub shows of a model.
+pub const CARD: &str = "README.md";
+
 /// What a tokenizer is built from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenizerSource {

@@ -3,8 +3,8 @@
 
 use super::delta::DeltaInfo;
 use super::model_files::{
-    CONFIG, HEAD, POOLING, QUANTIZATION, READ_BESIDES, SENTENCE_ENCODER_FILES, TOKENIZER_FILES,
-    WEIGHTS, read_file,
+    CARD, CONFIG, HEAD, POOLING, QUANTIZATION, READ_BESIDES, SENTENCE_ENCODER_FILES,
+    TOKENIZER_FILES, WEIGHTS, read_file,
 };
 use super::sentence;
 use crate::files::write_bytes_atomic;
@@ -50,7 +50,7 @@ pub fn copy_from_base(
     Ok(gone)
 }
 
-/// What a model that is being written has made in its folder so far.
+/// What a model or an adapter that is being written has made in its folder so far.
 pub struct Unfinished {
     /// Files that were not there before, whether or not they are now.
     files: Vec<PathBuf>,
@@ -65,13 +65,18 @@ impl Unfinished {
     pub fn of(base: &Path, folder: &Path) -> Result<Self> {
         let mut names = sentence::carried(base, true)?;
         names.extend(TOKENIZER_FILES.map(str::to_owned));
-        names.extend([POOLING, HEAD, WEIGHTS, CONFIG].map(str::to_owned));
-        let files = names.iter().map(|name| folder.join(name));
-        let files = files.filter(|path| !path.exists()).collect();
-        Ok(Self { files, folder: folder.to_path_buf() })
+        names.extend([POOLING, HEAD, WEIGHTS, CARD, CONFIG].map(str::to_owned));
+        Ok(Self::among(folder, &names))
     }
 
-    /// Takes it back: a part of a model is of no use to anybody.
+    /// The same of files that are about to be written.
+    pub fn among<S: AsRef<str>>(folder: &Path, names: &[S]) -> Self {
+        let files = names.iter().map(|name| folder.join(name.as_ref()));
+        let files = files.filter(|path| !path.exists()).collect();
+        Self { files, folder: folder.to_path_buf() }
+    }
+
+    /// Takes it back: a part of one is of no use to anybody.
     pub fn remove(&self) {
         for file in &self.files {
             // Where it cannot be removed, the error that led here says more.
@@ -119,6 +124,25 @@ pub fn write_config(base: &Path, info: &DeltaInfo, folder: &Path) -> Result<()> 
     write_bytes_atomic(&folder.join(CONFIG), format!("{config:#}\n").as_bytes())
 }
 
+/// The class of `transformers` that loads a task model.
+///
+/// # Errors
+/// A model that no class is known for.
+pub fn class_name(info: &DeltaInfo) -> Result<String> {
+    let family = match info.model_type.as_str() {
+        "bert" => "Bert",
+        "roberta" => "Roberta",
+        "xlm-roberta" => "XLMRoberta",
+        "camembert" => "Camembert",
+        other => bail!("no transformers class is known for model_type `{other}`"),
+    };
+    let class = match info.pooling {
+        Pooling::Mean => "Model",
+        Pooling::Cls | Pooling::Auto => info.task.facts().class,
+    };
+    Ok(format!("{family}{class}"))
+}
+
 /// The base's configuration with the task's class and labels.
 fn config_json(base: &Path, info: &DeltaInfo) -> Result<Value> {
     let path = base.join(CONFIG);
@@ -128,20 +152,8 @@ fn config_json(base: &Path, info: &DeltaInfo) -> Result<Value> {
     config.insert("torch_dtype".into(), "float32".into());
     config.remove("dtype");
     QUANTIZATION.iter().for_each(|key| drop(config.remove(*key)));
-    let model_type = config.get("model_type").and_then(Value::as_str);
-    let family = match model_type.unwrap_or_default() {
-        "bert" => "Bert",
-        "roberta" => "Roberta",
-        "xlm-roberta" => "XLMRoberta",
-        "camembert" => "Camembert",
-        other => bail!("no transformers class is known for model_type `{other}`"),
-    };
     let facts = info.task.facts();
-    let class = match info.pooling {
-        Pooling::Mean => "Model",
-        Pooling::Cls | Pooling::Auto => facts.class,
-    };
-    config.insert("architectures".into(), json!([format!("{family}{class}")]));
+    config.insert("architectures".into(), json!([class_name(info)?]));
     if info.pooling != Pooling::Mean && facts.reads != Reads::Running {
         let labels: Vec<String> = match facts.named {
             true => info.labels.clone(),

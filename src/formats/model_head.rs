@@ -24,17 +24,31 @@ pub fn seal(folder: &Path, metadata: &mut BTreeMap<String, String>) -> Result<()
 /// # Errors
 /// It is another one.
 pub fn check(folder: &Path) -> Result<bool> {
-    let (head, weights) = (folder.join(HEAD), folder.join(WEIGHTS));
+    let weights = folder.join(WEIGHTS);
     let metadata =
         read_metadata(&weights).with_context(|| format!("model {}", weights.display()))?;
+    let remedy = "put the run's own back, or, if the run was stopped while it wrote them, go on with --resume";
+    is_of(folder, (&metadata, WEIGHTS), remedy)
+}
+
+/// The same of other weights, by their metadata and name; `remedy` is what to do where it is another one.
+///
+/// # Errors
+/// As [`check`].
+pub fn is_of(
+    folder: &Path,
+    (metadata, weights): (&BTreeMap<String, String>, &str),
+    remedy: &str,
+) -> Result<bool> {
     let Some(sealed) = metadata.get(KEY) else {
         return Ok(false);
     };
+    let head = folder.join(HEAD);
     let found = sha256_file(&head)?;
     ensure!(
         found == *sealed,
-        "{}: it is not the head that was trained with {WEIGHTS} beside it: that one has sha256 {sealed}, this one {found}; put \
-         the run's own back, or, if the run was stopped while it wrote them, go on with --resume",
+        "{}: it is not the head that was trained with {weights} beside it: that one has sha256 {sealed}, this one {found}; \
+         {remedy}",
         head.display()
     );
     Ok(true)

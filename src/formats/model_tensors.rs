@@ -3,7 +3,7 @@
 //! Tensors are addressed by their name inside the encoder (`encoder.layer.0.output.dense.weight`), whether or
 //! not the file prefixes it (`bert.`, `roberta.`), and arrive as f32, checked for shape and finite values.
 
-use super::container::{ContainerError, read_header};
+use super::container::{ContainerError, Tensor, read_header};
 use super::model_files::{WEIGHTS, WEIGHTS_INDEX, read_file};
 use crate::content::mistaken_file;
 use crate::files::open_whole;
@@ -255,6 +255,19 @@ pub fn read_tensor(path: &Path, name: &str, shape: &[usize]) -> Result<Option<Ve
         None => Ok(None),
         Some(_) => shard.get(name, shape, "the task needs").map(Some),
     }
+}
+
+/// Reads all tensors of a safetensors file: an adapter's, which may have any.
+///
+/// # Errors
+/// As [`ModelTensors::get`].
+pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    let shard = Shard::open(path.to_owned())?;
+    let read = |(name, info): (&String, &TensorInfo)| {
+        let data = shard.get(name, &info.shape, "its header says")?;
+        Ok((name.clone(), Tensor { shape: info.shape.clone(), data }))
+    };
+    shard.tensors.iter().map(read).collect()
 }
 
 impl Shard {

@@ -177,22 +177,27 @@ fn is_nowhere(path: &Path) -> bool {
     path == Path::new("")
 }
 
+/// A model's name as others can read it: of a folder `./NAME`, which no hub has.
+pub fn without_place(model: &str) -> String {
+    let folder = Path::new(model);
+    match folder.is_dir() {
+        true => {
+            // Of `.`, the folder's own.
+            let whole = folder.canonicalize().unwrap_or_default();
+            let last = folder.file_name().or(whole.file_name()).unwrap_or_default();
+            format!("./{}", last.to_string_lossy())
+        }
+        false => model.to_owned(),
+    }
+}
+
 impl TrainConfig {
     /// The settings as a result carries them, without what is known on this machine alone: files by their names, and a
     /// model that is a folder as `./NAME`, which no hub has. The same run in another folder has the same.
     #[must_use]
     pub fn without_places(&self) -> Self {
         let name = |path: &Path| path.file_name().map(PathBuf::from).unwrap_or_default();
-        let folder = Path::new(&self.model);
-        let model = match folder.is_dir() {
-            true => {
-                // Of `.`, the folder's own.
-                let whole = folder.canonicalize().unwrap_or_default();
-                let last = folder.file_name().or(whole.file_name()).unwrap_or_default();
-                format!("./{}", last.to_string_lossy())
-            }
-            false => self.model.clone(),
-        };
+        let model = without_place(&self.model);
         Self {
             model,
             init_head: self.init_head.as_deref().map(name),

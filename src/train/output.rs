@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::files::{no_links, only_files};
 use crate::formats::model_files::{
-    HEAD, READ_BESIDES, SENTENCE_ENCODER_FILES, TOKENIZER_FILES, WEIGHTS, WEIGHTS_INDEX,
-    holds_model,
+    ADAPTER, ADAPTER_WEIGHTS, CONFIG, HEAD, READ_BESIDES, SENTENCE_ENCODER_FILES, TOKENIZER_FILES,
+    WEIGHTS, WEIGHTS_INDEX, holds_model,
 };
 use crate::settings::method::Leaves;
 use crate::temporary::remove_leftovers;
@@ -80,19 +80,44 @@ impl OutputFolder {
         Ok(output)
     }
 
-    /// A folder that is there and locked: whoever lives and writes it is found before anything is looked at.
+    /// Makes the folder for an adapter, or takes one that holds neither an adapter nor a model nor a run.
+    ///
+    /// # Errors
+    /// As [`for_new_run`](Self::for_new_run).
+    pub fn for_adapter(path: &Path) -> Result<Self> {
+        let there = |name: &&str| path.join(name).symlink_metadata().is_ok();
+        // What a writer that was killed has left, which had its lock.
+        let left = there(&LOCK_FILE) && !there(&ADAPTER);
+        let own: &[&str] = if left { &[] } else { &[ADAPTER, ADAPTER_WEIGHTS, HEAD] };
+        let of_others = OF_A_RUN.into_iter().filter(|name| *name != HEAD).chain([CONFIG]);
+        let option = "--peft";
+        let output = Self::made_for(path, option)?;
+        match of_others.chain(own.iter().copied()).find(there) {
+            None => Ok(output),
+            Some(found) => bail!(
+                "{option} {}: the folder holds a run, a model or another adapter (it has {found}); name a new folder",
+                path.display()
+            ),
+        }
+    }
+
     fn made(path: &Path) -> Result<Self> {
+        Self::made_for(path, "--output")
+    }
+
+    /// A folder that is there and locked: whoever lives and writes it is found before anything is looked at.
+    fn made_for(path: &Path, option: &str) -> Result<Self> {
         if path.exists() && !path.is_dir() {
-            bail!("--output {}: this is a file; name a folder", path.display());
+            bail!("{option} {}: this is a file; name a folder", path.display());
         }
         let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
         let made: Vec<_> = path.ancestors().take_while(missing).map(Path::to_owned).collect();
         let lock = fs::create_dir_all(path)
-            .with_context(|| format!("--output {}: cannot make the folder", path.display()))
-            .and_then(|()| FolderLock::take(path).context("--output"))
+            .with_context(|| format!("{option} {}: cannot make the folder", path.display()))
+            .and_then(|()| FolderLock::take(path).context(option.to_owned()))
             .inspect_err(|_| remove_empty(&made))?;
-        only_files(path, &OF_A_RUN).context("--output")?;
-        no_links(path, &[EVENTS_FOLDER]).context("--output")?;
+        only_files(path, &OF_A_RUN).context(option.to_owned())?;
+        no_links(path, &[EVENTS_FOLDER]).context(option.to_owned())?;
         Ok(Self { path: path.to_path_buf(), lock, made })
     }
 

@@ -83,6 +83,31 @@ fn a_sweep_goes_on_once_there_is_room_for_its_rows() {
 }
 
 #[test]
+fn export_and_import_leave_nothing_of_what_does_not_fit() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(24, 2));
+    let run = folder.path("run");
+    train(&fixture("bert-mean"), &data, &run, "--steps 1 --pooling mean");
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let [adapter, back] = ["adapter", "back"].map(|name| folder.path(name));
+    let args = ["export".into(), "--delta".into(), text(&run), "--peft".into(), text(&adapter)];
+    // No room for the head, which is the first, then for the vectors beside it.
+    for (blocks, file) in [(0, "head.safetensors"), (4, "adapter_model.safetensors")] {
+        limited(blocks, &args).fails(1, &["cannot write", file, "File too large"]);
+        assert!(!adapter.exists(), "{blocks}: {:?}", names(&adapter));
+    }
+    Finished::of(&mut bitfit(&args)).success();
+    let model = text(&fixture("bert-mean"));
+    let args = ["--peft".into(), text(&adapter), "--output".into(), text(&back)];
+    let args = [vec!["import".to_owned(), "--model".to_owned(), model], args.to_vec()].concat();
+    for (blocks, file) in [(0, "settings.toml"), (4, "bias.safetensors")] {
+        limited(blocks, &args).fails(1, &["cannot write", file, "File too large"]);
+        assert!(!back.exists(), "{blocks}: {:?}", names(&back));
+    }
+    Finished::of(&mut bitfit(&args)).success();
+}
+
+#[test]
 fn merge_and_predict_leave_no_piece_of_a_file() {
     let folder = Folder::new();
     let data = folder.write("a.tsv", toy_tsv(24, 2));

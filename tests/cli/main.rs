@@ -1,9 +1,11 @@
 //! The program as its user meets it: real runs of the binary on small real checkpoints, judged by exit code, output
 //! and files. What each operation computes is held elsewhere; here it is that the parts are put together rightly.
 
+mod adapters;
 mod bad_data;
 mod bad_model;
 mod base_files;
+mod cards;
 mod checkpoint;
 mod claims;
 mod common;

@@ -118,6 +118,31 @@ impl Source for Shapes {
     }
 }
 
+/// The tensors of these files, without values.
+struct Headers<'a>(&'a ModelTensors);
+
+impl Source for Headers<'_> {
+    fn has(&self, name: &str) -> bool {
+        self.0.has(name)
+    }
+
+    fn has_bias(&self, name: &str) -> bool {
+        self.0.has(name)
+    }
+
+    fn has_values(&self) -> bool {
+        false
+    }
+
+    fn get(&self, _: &str, _: &[usize]) -> Result<Vec<f32>> {
+        Ok(Vec::new())
+    }
+
+    fn of_words_head(&self, _: &[&str], _: &[usize]) -> Result<Vec<f32>> {
+        Ok(Vec::new())
+    }
+}
+
 /// The same, with zeros for values.
 struct Zeros;
 
@@ -266,6 +291,14 @@ pub fn load(
 /// A bias selection that the model has nothing for.
 pub fn outline(config: &ModelConfig, task: &TaskSpec) -> Result<Model> {
     assemble(config, task, &Shapes, &mut Counted(0))
+}
+
+/// The same of a checkpoint: with the biases and the pooler that it has. Of its files only the headers are read.
+///
+/// # Errors
+/// As [`outline`].
+pub fn outline_of(weights: &ModelTensors, config: &ModelConfig, task: &TaskSpec) -> Result<Model> {
+    assemble(config, task, &Headers(weights), &mut Counted(0))
 }
 
 /// The checkpoint's tensors that a model of this configuration has, by their names inside the encoder, and those of a head on

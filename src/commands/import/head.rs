@@ -1,0 +1,74 @@
+//! What an adapter's head is for, by what the adapter and the user say.
+
+use super::ByName;
+use crate::cli::ImportArgs;
+use crate::error::UsageError;
+use crate::formats::adapter::read::ReadAdapter;
+use crate::settings::task::Task;
+use crate::tasks::labels::ClassNames;
+use anyhow::{Context, Result, bail};
+
+/// A head's task.
+pub struct HeadOf {
+    pub task: Task,
+    pub outputs: usize,
+    pub labels: Vec<String>,
+}
+
+impl HeadOf {
+    pub fn of(args: &ImportArgs, adapter: &ReadAdapter, values: &ByName) -> Result<Self> {
+        let last = ["classifier.bias", "classifier.out_proj.bias", "qa_outputs.bias"];
+        let head = last.into_iter().find_map(|name| Some((name, values.get(name)?)));
+        let (name, bias) = head.with_context(|| {
+            format!(
+                "it has no head: a delta needs {}; save it with the adapter (`modules_to_save`)",
+                last.map(|name| format!("`{name}`")).join(" or ")
+            )
+        })?;
+        let outputs = bias.data.len();
+        let task = match (args.task, adapter.task_type.as_deref()) {
+            (Some(task), _) => task,
+            (None, _) if name == "qa_outputs.bias" => Task::QuestionAnswering,
+            (None, Some("TOKEN_CLS")) => Task::TokenClassification,
+            // As transformers takes it.
+            (None, Some("SEQ_CLS") | None) if outputs == 1 => Task::Regression,
+            (None, Some("SEQ_CLS") | None) => Task::Classification,
+            (None, Some(other)) => {
+                bail!("its task_type is {other}: say with --task what the head is for")
+            }
+        };
+        let facts = task.facts();
+        let labels = match (&args.labels, facts.named) {
+            (Some(_), false) => {
+                return Err(UsageError::new(format!(
+                    "--labels has no use with --task {task}: leave it out"
+                ))
+                .into());
+            }
+            (Some(text), true) => parsed_labels(text)?,
+            (None, true) => (0..outputs).map(|i| format!("LABEL_{i}")).collect(),
+            (None, false) => Vec::new(),
+        };
+        if facts.named && labels.len() != outputs {
+            return Err(UsageError::new(format!(
+                "--labels: the head has {outputs} outputs, and {} are named",
+                labels.len()
+            ))
+            .into());
+        }
+        if facts.named {
+            ClassNames::from_names(labels.clone(), facts.least_outputs).context("--labels")?;
+        }
+        Ok(Self { task, outputs, labels })
+    }
+}
+
+/// `--labels`: a JSON list, or names with commas between them.
+fn parsed_labels(text: &str) -> Result<Vec<String>, UsageError> {
+    if text.trim_start().starts_with('[') {
+        return serde_json::from_str(text).map_err(|error| {
+            UsageError::new(format!("--labels {text}: no JSON list of names: {error}"))
+        });
+    }
+    Ok(text.split(',').map(|name| name.trim().to_owned()).collect())
+}

@@ -1,0 +1,107 @@
+//! Model cards of merged models and adapters: what a delta and its run say, and never over a `README.md` that was there.
+
+use crate::common::*;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn written(command: &str, run: &Path, to: &Path, more: &[&str]) -> Finished {
+    let option = if command == "merge" { "--output" } else { "--peft" };
+    Finished::of(bitfit([command, "--delta"]).arg(run).arg(option).arg(to).args(more))
+}
+
+fn trained(folder: &Folder, model: &str, options: &str) -> PathBuf {
+    let (data, run) = (folder.write("a.tsv", toy_tsv(24, 3)), folder.path("run"));
+    train(&fixture(model), &data, &run, &format!("--steps 3 --lr 1e-2 {options}"));
+    run
+}
+
+/// What stands between the two lines of dashes, by key.
+fn head_of(card: &str) -> Vec<(String, serde_json::Value)> {
+    let (head, _) = card.strip_prefix("---\n").unwrap().split_once("\n---\n").unwrap();
+    let pair = |line: &str| {
+        let (key, value) = line.split_once(": ").unwrap();
+        (key.to_owned(), serde_json::from_str(value).unwrap())
+    };
+    head.lines().map(pair).collect()
+}
+
+#[test]
+fn a_card_says_what_the_delta_and_its_run_say_and_names_no_place() {
+    for (model, options, command, library, pipeline) in [
+        ("bert", "", "merge", "transformers", "text-classification"),
+        ("bert-mean", "--pooling mean", "merge", "sentence-transformers", "feature-extraction"),
+        ("roberta", "--weights f32", "export", "peft", "text-classification"),
+    ] {
+        let folder = Folder::new();
+        let run = trained(&folder, model, &format!("--dev-fraction 0.25 {options}"));
+        let made = folder.path("made");
+        written(command, &run, &made, &[]).success();
+        let card = fs::read_to_string(made.join("README.md")).unwrap();
+        let head = head_of(&card);
+        let says = |key: &str| head.iter().find(|(k, _)| k == key).map(|(_, value)| value.clone());
+        assert_eq!(says("library_name").unwrap(), library);
+        assert_eq!(says("pipeline_tag").unwrap(), pipeline);
+        assert_eq!(
+            says("metrics").unwrap(),
+            serde_json::json!(["accuracy", "f1", "matthews_correlation"])
+        );
+        // A folder is no name that a hub knows.
+        assert_eq!(says("base_model"), None);
+        assert!(card.contains(&format!("`./{model}`")), "{card}");
+        let result = json(&run.join("result.json"));
+        let accuracy = number(&result["best"]["eval"], "accuracy");
+        assert!(card.contains(&format!("| all | accuracy | {accuracy:.4} |")), "{card}");
+        assert!(card.contains(r#"["land","people","sea"]"#), "{card}");
+        assert!(card.contains("\nseed = 42\n") && card.contains("\ntrain = \"a.tsv\"\n"), "{card}");
+        assert!(!card.contains(folder.path("").to_str().unwrap()), "{card}");
+    }
+}
+
+#[test]
+fn results_of_another_delta_are_not_this_ones() {
+    let folder = Folder::new();
+    let run = trained(&folder, "bert", "--dev-fraction 0.25");
+    let mut result = json(&run.join("result.json"));
+    result["sha256"] = serde_json::json!("0".repeat(64));
+    fs::write(run.join("result.json"), result.to_string()).unwrap();
+    written("merge", &run, &folder.path("made"), &[]).success();
+    let card = fs::read_to_string(folder.path("made").join("README.md")).unwrap();
+    assert!(!card.contains("accuracy") && card.contains("## Training"), "{card}");
+}
+
+#[test]
+fn a_card_that_is_there_stays_until_it_is_to_be_replaced() {
+    for command in ["merge", "export"] {
+        let folder = Folder::new();
+        let run = trained(&folder, "bert", "--weights f32");
+        let made = folder.path("made");
+        fs::create_dir(&made).unwrap();
+        let card = made.join("README.md");
+        fs::write(&card, "my own").unwrap();
+        let done = written(command, &run, &made, &[]).success();
+        assert!(done.stderr.contains("README.md: this was there and stays"), "{}", done.stderr);
+        assert_eq!(fs::read_to_string(&card).unwrap(), "my own");
+        for name in names(&made).iter().filter(|name| *name != "README.md") {
+            fs::remove_file(made.join(name)).unwrap();
+        }
+        let done = written(command, &run, &made, &["--replace-card"]).success();
+        assert!(!done.stderr.contains("stays"), "{}", done.stderr);
+        assert!(fs::read_to_string(&card).unwrap().starts_with("---\n"));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn no_card_is_written_through_a_link() {
+    for command in ["merge", "export"] {
+        let folder = Folder::new();
+        let run = trained(&folder, "bert", "--weights f32");
+        let (made, elsewhere) = (folder.path("made"), folder.write("elsewhere", "theirs"));
+        fs::create_dir(&made).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, made.join("README.md")).unwrap();
+        written(command, &run, &made, &["--replace-card"]).fails(1, &["README.md", "is a link"]);
+        assert_eq!(names(&made), ["README.md"]);
+        written(command, &run, &made, &[]).success();
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "theirs");
+    }
+}
