@@ -2,7 +2,6 @@
 //! is there is somebody's own and stays, unless it is to be replaced.
 
 use super::say;
-use crate::error::tame;
 use crate::files::{only_files, sha256_file, write_bytes_atomic};
 use crate::formats::card::{ModelCard, fenced, quoted_name};
 use crate::formats::delta::DeltaInfo;
