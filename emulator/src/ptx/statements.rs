@@ -98,17 +98,22 @@ impl<'a> Parser<'a> {
         Ok(Prototype { line, name, params, returns })
     }
 
-    /// `.reg .b32 %r<100>, %x;`
-    pub(super) fn registers(&mut self) -> LoadResult<Statement<'a>> {
-        let line = self.line();
-        self.next();
-        let vector = if self.eat_word(".v2") {
+    /// How many registers stand under one name.
+    pub(super) fn vector_width(&mut self) -> u32 {
+        if self.eat_word(".v2") {
             2
         } else if self.eat_word(".v4") {
             4
         } else {
             1
-        };
+        }
+    }
+
+    /// `.reg .b32 %r<100>, %x;`
+    pub(super) fn registers(&mut self) -> LoadResult<Statement<'a>> {
+        let line = self.line();
+        self.next();
+        let vector = self.vector_width();
         let ty = self.ty()?;
         let mut names = Vec::new();
         loop {
