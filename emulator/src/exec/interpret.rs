@@ -193,7 +193,14 @@ impl Block<'_> {
                         self.clocks.fence(w.place.warp as usize);
                         Next::Step
                     }
-                    Op::Mbar { op, address64 } => self.mbarrier(w, i, op, address64, m)?,
+                    Op::Mbar { op, address64 } => {
+                        let next = self.mbarrier(w, i, op, address64, m)?;
+                        if !alone && matches!(next, Next::Yield) {
+                            let credit = &mut w.splits[k].credit;
+                            *credit = credit.saturating_sub(CREDIT / 64).max(1);
+                        }
+                        next
+                    }
                     Op::Fence { block } => {
                         self.fenced |= !block;
                         Next::Step

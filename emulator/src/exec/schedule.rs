@@ -3,7 +3,7 @@
 use super::block::{BARRIERS, Block, Checked};
 use super::interpret::Status;
 use super::tally::Tally;
-use super::warp::{Wait, Warp};
+use super::warp::{Split, Wait, Warp};
 use crate::check::{Fault, FaultKind};
 use crate::decode::ir::{Mbar, Op, WINDOW};
 use std::sync::atomic::Ordering::Relaxed;
@@ -116,15 +116,16 @@ impl Block<'_> {
     #[cold]
     fn never_completed(&mut self, at: usize) -> Box<Fault> {
         let warp = std::mem::take(&mut self.warps[at]);
-        let (pc, lane) =
-            warp.splits.first().map_or((0, 0), |s| (s.pc as usize, s.mask.trailing_zeros()));
-        // The path stands behind the test, or at it where a loop has gone round.
         let code = &self.g.program.code;
-        let test = |pc: usize| {
-            code.get(pc).filter(|i| matches!(i.op, Op::Mbar { op: Mbar::Test { .. }, .. }))
+        // A path stands behind its test, or at it where a loop has gone round.
+        let test = |s: &Split| {
+            [s.pc.wrapping_sub(1), s.pc].into_iter().find_map(|pc| {
+                let i = code.get(pc as usize)?;
+                let asks = matches!(i.op, Op::Mbar { op: Mbar::Test { .. }, .. });
+                asks.then_some((i, s.mask.trailing_zeros()))
+            })
         };
-        let i =
-            pc.checked_sub(1).and_then(test).or(test(pc)).unwrap_or(&code[pc.min(code.len() - 1)]);
+        let (i, lane) = warp.splits.iter().find_map(test).unwrap_or((&code[0], 0));
         let mut message = String::from(
             "every warp waits, and nothing can complete the mbarrier that this one asks after",
         );

@@ -24,7 +24,7 @@ fn map(address: u64, dims: &[u64], box_dims: &[u32], swizzle: u8) -> TensorMap {
     let mut stride = (2 * dims[0]).next_multiple_of(16);
     for d in 1..dims.len() {
         m.strides[d - 1] = stride;
-        stride *= dims[d];
+        stride = stride.wrapping_mul(dims[d]);
     }
     m
 }

@@ -59,7 +59,7 @@ fn a_stage_freed_before_the_wait() {
 
 #[test]
 fn a_producer_that_ignores_whether_a_stage_is_empty() {
-    planted("@!%q bra PW;\n", "", &[SharedRace, PendingAsyncCopy]);
+    planted("@!%q bra PW;\n", "", &[SharedRace, PendingAsyncCopy, BarrierDivergence]);
 }
 
 #[test]
@@ -110,13 +110,13 @@ fn a_warpgroup_in_parts() {
     let from = "CONSUMER:\nsetmaxnreg.inc.sync.aligned.u32 256;\n";
     planted(from, &format!("{from}{skip}"), &[Deadlock, BadMemberMask]);
     let lane = "and.b32 %i, %tid0, 31;\nsetp.eq.u32 %p, %i, 7;\n@%p bra DONE;\n";
-    planted(from, &format!("{from}{lane}"), &[BadMemberMask, SharedRace]);
+    planted(from, &format!("{from}{lane}"), &[BadMemberMask, Deadlock]);
 }
 
 #[test]
 fn descriptors_that_differ_between_the_warps() {
     let from = "add.u64 %v, %w, 512;\n";
-    let other = "shr.u32 %i, %tid0, 5;\nsetp.eq.u32 %p, %i, 6;\n@%p add.u64 %v, %v, 2;\n";
+    let other = "shr.u32 %i, %tid0, 5;\nsetp.eq.u32 %p, %i, 6;\n@%p mov.b64 %v, %w;\n";
     planted(from, &format!("{from}{other}"), &[IllegalInstruction]);
 }
 
@@ -141,7 +141,7 @@ fn written_by_threads(from: &str, to: &str, seed: Option<u64>) -> Result<(), Fau
     assert!(body.contains(from) || from.is_empty());
     body = body.replacen(from, to, 1);
     body += "mov.b32 %a0, 0;\nmov.b32 %a1, 0;\nmov.b32 %a2, 0;\nmov.b32 %a3, 0;\n\
-             mov.b32 %d0, 0;\nmov.b32 %d1, 0;\nmov.b32 %d2, 0;\nmov.b32 %d3, 0;\nmov.b64 %desc, 0x4000004000000000;\n\
+             mov.b32 %d0, 0;\nmov.b32 %d1, 0;\nmov.b32 %d2, 0;\nmov.b32 %d3, 0;\ncvt.u64.u32 %token, %smem;\nshr.u64 %token, %token, 4;\nor.b64 %desc, %token, 0x4000004000000000;\n\
              wgmma.fence.sync.aligned;\n\
              wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%d0, %d1, %d2, %d3}, {%a0, %a1, %a2, %a3}, %desc, 1, 1, 1, 0;\n\
              wgmma.commit_group.sync.aligned;\n// committed\nwgmma.wait_group.sync.aligned 0;\nmov.b32 %a0, 1;\n";

@@ -81,7 +81,6 @@ impl Hopper {
         for (place, param) in kernel.params.iter().zip(params) {
             let bytes = match param {
                 Param::Pointer(at) => at.to_le_bytes().to_vec(),
-                Param::Word(n) => n.to_le_bytes().to_vec(),
                 Param::Map(map) => map.encode().to_vec(),
             };
             assert_eq!(bytes.len(), place.size as usize, "{}", place.name);
@@ -100,7 +99,6 @@ impl Hopper {
 
 pub enum Param {
     Pointer(u64),
-    Word(u32),
     Map(TensorMap),
 }
 

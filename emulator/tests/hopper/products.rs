@@ -74,6 +74,8 @@ fn run(case: Case) -> Vec<Vec<i32>> {
     for name in &names {
         body += &format!("mov.b32 {name}, {before:#x};\n");
     }
+    // Descriptors are relative to where shared memory begins.
+    body += "cvt.u64.u32 %token, %smem;\nshr.u64 %token, %token, 4;\n";
     // A in registers: row 16w + g + 8·(j%2), columns 8·(j/2) + 2t and the next.
     body += "and.b32 %i, %tid0, 127;\n";
     if case.a_registers {
@@ -95,12 +97,13 @@ fn run(case: Case) -> Vec<Vec<i32>> {
     let (a_text, tail) = if case.a_registers {
         ("{%a0, %a1, %a2, %a3}".to_string(), format!("{}", u8::from(case.mn_major[1])))
     } else {
-        body += &format!("mov.b64 %v, {:#x};\n", at_a.descriptor(32 * case.skip));
+        let descriptor = at_a.descriptor(32 * case.skip);
+        body += &format!("mov.b64 %v, {descriptor:#x};\nadd.u64 %v, %v, %token;\n");
         let [ma, mb] = case.mn_major.map(u8::from);
         ("%v".to_string(), format!("{ma}, {mb}"))
     };
     body += &format!(
-        "mov.b64 %desc, {b_desc:#x};\nsetp.ne.u32 %p, %tid0, -1;\nsetp.eq.u32 %q, %tid0, -1;\n"
+        "mov.b64 %desc, {b_desc:#x};\nadd.u64 %desc, %desc, %token;\nsetp.ne.u32 %p, %tid0, -1;\nsetp.eq.u32 %q, %tid0, -1;\n"
     );
     body += &format!(
         "wgmma.fence.sync.aligned;\n\
