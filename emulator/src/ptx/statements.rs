@@ -197,7 +197,7 @@ impl<'a> Parser<'a> {
                 self.next();
                 Operand::Vector(self.operands('}')?)
             }
-            Token::Punct('(') if matches!(self.peek_at(1), Token::Word(_) | Token::Punct(')')) => {
+            Token::Punct('(') if self.opens_list() => {
                 self.next();
                 Operand::List(self.operands(')')?)
             }
@@ -218,6 +218,15 @@ impl<'a> Parser<'a> {
             return Ok(Operand::Pair(Box::new(first), Box::new(second)));
         }
         Ok(first)
+    }
+
+    /// Whether a parenthesis opens a call's list and not a constant expression.
+    fn opens_list(&self) -> bool {
+        match (self.peek_at(1), self.peek_at(2)) {
+            (Token::Word(_) | Token::Punct(')' | '{'), _) => true,
+            (Token::Punct('!'), Token::Word(_)) => true,
+            _ => false,
+        }
     }
 
     pub(super) fn operands(&mut self, close: char) -> LoadResult<Vec<Operand<'a>>> {
