@@ -206,7 +206,7 @@ fn intervals(p: &Program, registers: usize) -> Vec<(u32, u32)> {
     }
     let waits = open_products(p, &starts, &edges, words);
     let uses = |p: &Program, pc: usize, f: &mut dyn FnMut(u32)| {
-        uses(p, &p.code[pc], |v| f(v));
+        uses(p, &p.code[pc], &mut *f);
         if let Ok(at) = waits.binary_search_by_key(&pc, |w| w.0) {
             waits[at].1.iter().for_each(|&v| f(v));
         }

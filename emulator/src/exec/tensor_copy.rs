@@ -66,12 +66,11 @@ impl Block<'_> {
             allocations: [0; 32],
         };
         self.resolve_global(w, i, &mut t, bytes, 1 << lane)?;
-        if kind == AccessKind::Write {
-            self.shadow_lane(w, i, &t, lane, bytes, kind, false)?;
-        } else if !self.sweep_global(&t, bytes, 1 << lane) {
+        let write = kind == AccessKind::Write;
+        if write || !self.sweep_global(&t, bytes, 1 << lane) {
             self.shadow_lane(w, i, &t, lane, bytes, kind, false)?;
         }
-        self.tally_bulk(address, bytes, kind == AccessKind::Write);
+        self.tally_bulk(address, bytes, write);
         act(t.pointers[lane]);
         Ok(())
     }

@@ -314,14 +314,14 @@ impl Block<'_> {
 
     /// A block has ended: every product must have been issued by all four warps.
     pub(super) fn products_end(&self) -> Checked<()> {
-        for product in self.warpgroups.iter().filter_map(|g| g.log.first()) {
-            let w = &self.warps[product.warp as usize];
-            let message = format!(
-                "a product (wgmma) that {} of the four warps of its warpgroup have issued",
-                product.passed
-            );
-            return Err(self.fault(FaultKind::BadMemberMask, w, &product.instr, 0, message));
-        }
-        Ok(())
+        let Some(product) = self.warpgroups.iter().find_map(|g| g.log.first()) else {
+            return Ok(());
+        };
+        let w = &self.warps[product.warp as usize];
+        let message = format!(
+            "a product (wgmma) that {} of the four warps of its warpgroup have issued",
+            product.passed
+        );
+        Err(self.fault(FaultKind::BadMemberMask, w, &product.instr, 0, message))
     }
 }

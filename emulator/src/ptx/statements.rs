@@ -222,11 +222,10 @@ impl<'a> Parser<'a> {
 
     /// Whether a parenthesis opens a call's list and not a constant expression.
     fn opens_list(&self) -> bool {
-        match (self.peek_at(1), self.peek_at(2)) {
-            (Token::Word(_) | Token::Punct(')' | '{'), _) => true,
-            (Token::Punct('!'), Token::Word(_)) => true,
-            _ => false,
-        }
+        matches!(
+            (self.peek_at(1), self.peek_at(2)),
+            (Token::Word(_) | Token::Punct(')' | '{'), _) | (Token::Punct('!'), Token::Word(_))
+        )
     }
 
     pub(super) fn operands(&mut self, close: char) -> LoadResult<Vec<Operand<'a>>> {

@@ -177,3 +177,84 @@ fn epilogues_through_shared_memory() {
         run(&back, 200, 200, seed);
     }
 }
+
+/// Launches kernel `name` of a fixture with a block of parameters.
+fn run_fixture(
+    hopper: &Hopper,
+    (file, name): (&str, &str),
+    (blocks, threads, dynamic_shared): (u32, u32, u32),
+    params: Vec<u8>,
+) {
+    let text = fixture(file);
+    let module =
+        Module::load(&text, &hopper.memory, &hopper.config).unwrap_or_else(|e| panic!("{e}"));
+    let kernel = module.kernel(name).expect("a kernel");
+    assert_eq!(kernel.param_bytes as usize, params.len(), "{name}");
+    let (grid, block) = ([blocks, 1, 1], [threads, 1, 1]);
+    let what = Launch { grid, block, dynamic_shared, params, dependent: false };
+    let seed = hopper.config.warp_order_seed;
+    launch(&kernel, &what, &hopper.memory, &hopper.config)
+        .unwrap_or_else(|f| panic!("{name}, seed {seed:?}: {f}"));
+}
+
+#[test]
+fn what_the_headers_of_cuda_make() {
+    for seed in [None, Some(1), Some(2), Some(3)] {
+        let hopper = Hopper::seeded(seed);
+        let words: Vec<u8> = (0..3072u32).flat_map(|n| (5 * n).to_le_bytes()).collect();
+        let at = hopper.upload(&words);
+        run_fixture(&hopper, ("library.ptx.gz", "ranges"), (3, 128, 0), at.to_le_bytes().to_vec());
+        assert!(hopper.words(at, 3072).iter().zip(0..).all(|(&got, n)| got == 5 * n + 1));
+
+        // A tensor of 80 by 20 words; the box at (16, 4) of 32 by 8.
+        let at = hopper.upload(&words[..6400]);
+        let m = TensorMap {
+            element: 2,
+            strides: [320, 0, 0, 0],
+            swizzle: 0,
+            ..map(at, 80, 20, [32, 8])
+        };
+        let mut params = m.encode().to_vec();
+        params.extend([16i32.to_le_bytes(), 4i32.to_le_bytes()].concat());
+        run_fixture(&hopper, ("library.ptx.gz", "boxes"), (1, 256, 0), params);
+        for (n, got) in hopper.words(at, 1600).into_iter().enumerate() {
+            let (row, column) = (n / 80, n % 80);
+            let inside = (4..12).contains(&row) && (16..48).contains(&column);
+            let added = if inside { (row - 4) * 32 + column - 16 } else { 0 };
+            assert_eq!(got as usize, 5 * n + added, "row {row}, column {column}");
+        }
+    }
+}
+
+#[test]
+fn attention_with_weights_in_registers() {
+    let keys = 192;
+    let (q, q_bytes) = halves(3, 64 * 64);
+    let (k, k_bytes) = halves(4, keys * 64);
+    let (v, v_bytes) = halves(5, keys * 64);
+    for seed in [None, Some(1), Some(2), Some(3)] {
+        let hopper = Hopper::seeded(seed);
+        let out = hopper.alloc(4 * 64 * 64);
+        let mut params = Vec::new();
+        for at in [hopper.upload(&q_bytes), hopper.upload(&k_bytes), hopper.upload(&v_bytes), out] {
+            params.extend(at.to_le_bytes());
+        }
+        params.extend((keys as u32).to_le_bytes());
+        run_fixture(&hopper, ("attention.ptx.gz", "attend"), (1, 128, 24576), params);
+        let got = hopper.words(out, 64 * 64);
+        for query in 0..64 {
+            let dot = |key: usize| -> f64 {
+                let of = |i: usize| f64::from(q[query * 64 + i]) * f64::from(k[key * 64 + i]);
+                (0..64).map(of).sum::<f64>() / 8.0
+            };
+            let weights: Vec<f64> = (0..keys).map(|key| dot(key).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            for column in 0..64 {
+                let part = |key: usize| weights[key] * f64::from(v[key * 64 + column]);
+                let want = (0..keys).map(part).sum::<f64>() / total;
+                let got = f64::from(f32::from_bits(got[query * 64 + column]));
+                assert!((got - want).abs() < 1e-3, "[{query}, {column}]: {got}, not {want}");
+            }
+        }
+    }
+}
