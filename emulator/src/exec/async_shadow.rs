@@ -30,6 +30,15 @@ pub enum Missing {
     Fence(LaneConflict),
 }
 
+/// Why a chunk may not be overwritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Another copy is on its way there.
+    Owed,
+    /// Nothing orders this use before.
+    Used(LaneConflict),
+}
+
 impl Needed {
     /// What `known` of this warp lacks, and where.
     pub fn missing(&self, warp: usize, known: &Known) -> Option<(usize, Missing)> {
@@ -87,19 +96,34 @@ impl Shared {
         None
     }
 
-    /// Who has used a chunk that `known` of this warp does not order before it is overwritten.
-    pub(super) fn unordered_use(
-        &self,
+    /// A bulk load of `warp` will overwrite a chunk: it is owed from now on if `owe` says so. Gives what stands against it.
+    /// `last` remembers uses that were found to be over.
+    pub(super) fn claim(
+        &mut self,
         offset: usize,
         warp: u32,
         known: &Known,
-    ) -> Option<LaneConflict> {
+        owe: bool,
+        last: &mut [u32; 3],
+    ) -> Option<Taken> {
         let open = |e: u32| e != 0 && agent(e) != warp && clock(e) > known.seen[agent(e) as usize];
-        self.cells[offset / 4..offset / 4 + CHUNK / 4].iter().find_map(|cell| {
-            let reader = cell.readers.into_iter().find(|&r| open(r));
-            let reader = reader.map(|r| told(r, false));
-            reader.or_else(|| open(cell.writer).then(|| told(cell.writer, true)))
-        })
+        let mut taken = None;
+        for cell in &mut self.cells[offset / 4..offset / 4 + CHUNK / 4] {
+            if cell.flags > 0xf && owe {
+                return Some(Taken::Owed);
+            }
+            let [a, b] = cell.readers;
+            if [cell.writer, a, b] != *last {
+                let reader = [a, b].into_iter().find(|&r| open(r)).map(|r| told(r, false));
+                let by = reader.or_else(|| open(cell.writer).then(|| told(cell.writer, true)));
+                taken = taken.or(by.map(Taken::Used));
+                *last = [cell.writer, a, b];
+            }
+            if owe {
+                cell.flags |= 0xf0;
+            }
+        }
+        taken
     }
 
     /// A chunk of a bulk load lands.

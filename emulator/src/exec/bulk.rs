@@ -6,7 +6,7 @@
 //! caught at its first read.
 
 use super::access::AccessKind;
-use super::async_shadow::{CHUNK, Missing, Needed};
+use super::async_shadow::{CHUNK, Missing, Needed, Taken};
 use super::block::{Block, Checked};
 use super::clocks::{landings, stores};
 use super::regs::lanes;
@@ -141,28 +141,28 @@ impl Block<'_> {
         self.mbar_state(w, i, lane, mbar)?;
         let checks = self.g.config.checks;
         let warp = w.place.warp;
-        for n in 0..data.len() / CHUNK {
+        let mut last = [0; 3];
+        let looks = checks.async_copies || checks.shared_races;
+        for n in 0..if looks { data.len() / CHUNK } else { 0 } {
             let at = tile.chunk(n);
-            if checks.async_copies {
-                if self.shared.is_pending(at, CHUNK) {
+            let known = &self.clocks.of[warp as usize];
+            match self.shared.claim(at, warp, known, checks.async_copies, &mut last) {
+                Some(Taken::Owed) => {
                     let message =
                         "a bulk copy into shared memory that another copy is still on its way to";
                     let kind = FaultKind::PendingAsyncCopy;
                     return Err(self.shared_fault(kind, w, i, lane, at as u64, message));
                 }
-                self.shared.set_pending(at, CHUNK, true);
-            }
-            if checks.shared_races
-                && !self.clocks.exhausted
-                && let Some(c) = self.shared.unordered_use(at, warp, &self.clocks.of[warp as usize])
-            {
-                let message = format!(
-                    "this bulk copy overwrites what {} still {}: nothing orders them",
-                    self.who(c),
-                    if c.other_wrote { "writes" } else { "reads" },
-                );
-                let kind = FaultKind::SharedRace;
-                return Err(self.shared_fault(kind, w, i, lane, at as u64, message));
+                Some(Taken::Used(c)) if checks.shared_races && !self.clocks.exhausted => {
+                    let message = format!(
+                        "this bulk copy overwrites what {} still {}: nothing orders them",
+                        self.who(c),
+                        if c.other_wrote { "writes" } else { "reads" },
+                    );
+                    let kind = FaultKind::SharedRace;
+                    return Err(self.shared_fault(kind, w, i, lane, at as u64, message));
+                }
+                _ => {}
             }
         }
         if self.g.config.counters {
