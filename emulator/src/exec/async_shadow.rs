@@ -126,6 +126,12 @@ impl Shared {
         taken
     }
 
+    /// Eight bytes that no ordinary store has written, such as an mbarrier.
+    pub(super) fn untouched_word(&self, offset: usize) -> Option<u64> {
+        let cells = &self.cells[offset / 4..offset / 4 + 2];
+        cells.iter().all(|c| c.writer == 0).then(|| self.word(offset))
+    }
+
     /// A chunk of a bulk load lands.
     pub(super) fn land_chunk(&mut self, offset: usize, agent: usize, number: u32) {
         let writer = pack(number, agent as u32, 0, 0xf);

@@ -9,6 +9,7 @@ use super::access::AccessKind;
 use super::async_shadow::{CHUNK, Missing, Needed, Taken};
 use super::block::{Block, Checked};
 use super::clocks::{landings, stores};
+use super::mbar_object::mbar_owes;
 use super::regs::lanes;
 use super::shared::pack;
 use super::warp::Warp;
@@ -57,6 +58,8 @@ pub struct Bulk {
     loads: VecDeque<BulkLoad>,
     spare: Vec<Vec<u8>>,
     groups: HashMap<(u32, u32), StoreGroups>,
+    /// The last load that landed on each mbarrier: instruction, warp and lane.
+    landed: HashMap<u32, (Instr, u32, u32)>,
     /// The warps that have asked after an mbarrier, by its address, since something landed there.
     pub asked: HashSet<(u32, u32)>,
     /// Tensor maps that this block has acquired.
@@ -67,6 +70,7 @@ impl Bulk {
     pub fn clear(&mut self) {
         self.loads.clear();
         self.groups.clear();
+        self.landed.clear();
         self.asked.clear();
         self.acquired_maps.clear();
     }
@@ -194,6 +198,7 @@ impl Block<'_> {
         let clocks = self.mbar_clocks.entry(mbar).or_default();
         clocks.open.seen[agent] = clocks.open.seen[agent].max(number);
         let bytes = load.data.len() as i64;
+        self.bulk.landed.insert(mbar, (load.instr, load.warp, load.lane));
         self.bulk.recycle(load.data);
         let at = u64::from(mbar);
         self.mbar_transact(w, i, load.lane as usize, at, -bytes)?;
@@ -322,12 +327,30 @@ impl Block<'_> {
         if !self.g.config.checks.async_copies {
             return Ok(());
         }
-        let Some(load) = self.bulk.loads.front() else { return Ok(()) };
+        let Some(load) = self.bulk.loads.front() else { return self.bytes_end() };
         let w = &self.warps[load.warp as usize];
         let message =
             "the block ends while this bulk copy is on its way: nothing has waited for it";
         let (lane, at) = (load.lane as usize, u64::from(load.tile.at));
         Err(self.shared_fault(FaultKind::PendingAsyncCopy, w, &load.instr, lane, at, message))
+    }
+
+    /// What came to an mbarrier in a phase must be what was expected.
+    fn bytes_end(&self) -> Checked<()> {
+        let mut all: Vec<_> = self.bulk.landed.iter().collect();
+        all.sort_by_key(|(at, _)| **at);
+        for (&at, (instr, warp, lane)) in all {
+            let owed = self.shared.untouched_word(at as usize).map_or(0, mbar_owes);
+            if owed != 0 {
+                let w = &self.warps[*warp as usize];
+                let message = format!(
+                    "the block ends while the mbarrier of this copy waits for {owed} bytes: more or fewer were expected than came"
+                );
+                let kind = FaultKind::PendingAsyncCopy;
+                return Err(self.shared_fault(kind, w, instr, *lane as usize, at.into(), message));
+            }
+        }
+        Ok(())
     }
 
     /// cp.async.bulk: a plain range, either way. The size is in `c`.

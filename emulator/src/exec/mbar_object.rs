@@ -46,6 +46,11 @@ impl MbarState {
     }
 }
 
+/// The bytes that the mbarrier in this word waits for; 0 if none is there.
+pub fn mbar_owes(word: u64) -> i64 {
+    if word & LIVE == 0 { 0 } else { MbarState(word).tx() }
+}
+
 impl Block<'_> {
     fn mbar_pointer(&mut self, w: &mut Warp, i: &Instr, lane: usize, at: u64) -> Checked<*mut u64> {
         let t = self.resolve(w, i, Space::Shared, [at; 32], 8, 1 << lane)?;

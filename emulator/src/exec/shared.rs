@@ -71,6 +71,11 @@ impl Shared {
         self.mark_init(offset, bytes);
     }
 
+    /// The eight bytes at a multiple of eight.
+    pub(super) fn word(&self, offset: usize) -> u64 {
+        self.data[offset / 8]
+    }
+
     pub fn bytes(&self) -> usize {
         self.bytes
     }

@@ -22,9 +22,9 @@ fn map(address: u64, dims: &[u64], box_dims: &[u32], swizzle: u8) -> TensorMap {
     m.dims[..dims.len()].copy_from_slice(dims);
     m.box_dims[..dims.len()].copy_from_slice(box_dims);
     let mut stride = (2 * dims[0]).next_multiple_of(16);
-    for d in 1..dims.len() {
-        m.strides[d - 1] = stride;
-        stride = stride.wrapping_mul(dims[d]);
+    for (to, &d) in m.strides.iter_mut().zip(&dims[1..]) {
+        *to = stride;
+        stride = stride.wrapping_mul(d);
     }
     m
 }
@@ -202,7 +202,7 @@ fn boxes_are_stored_and_clipped() {
             for (n, place) in walk(&start, &box_dims).iter().enumerate() {
                 if let Some(to) = element(&dims, place) {
                     let from = swizzled(2 * n, swizzle);
-                    want[to] = if from % 4 == 0 { from as u16 } else { 1 };
+                    want[to] = if from.is_multiple_of(4) { from as u16 } else { 1 };
                 }
             }
             let got = hopper.bytes(at, 2 * size);

@@ -224,3 +224,27 @@ fn a_dependent_launch_that_reads_before_its_wait() {
         assert_eq!(run(&read("", ""), false, seed), Ok(()), "an ordinary launch");
     }
 }
+
+/// One load whose phase another arrival completes: nobody waits for the bytes that do not fit.
+#[test]
+fn bytes_that_were_not_expected() {
+    let run = |expected: u32, seed| {
+        let body = format!(
+            "setp.ne.u32 %p, %tid0, 0;\n@%p bra END;\nmbarrier.init.shared::cta.b64 [bar], 1;\nmov.u32 %n, 64;\n\
+             mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], {expected};\n\
+             cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%smem], [%in], %n, [bar];\n\
+             cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%smem+64], [%in], %n, [bar];\n\
+             W:\nmbarrier.try_wait.parity.shared::cta.b64 %q, [bar], 0;\n@!%q bra W;\n\
+             mbarrier.arrive.shared::cta.b64 _, [bar];\n\
+             V:\nmbarrier.try_wait.parity.shared::cta.b64 %q, [bar], 1;\nmbarrier.test_wait.parity.shared::cta.b64 %q, [bar], 1;\nEND:\n"
+        );
+        let hopper = Hopper::seeded(seed);
+        let input = hopper.upload(&[1; 64]);
+        let params = [Param::Pointer(input), Param::Pointer(input)];
+        hopper.run(&kernel(32, "", "", &body), (1, 32, 128), &params).map_err(|f| f.kind)
+    };
+    for seed in seeds() {
+        assert_eq!(run(128, seed), Ok(()));
+        assert_eq!(run(64, seed), Err(PendingAsyncCopy));
+    }
+}

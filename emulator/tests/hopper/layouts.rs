@@ -56,7 +56,7 @@ impl Operand {
         let (lbo, sbo, _) = self.strides();
         let Operand { span, start, .. } = self;
         // Which chunks of a row are exchanged: 128 bytes by the row, 64 by pairs of rows, 32 by fours.
-        let exchanged = |chunk: usize, row: usize| chunk ^ row * span / 128;
+        let exchanged = |chunk: usize, row: usize| chunk ^ (row * span / 128);
         let at = match (self.mn_major, span) {
             (false, 16) => mn / 8 * sbo + k / 8 * lbo + mn % 8 * 16 + k % 8 * 2,
             (false, _) => mn / 8 * sbo + mn % 8 * span + exchanged(k / 8, mn % 8) * 16 + k % 8 * 2,
