@@ -8,9 +8,12 @@ use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
 };
 use emulator::numeric::half::{f16_to_f32, f32_to_f16_rn};
+use emulator::tensor_map::TensorMap;
 use emulator::{
     AllocationKind, Checks, DeviceConfig, DeviceMemory, Kernel, Launch, Module, launch,
 };
+use flate2::read::GzDecoder;
+use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +34,8 @@ enum BenchArg {
 }
 
 fn config(checks: Checks, counters: bool, workers: usize) -> DeviceConfig {
-    DeviceConfig { checks, counters, workers, ..DeviceConfig::default() }
+    let shared_per_block_optin = 227 << 10;
+    DeviceConfig { checks, counters, workers, shared_per_block_optin, ..DeviceConfig::default() }
 }
 
 /// Device memory and a way to fill it.
@@ -69,7 +73,8 @@ impl BenchDevice {
             };
             params[decl.offset as usize..][..bytes.len()].copy_from_slice(&bytes);
         }
-        let launch = Launch { grid, block: [threads, 1, 1], dynamic_shared: 0, params };
+        let launch =
+            Launch { grid, block: [threads, 1, 1], dynamic_shared: 0, params, dependent: false };
         Workload { memory: self.0.clone(), kernel, launch, _module: module }
     }
 }
@@ -159,6 +164,73 @@ fn gemm(c: &mut Criterion) {
         }
     }
     let mut group = c.benchmark_group("gemm f16 256x512x512");
+    group.throughput(Throughput::Elements((2 * m * n * k) as u64));
+    variants(&mut group, &program);
+}
+
+/// The same product on the way of capability 9.0: a ring filled by tensor maps, two warpgroups, one block for each core.
+fn hopper(c: &mut Criterion) {
+    let (m, n, k) = (256usize, 512usize, 512usize);
+    let device = BenchDevice::new();
+    let (x, w) = (to_halves(&values(m * k, 1)), to_halves(&values(n * k, 2)));
+    let out = device.empty(2 * m * n);
+    let map = |address: u64, width: usize, rows: usize, box_rows: u32| TensorMap {
+        address,
+        element: 6,
+        rank: 2,
+        dims: [width as u64, rows as u64, 1, 1, 1],
+        strides: [2 * width as u64, 0, 0, 0],
+        box_dims: [64, box_rows, 1, 1, 1],
+        steps: [1; 5],
+        interleave: 0,
+        swizzle: 3,
+        fill_nan: false,
+    };
+    let mut args = vec![0; 512];
+    for (slot, m) in [
+        map(device.upload(&half_bytes(&x)), k, m, 128),
+        map(device.upload(&half_bytes(&w)), k, n, 256),
+        map(out, n, m, 64),
+    ]
+    .iter()
+    .enumerate()
+    {
+        args[128 * slot..][..128].copy_from_slice(&m.encode());
+    }
+    let tokens = device.upload(&(m as u32).to_le_bytes());
+    args[384..392].copy_from_slice(&tokens.to_le_bytes());
+    args[400..404].copy_from_slice(&(n as u32).to_le_bytes());
+    args[404..408].copy_from_slice(&(k as u32).to_le_bytes());
+    args[408..416].copy_from_slice(&out.to_le_bytes());
+    let mut ptx = String::new();
+    let packed = include_bytes!("../tests/fixtures/hopper/products.ptx.gz");
+    GzDecoder::new(&packed[..]).read_to_string(&mut ptx).expect("a sound gzip file");
+    let mut of_hopper = config(Checks::ALL, true, 0);
+    of_hopper.capability = (9, 0);
+    let module = Module::load(&ptx, &device.0, &of_hopper).unwrap_or_else(|e| panic!("{e}"));
+    let kernel = module.kernel("nt_128x256_plain").expect("kernel");
+    args.resize(kernel.param_bytes as usize, 0);
+    let launch = Launch {
+        grid: [4, 1, 1],
+        block: [384, 1, 1],
+        dynamic_shared: 4 * 49152 + 64 + 1024,
+        params: args,
+        dependent: false,
+    };
+    let program = Workload { memory: device.0.clone(), kernel, launch, _module: module };
+    program.run(&of_hopper);
+    let result = program.bytes(out, 2 * m * n);
+    for row in (0..m).step_by(37) {
+        for col in (0..n).step_by(11) {
+            let dot = |i: usize| {
+                f64::from(f16_to_f32(x[row * k + i])) * f64::from(f16_to_f32(w[col * k + i]))
+            };
+            let at = 2 * (row * n + col);
+            let got = f16_to_f32(u16::from_le_bytes([result[at], result[at + 1]]));
+            close(got, (0..k).map(dot).sum(), 2e-2, "hopper");
+        }
+    }
+    let mut group = c.benchmark_group("gemm f16 256x512x512 by wgmma");
     group.throughput(Throughput::Elements((2 * m * n * k) as u64));
     variants(&mut group, &program);
 }
@@ -301,6 +373,6 @@ fn mma(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(2));
-    targets = mma, gemm, attention, softmax, vector_add
+    targets = mma, gemm, hopper, attention, softmax, vector_add
 }
 criterion_main!(benches);

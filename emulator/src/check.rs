@@ -19,6 +19,10 @@ pub enum FaultKind {
     Deadlock,
     /// Shared bytes read (or overwritten) before the `cp.async` that writes them was waited for.
     PendingAsyncCopy,
+    /// Registers or shared memory touched while an asynchronous product may still use them.
+    PendingProduct,
+    /// Order that only a fence gives: of registers before a product, of shared memory before an asynchronous read.
+    MissingFence,
     /// A `.sync` warp operation whose member mask does not fit the threads that execute it.
     BadMemberMask,
     /// `trap`, a failed device assertion, `brkpt`.

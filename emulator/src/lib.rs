@@ -18,6 +18,7 @@ pub mod memory;
 pub mod module;
 pub mod numeric;
 pub mod ptx;
+pub mod tensor_map;
 
 pub use check::{Fault, FaultKind, NearestAllocation};
 pub use config::{Checks, DeviceConfig};

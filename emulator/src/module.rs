@@ -38,6 +38,8 @@ pub struct Kernel {
     /// `.reqntid`; missing dimensions are 1.
     pub required_block: Option<[u32; 3]>,
     pub min_blocks_per_sm: Option<u32>,
+    /// `.maxnreg`
+    pub max_registers: Option<u32>,
     pub(crate) program: Program,
     pub(crate) constants: Buffer,
     pub(crate) heap: Option<Arc<Heap>>,
@@ -66,9 +68,15 @@ impl Module {
     pub fn load(
         text: &str,
         memory: &Arc<DeviceMemory>,
-        _config: &DeviceConfig,
+        config: &DeviceConfig,
     ) -> Result<Module, LoadError> {
         let tree = ptx::parse(text)?;
+        let device = config.capability.0 * 10 + config.capability.1;
+        if let Some(sm) = specific(&tree.target).filter(|&sm| sm != device) {
+            let text_of =
+                format!("code for sm_{sm}a runs there only, and this device is sm_{device}");
+            return Err(error(text, 0, text_of));
+        }
         let mut module = Module {
             kernels: HashMap::new(),
             globals: HashMap::new(),
@@ -82,6 +90,8 @@ impl Module {
             functions: HashMap::new(),
             addresses: Vec::new(),
             allocates: text.contains("alloca"),
+            version: tree.version,
+            specific: specific(&tree.target),
             files: tree.files.iter().map(|(n, name)| (*n, (*name).to_string())).collect(),
         };
         let mut variables: Vec<&Variable> = tree.variables.iter().collect();
@@ -160,6 +170,13 @@ impl Module {
     }
 }
 
+/// The architecture that `.target` names with a letter behind it: `sm_90a` code runs there only, and may use what others
+/// do not have.
+fn specific(target: &[&str]) -> Option<u32> {
+    let name = target.iter().find_map(|t| t.strip_prefix("sm_"))?;
+    name.strip_suffix('a')?.parse().ok()
+}
+
 fn kernel<'a>(
     symbols: &Symbols<'a>,
     f: &'a ast::Function<'a>,
@@ -195,6 +212,7 @@ fn kernel<'a>(
         max_threads: f.max_threads.map(|[x, y, z]| x.saturating_mul(y).saturating_mul(z)),
         required_block: f.required_block,
         min_blocks_per_sm: f.min_blocks_per_sm,
+        max_registers: f.max_registers,
         program,
         constants,
         heap,

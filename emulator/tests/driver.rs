@@ -13,6 +13,8 @@ mod faults;
 mod graphs;
 #[path = "driver/launches.rs"]
 mod launches;
+#[path = "driver/maps.rs"]
+mod maps;
 #[path = "driver/python.rs"]
 mod python;
 #[path = "driver/streams.rs"]

@@ -4,7 +4,7 @@
 //! Liveness is that of one thread. It holds for a warp too, because a write touches active lanes only.
 
 use super::flow;
-use super::ir::{Instr, Program, R};
+use super::ir::{Instr, Op, Program, R};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -38,7 +38,79 @@ fn defs(p: &Program, i: &Instr, mut f: impl FnMut(u32)) {
     }
 }
 
+/// Marks the instructions, products apart, that use registers of products.
+fn mark_touches(p: &mut Program, registers: usize) {
+    let mut taken = vec![false; registers];
+    for i in p.code.iter().filter(|i| matches!(i.op, Op::Wgmma(_))) {
+        p.has_products = true;
+        let n = usize::from(i.defs) + usize::from(i.uses);
+        let list = p.lists[i.list as usize..][..n].iter().filter(|r| r.is_reg());
+        list.for_each(|r| taken[r.0 as usize] = true);
+    }
+    if !p.has_products {
+        return;
+    }
+    for at in 0..p.code.len() {
+        let mut touches = false;
+        let i = &p.code[at];
+        uses(p, i, |v| touches |= taken[v as usize]);
+        defs(p, i, |v| touches |= taken[v as usize]);
+        p.code[at].touches = touches && !matches!(p.code[at].op, Op::Wgmma(_));
+    }
+}
+
+/// For each wait the registers of products that may be open before it: they must not be given to anything else sooner.
+fn open_products(
+    p: &Program,
+    starts: &[u32],
+    edges: &[Vec<usize>],
+    words: usize,
+) -> Vec<(usize, Vec<u32>)> {
+    let mut out = Vec::new();
+    if !p.has_products {
+        return out;
+    }
+    let end_of = |b: usize| starts.get(b + 1).map_or(p.code.len(), |&n| n as usize);
+    let step = |i: &Instr, open: &mut [u64]| match i.op {
+        Op::Wgmma(_) => {
+            let mut add = |v: u32| open[v as usize / 64] |= 1 << (v % 64);
+            let n = usize::from(i.defs) + usize::from(i.uses);
+            let list = p.lists[i.list as usize..][..n].iter().filter(|r| r.is_reg());
+            list.for_each(|r| add(r.0));
+        }
+        Op::WgmmaWait if i.imm == 0 && i.guard.is_none() => open.fill(0),
+        _ => {}
+    };
+    let mut open_in = vec![0u64; words * starts.len()];
+    let mut changed = true;
+    while changed {
+        changed = false;
+        for b in 0..starts.len() {
+            let mut open = open_in[b * words..(b + 1) * words].to_vec();
+            p.code[starts[b] as usize..end_of(b)].iter().for_each(|i| step(i, &mut open));
+            for &s in &edges[b] {
+                for (to, from) in open_in[s * words..(s + 1) * words].iter_mut().zip(&open) {
+                    changed |= *to | from != *to;
+                    *to |= from;
+                }
+            }
+        }
+    }
+    for b in 0..starts.len() {
+        let mut open = open_in[b * words..(b + 1) * words].to_vec();
+        for pc in starts[b] as usize..end_of(b) {
+            if p.code[pc].op == Op::WgmmaWait {
+                let bit = |v: &u32| open[*v as usize / 64] >> (v % 64) & 1 != 0;
+                out.push((pc, (0..64 * words as u32).filter(bit).collect()));
+            }
+            step(&p.code[pc], &mut open);
+        }
+    }
+    out
+}
+
 pub fn registers(p: &mut Program, wide: &[bool]) {
+    mark_touches(p, wide.len());
     let mut intervals = intervals(p, wide.len());
     // What calls save keeps a slot of its own: other frames of the same registers may be live at any time.
     for (r, _) in &p.saved {
@@ -126,15 +198,26 @@ fn intervals(p: &Program, registers: usize) -> Vec<(u32, u32)> {
     }
     let end_of = |b: usize| starts.get(b + 1).map_or(p.code.len(), |&n| n as usize);
     let block_of = |pc: u32| starts.partition_point(|&s| s <= pc) - 1;
-    let mut read = vec![0u64; words * starts.len()];
-    let mut killed = vec![0u64; words * starts.len()];
     let mut edges = Vec::new();
     let mut out = Vec::new();
+    for b in 0..starts.len() {
+        flow::successors(p, end_of(b) - 1, &mut out);
+        edges.push(out.iter().map(|&t| block_of(t)).collect::<Vec<_>>());
+    }
+    let waits = open_products(p, &starts, &edges, words);
+    let uses = |p: &Program, pc: usize, f: &mut dyn FnMut(u32)| {
+        uses(p, &p.code[pc], &mut *f);
+        if let Ok(at) = waits.binary_search_by_key(&pc, |w| w.0) {
+            waits[at].1.iter().for_each(|&v| f(v));
+        }
+    };
+    let mut read = vec![0u64; words * starts.len()];
+    let mut killed = vec![0u64; words * starts.len()];
     for (b, &start) in starts.iter().enumerate() {
         let at = b * words;
         for pc in start as usize..end_of(b) {
             let i = &p.code[pc];
-            uses(p, i, |v| {
+            uses(p, pc, &mut |v| {
                 let (w, bit) = (at + v as usize / 64, 1 << (v % 64));
                 if killed[w] & bit == 0 {
                     read[w] |= bit;
@@ -145,8 +228,6 @@ fn intervals(p: &Program, registers: usize) -> Vec<(u32, u32)> {
                 defs(p, i, |v| killed[at + v as usize / 64] |= 1 << (v % 64));
             }
         }
-        flow::successors(p, end_of(b) - 1, &mut out);
-        edges.push(out.iter().map(|&t| block_of(t)).collect::<Vec<_>>());
     }
     let mut live_in = read.clone();
     let mut live_out = vec![0u64; words * starts.len()];
@@ -180,7 +261,7 @@ fn intervals(p: &Program, registers: usize) -> Vec<(u32, u32)> {
         }
         for pc in from..to {
             let i = &p.code[pc as usize];
-            uses(p, i, |v| cover(v, pc, pc));
+            uses(p, pc as usize, &mut |v| cover(v, pc, pc));
             defs(p, i, |v| cover(v, pc, pc + 1));
         }
     }

@@ -6,7 +6,7 @@
 //! memory relative to a frame pointer.
 
 use super::decoder::Decoder;
-use super::ir::{Instr, Mem, Op, P, R};
+use super::ir::{Alu, Instr, Mem, Op, P, R};
 use super::layout::layout;
 use super::mods::Mods;
 use super::scope::{Scope, Sym};
@@ -26,6 +26,13 @@ const MAX_COPIES: u32 = 1 << 16;
 
 /// A kernel of this many instructions takes in no more copies of what it calls.
 const LARGE: usize = 1 << 15;
+
+fn register_symbol<'a>(registers: Vec<R>, vector: u32) -> Sym<'a> {
+    match (vector, registers.first()) {
+        (1, Some(&r)) => Sym::Reg(r),
+        _ => Sym::Vector(registers),
+    }
+}
 
 impl<'a> Decoder<'_, 'a> {
     /// A call becomes a copy of the callee's body with the parameters' memory shared, or a call of a subroutine.
@@ -80,7 +87,7 @@ impl<'a> Decoder<'_, 'a> {
         }
         let call_line = self.line;
         let mut scope = Scope::default();
-        let mut results = Vec::new();
+        let (mut results, mut predicates) = (Vec::new(), Vec::new());
         for (actual, formal) in args.iter().zip(&f.params) {
             match formal {
                 Param::Memory(v) => {
@@ -96,14 +103,24 @@ impl<'a> Decoder<'_, 'a> {
                     };
                     scope.names.insert(v.name, sym);
                 }
-                Param::Register { ty: Type::Pred, .. } => {
-                    return self.fail("predicate parameters are not supported");
+                Param::Register { ty: Type::Pred, name, .. } => {
+                    let source = self.predicate_source(actual)?;
+                    let p = self.predicate()?;
+                    self.predicate_copy(p, source)?;
+                    scope.names.insert(name, Sym::Pred(p));
                 }
-                Param::Register { ty, name, .. } => {
-                    let source = self.source(actual, *ty)?;
-                    let r = self.temp(ty.bits() == 64);
-                    self.mov(r, source)?;
-                    scope.names.insert(name, Sym::Reg(r));
+                Param::Register { ty, vector, name, .. } => {
+                    let mut registers = Vec::new();
+                    for part in self.register_parts(actual, *vector)? {
+                        let source = match part {
+                            Ok(r) => r,
+                            Err(op) => self.source(op, *ty)?,
+                        };
+                        let r = self.temp(ty.bits() == 64);
+                        self.mov(r, source)?;
+                        registers.push(r);
+                    }
+                    scope.names.insert(name, register_symbol(registers, *vector));
                 }
             }
         }
@@ -119,14 +136,24 @@ impl<'a> Decoder<'_, 'a> {
                     };
                     scope.names.insert(v.name, sym);
                 }
-                Param::Register { ty: Type::Pred, .. } => {
-                    return self.fail("predicate results are not supported");
+                Param::Register { ty: Type::Pred, name, .. } => {
+                    let to = self.predicate_destination(actual)?;
+                    let p = self.predicate()?;
+                    scope.names.insert(name, Sym::Pred(p));
+                    predicates.push((to, p));
                 }
-                Param::Register { ty, name, .. } => {
-                    let to = self.destination(actual, *ty)?;
-                    let r = self.temp(ty.bits() == 64);
-                    scope.names.insert(name, Sym::Reg(r));
-                    results.push((to, r));
+                Param::Register { ty, vector, name, .. } => {
+                    let mut registers = Vec::new();
+                    for part in self.register_parts(actual, *vector)? {
+                        let to = match part {
+                            Ok(r) => r,
+                            Err(op) => self.destination(op, *ty)?,
+                        };
+                        let r = self.temp(ty.bits() == 64);
+                        registers.push(r);
+                        results.push((to, r));
+                    }
+                    scope.names.insert(name, register_symbol(registers, *vector));
                 }
             }
         }
@@ -146,7 +173,33 @@ impl<'a> Decoder<'_, 'a> {
         for (to, from) in results {
             self.mov(to, from)?;
         }
+        for (to, from) in predicates {
+            self.predicate_copy(to, from)?;
+        }
         Ok(())
+    }
+
+    fn predicate_copy(&mut self, to: P, from: P) -> LoadResult<()> {
+        let mut i = Instr::new(Op::Alu(Alu::PredMov));
+        (i.pd, i.ps) = (to, from);
+        self.emit(i)
+    }
+
+    /// The registers that an argument or result of `vector` registers consists of, or the operands that name them.
+    fn register_parts<'o>(
+        &mut self,
+        op: &'o Operand<'a>,
+        vector: u32,
+    ) -> LoadResult<Vec<Result<R, &'o Operand<'a>>>> {
+        let parts: Vec<_> = match (self.vector_register(op)?, op) {
+            (Some(parts), _) => parts.into_iter().map(Ok).collect(),
+            (None, Operand::Vector(parts)) => parts.iter().map(Err).collect(),
+            (None, one) => vec![Err(one)],
+        };
+        match parts.len() == vector as usize {
+            true => Ok(parts),
+            false => self.fail(format!("expected {vector} registers, found {}", parts.len())),
+        }
     }
 
     /// malloc and free, which no PTX defines.

@@ -70,7 +70,7 @@ impl<'a> Decoder<'_, 'a> {
             }
             "exit" => Op::Exit,
             "trap" | "brkpt" => Op::Trap,
-            // A hint to a profiler; dependent launches and register reallocation have no effect here.
+            // A hint to a profiler.
             "pmevent" => {
                 m.flag("mask");
                 self.count(ops, 1)?;
@@ -78,20 +78,14 @@ impl<'a> Decoder<'_, 'a> {
                 return Ok(true);
             }
             "griddepcontrol" => {
-                if m.any(&["launch_dependents", "wait"]).is_none() {
-                    return self.fail("`griddepcontrol` needs an action");
+                match m.any(&["launch_dependents", "wait"]) {
+                    Some("wait") => Op::GridWait,
+                    // When the next launch begins makes no difference here.
+                    Some(_) => Op::Nop,
+                    None => return self.fail("`griddepcontrol` needs an action"),
                 }
-                Op::Nop
             }
-            "setmaxnreg" => {
-                m.any(&["inc", "dec"]);
-                m.flag("sync");
-                m.flag("aligned");
-                m.ty();
-                self.count(ops, 1)?;
-                self.emit(Instr::new(Op::Nop))?;
-                return Ok(true);
-            }
+            "setmaxnreg" => return self.set_max_registers(m, ops),
             "alloca" => return self.alloca(m, ops),
             "stacksave" | "stackrestore" => {
                 let wide = self.need_ty(m)?.bits() == 64;

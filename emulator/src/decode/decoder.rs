@@ -20,6 +20,10 @@ pub struct Symbols<'a> {
     pub addresses: Vec<(&'a str, u64)>,
     /// Some function has an `alloca`.
     pub allocates: bool,
+    /// Of `.version`.
+    pub version: (u32, u32),
+    /// The only architecture that this code is for.
+    pub specific: Option<u32>,
     pub files: HashMap<u32, String>,
 }
 

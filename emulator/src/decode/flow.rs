@@ -77,6 +77,12 @@ fn gathers(op: &Op) -> bool {
             | Op::WmmaLoad(_)
             | Op::WmmaStore(_)
             | Op::Wmma(_)
+            | Op::Wgmma(_)
+            | Op::WgmmaFence
+            | Op::WgmmaCommit
+            | Op::WgmmaWait
+            | Op::SetMaxRegisters { .. }
+            | Op::MapPublish { .. }
             | Op::Mbar { .. }
     )
 }

@@ -55,6 +55,8 @@ pub struct Instr {
     pub class: Class,
     /// Another path may arrive here.
     pub leader: bool,
+    /// No product itself, it uses registers that products use.
+    pub touches: bool,
     pub guard: P,
     pub pd: P,
     pub pq: P,
@@ -81,6 +83,7 @@ impl Instr {
             op,
             class: op.class(),
             leader: false,
+            touches: false,
             guard: P::NONE,
             pd: P::NONE,
             pq: P::NONE,
@@ -133,6 +136,8 @@ pub struct Program {
     /// Where dynamic shared memory begins.
     pub dynamic_offset: u32,
     pub uses_dynamic: bool,
+    /// There is a `wgmma.mma_async`.
+    pub has_products: bool,
     /// Reads where the system's own shared memory is.
     pub uses_reserved: bool,
     /// The frame pointer of recursive calls, and what a call saves; all empty without recursion.

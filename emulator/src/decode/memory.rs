@@ -63,7 +63,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// Operands without the trailing cache policy.
-    fn without_policy<'o>(
+    pub(super) fn without_policy<'o>(
         &mut self,
         hint: bool,
         ops: &'o [Operand<'a>],
@@ -101,6 +101,7 @@ impl<'a> Decoder<'_, 'a> {
             "atom" | "red" => self.atomic(base == "red", m, ops),
             "prefetch" | "prefetchu" | "applypriority" | "discard" => {
                 m.space();
+                m.flag("tensormap");
                 m.any(&["L1", "L2"]);
                 self.cache(m);
                 if let Some(op) = ops.first() {
@@ -367,11 +368,14 @@ impl<'a> Decoder<'_, 'a> {
 
     /// cp.async and its groups.
     fn copy(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> LoadResult<bool> {
+        if m.flag("reduce") {
+            return self.fail("bulk reductions (`cp.reduce.async.bulk`) are not supported");
+        }
         if !m.flag("async") {
             return self.fail("only `cp.async` is known");
         }
-        if m.left() == Some("bulk") {
-            return self.fail("bulk asynchronous copies (TMA) are not supported");
+        if m.flag("bulk") {
+            return self.bulk(m, ops);
         }
         if m.flag("commit_group") {
             self.count(ops, 0)?;

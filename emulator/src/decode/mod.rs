@@ -7,6 +7,7 @@ mod alloc;
 mod alu;
 mod alu_ops;
 mod arithmetic;
+mod bulk;
 mod call;
 mod compare;
 mod control;
@@ -32,6 +33,7 @@ mod sync;
 mod tensor;
 mod types;
 mod video;
+mod wgmma;
 mod wmma;
 
 pub use decoder::Symbols;

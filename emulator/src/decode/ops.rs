@@ -4,6 +4,7 @@ use super::alu_ops::Alu;
 use crate::numeric::mma::Mma;
 use crate::numeric::wmma::{Tile, Wmma};
 use crate::ptx::types::Space;
+use crate::tensor_map::MapField;
 
 /// Where and how a load or store goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +141,45 @@ pub enum Mbar {
     PendingCount,
 }
 
+/// wgmma.mma_async: m64, this n, k16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wgmma {
+    pub n: u16,
+    pub bf16: bool,
+    /// D is f16.
+    pub half: bool,
+    pub a_registers: bool,
+    /// The product is subtracted.
+    pub negate: bool,
+    pub trans_a: bool,
+    pub trans_b: bool,
+}
+
+impl Wgmma {
+    /// What an accumulator of this shape is: products of one shape follow each other without a fence.
+    pub fn role(self) -> u32 {
+        u32::from(self.n) << 1 | u32::from(self.half)
+    }
+}
+
+/// How the addresses of a bulk copy are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BulkOp {
+    /// Into shared memory.
+    pub load: bool,
+    pub shared64: bool,
+    pub mbar64: bool,
+}
+
+/// Where a tensor map that is written lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapOp {
+    pub space: Space,
+    pub address64: bool,
+    /// Strides come in units of sixteen bytes, as assemblers up to PTX 8.5 want them.
+    pub stride_in_16: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     Alu(Alu),
@@ -216,6 +256,44 @@ pub enum Op {
     Mbar {
         op: Mbar,
         address64: bool,
+    },
+    /// griddepcontrol.wait
+    GridWait,
+    /// fence.proxy.async, where it is about shared memory.
+    FenceAsync,
+    /// Descriptors in `a` (none: the list ends with four registers) and `b`, scale-d in `ps`; the list has D twice.
+    Wgmma(Wgmma),
+    WgmmaFence,
+    WgmmaCommit,
+    /// At most `imm` groups stay open.
+    WgmmaWait,
+    /// To `imm` registers a thread.
+    SetMaxRegisters {
+        more: bool,
+    },
+    /// Shared address in `a`, global in `b`, bytes in `c`; the list has the mbarrier of a load.
+    BulkCopy(BulkOp),
+    /// Shared address in `a`, map in `b`; the list has the mbarrier (or nothing that counts) and the coordinates.
+    BulkTensor {
+        op: BulkOp,
+        rank: u8,
+    },
+    BulkCommit,
+    /// At most `imm` groups still read.
+    BulkWait,
+    /// Map in `a`, the field's value in `b`.
+    MapReplace {
+        op: MapOp,
+        field: MapField,
+    },
+    /// From shared memory at `a` to global memory at `b`.
+    MapPublish {
+        shared64: bool,
+    },
+    MapAcquire,
+    /// `d` is `a`, which must be of this block: rank `b` is 0.
+    MapRank {
+        wide: bool,
     },
     NanoSleep,
     /// `a` bytes from the module's heap.
@@ -306,7 +384,16 @@ impl Op {
                 _ => Class::GlobalMemory,
             },
             Op::Atom(_) => Class::Atomic,
-            Op::Bar(_) | Op::BarWarp | Op::Fence { .. } | Op::Mbar { .. } => Class::Barrier,
+            Op::Bar(_)
+            | Op::BarWarp
+            | Op::Fence { .. }
+            | Op::FenceAsync
+            | Op::GridWait
+            | Op::MapAcquire
+            | Op::WgmmaFence
+            | Op::WgmmaCommit
+            | Op::WgmmaWait
+            | Op::Mbar { .. } => Class::Barrier,
             Op::Shfl(_)
             | Op::Vote(_)
             | Op::Match { .. }
@@ -318,12 +405,25 @@ impl Op {
                 Space::Shared => Class::SharedMemory,
                 _ => Class::GlobalMemory,
             },
-            Op::MovMatrix | Op::Mma(_) | Op::MmaF64 { .. } | Op::Wmma(_) => Class::Tensor,
+            Op::MovMatrix | Op::Mma(_) | Op::MmaF64 { .. } | Op::Wmma(_) | Op::Wgmma(_) => {
+                Class::Tensor
+            }
             Op::CpAsync { .. }
             | Op::CpAsyncCommit
             | Op::CpAsyncWait
-            | Op::CpAsyncMbarArrive { .. } => Class::AsyncCopy,
-            Op::Nop | Op::NanoSleep | Op::Malloc | Op::Free => Class::Other,
+            | Op::CpAsyncMbarArrive { .. }
+            | Op::BulkCopy(_)
+            | Op::BulkTensor { .. }
+            | Op::BulkCommit
+            | Op::BulkWait => Class::AsyncCopy,
+            Op::SetMaxRegisters { .. }
+            | Op::MapReplace { .. }
+            | Op::MapPublish { .. }
+            | Op::MapRank { .. }
+            | Op::Nop
+            | Op::NanoSleep
+            | Op::Malloc
+            | Op::Free => Class::Other,
         }
     }
 }

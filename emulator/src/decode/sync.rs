@@ -16,35 +16,7 @@ impl<'a> Decoder<'_, 'a> {
     ) -> LoadResult<bool> {
         match base {
             "bar" | "barrier" => self.barrier(base, m, ops),
-            "membar" | "fence" => {
-                let block = m.flag("cta");
-                self.semantics(m);
-                while m
-                    .any(&[
-                        "gl",
-                        "proxy",
-                        "alias",
-                        "async",
-                        "async.global",
-                        "async.shared::cta",
-                        "global",
-                        "shared::cta",
-                        "async::generic",
-                        "mbarrier_init",
-                        "release",
-                        "acquire",
-                        "cluster",
-                        "tensormap::generic",
-                        "shared::cluster",
-                        "sync_restrict::shared::cta",
-                        "sync_restrict::shared::cluster",
-                    ])
-                    .is_some()
-                {}
-                self.count(ops, 0)?;
-                self.emit(Instr::new(Op::Fence { block }))?;
-                Ok(true)
-            }
+            "membar" | "fence" => self.fence(m, ops),
             "shfl" | "vote" | "match" | "redux" | "activemask" | "elect" => {
                 self.exchange(base, m, ops)
             }
@@ -53,9 +25,39 @@ impl<'a> Decoder<'_, 'a> {
             "mma" => self.mma(m, ops),
             "wmma" => self.wmma(m, ops),
             "mbarrier" => self.mbarrier(m, ops),
-            "wgmma" | "tcgen05" => self.fail(format!("`{base}` is not supported")),
+            "wgmma" => self.wgmma(m, ops),
+            "tensormap" => self.tensormap(m, ops),
+            "mapa" | "getctarank" => self.map_address(base == "getctarank", m, ops),
+            "tcgen05" => self.fail(format!("`{base}` is not supported")),
             _ => Ok(false),
         }
+    }
+
+    fn fence(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> LoadResult<bool> {
+        let proxy = m.flag("proxy");
+        if proxy && m.flag("tensormap::generic") {
+            return self.map_fence(m, ops);
+        }
+        let asynchronous = proxy && m.any(&["async", "async::generic"]).is_some();
+        let global = proxy && m.flag("global");
+        let block = m.flag("cta");
+        self.semantics(m);
+        let rest = [
+            "gl",
+            "alias",
+            "mbarrier_init",
+            "shared::cta",
+            "shared::cluster",
+            "sync_restrict::shared::cta",
+            "sync_restrict::shared::cluster",
+        ];
+        while m.any(&rest).is_some() {}
+        self.count(ops, 0)?;
+        self.emit(Instr::new(match asynchronous && !global {
+            true => Op::FenceAsync,
+            false => Op::Fence { block },
+        }))?;
+        Ok(true)
     }
 
     /// bar and barrier, bar.warp.sync, barrier.cluster

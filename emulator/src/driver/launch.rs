@@ -54,8 +54,13 @@ pub fn prepare(
         (0, extra) => from_extra(&kernel, extra)?,
         _ => return Err(refuse(&kernel, "kernelParams and extra are both given")),
     };
-    let launch =
-        Launch { grid: shape.grid, block: shape.block, dynamic_shared: shape.shared, params };
+    let launch = Launch {
+        grid: shape.grid,
+        block: shape.block,
+        dynamic_shared: shape.shared,
+        params,
+        dependent: false,
+    };
     Ok(KernelOp { function, kernel, launch })
 }
 
@@ -199,11 +204,22 @@ fn launch(
     stream: Handle,
     params: usize,
     extra: usize,
+    overlaps: bool,
 ) -> CudaResult {
-    driver()?.state().stream(stream)?;
-    let op = prepare(function, shape, params, extra)?;
+    // A launch overlaps only with one that is still waiting right before it.
+    let behind = {
+        let mut state = driver()?.state();
+        let stream = state.stream(stream)?;
+        let last = state.streams.get(&stream).and_then(|s| s.queue.back());
+        matches!(last, Some((_, StreamOp::Kernel(_))))
+    };
+    let mut op = prepare(function, shape, params, extra)?;
+    op.launch.dependent = overlaps && behind;
     submit(stream, StreamOp::Kernel(Arc::new(op)))
 }
+
+/// `CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION`: the launch may begin before the one before has ended.
+const OVERLAP: u32 = 6;
 
 /// What a launch attribute asks for, where that changes what a kernel may do.
 fn check_attribute(attribute: &LaunchAttribute) -> CudaResult {
@@ -232,17 +248,20 @@ api! {
         shared: c_uint, stream: Handle, params: usize, extra: usize,
     ) {
         let shape = LaunchShape { grid: [grid_x, grid_y, grid_z], block: [block_x, block_y, block_z], shared };
-        launch(function, shape, stream, params, extra)
+        launch(function, shape, stream, params, extra, false)
     }
 
     fn cuLaunchKernelEx | cuLaunchKernelEx_ptsz(config: In<LaunchConfig>, function: Handle, params: usize, extra: usize) {
         let config = config.get()?;
+        let mut overlaps = false;
         for index in 0..config.attribute_count as usize {
             let address = config.attributes + index * size_of::<LaunchAttribute>();
-            check_attribute(&In::<LaunchAttribute>::at_address(address).get()?)?;
+            let attribute = In::<LaunchAttribute>::at_address(address).get()?;
+            check_attribute(&attribute)?;
+            overlaps |= attribute.id == OVERLAP && attribute.value[0] != 0;
         }
         let shape = LaunchShape { grid: config.grid, block: config.block, shared: config.shared };
-        launch(function, shape, config.stream, params, extra)
+        launch(function, shape, config.stream, params, extra, overlaps)
     }
 
     fn cuLaunchCooperativeKernel | cuLaunchCooperativeKernel_ptsz(
@@ -257,7 +276,7 @@ api! {
 
     fn cuLaunch(function: Handle) {
         let shape = LaunchShape { grid: [1; 3], block: [1; 3], shared: 0 };
-        launch(function, shape, Handle::NULL, 0, 0)
+        launch(function, shape, Handle::NULL, 0, 0, false)
     }
 
     fn cuFuncSetBlockShape(_function: Handle, _x: c_int, _y: c_int, _z: c_int) {

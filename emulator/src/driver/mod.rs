@@ -40,6 +40,7 @@ mod report;
 mod start;
 mod state;
 mod stream;
+mod tensor_map;
 mod types;
 
 pub use capture_calls::*;
@@ -60,4 +61,5 @@ pub use occupancy::*;
 pub use pool::*;
 pub use procs::*;
 pub use stream::*;
+pub use tensor_map::*;
 pub use types::*;

@@ -84,7 +84,7 @@ table! {
     cuStreamUpdateCaptureDependencies cuStreamWaitEvent cuStreamWaitEvent_ptsz cuStreamWaitValue32_v2
     cuStreamWaitValue32_v2_ptsz cuStreamWaitValue64_v2 cuStreamWaitValue64_v2_ptsz cuStreamWriteValue32_v2
     cuStreamWriteValue32_v2_ptsz cuStreamWriteValue64_v2 cuStreamWriteValue64_v2_ptsz
-    cuThreadExchangeStreamCaptureMode
+    cuTensorMapEncodeTiled cuTensorMapReplaceAddress cuThreadExchangeStreamCaptureMode
 }
 
 /// Where a base name means different functions by the CUDA version asked for: (base, name, since). Other base names

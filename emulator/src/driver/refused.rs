@@ -1,6 +1,6 @@
 //! The rest of the driver API: functions that are there so that a program links and loads, and that say what is
 //! missing when they are called. Arrays and textures, virtual memory management, sharing between processes,
-//! graphics, green contexts, tensor maps.
+//! graphics, green contexts, tensor maps by im2col.
 //!
 //! `cuGetProcAddress` does not find them, because that is how programs ask whether a feature is there.
 
@@ -79,7 +79,7 @@ refused! {
     cuStreamBeginCaptureToGraph cuStreamGetCaptureInfo_v3 cuStreamGetGreenCtx
     cuStreamUpdateCaptureDependencies_v2 cuSurfObjectCreate cuSurfObjectDestroy
     cuSurfObjectGetResourceDesc cuSurfRefGetArray cuSurfRefSetArray cuTensorMapEncodeIm2col
-    cuTensorMapEncodeIm2colWide cuTensorMapEncodeTiled cuTensorMapReplaceAddress cuTexObjectCreate
+    cuTensorMapEncodeIm2colWide cuTexObjectCreate
     cuTexObjectDestroy cuTexObjectGetResourceDesc cuTexObjectGetResourceViewDesc
     cuTexObjectGetTextureDesc cuTexRefCreate cuTexRefDestroy cuTexRefGetAddressMode
     cuTexRefGetAddress_v2 cuTexRefGetArray cuTexRefGetBorderColor cuTexRefGetFilterMode

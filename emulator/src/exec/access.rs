@@ -122,7 +122,7 @@ impl Block<'_> {
     }
 
     #[inline]
-    fn resolve_global(
+    pub(super) fn resolve_global(
         &mut self,
         w: &Warp,
         i: &Instr,
@@ -148,7 +148,7 @@ impl Block<'_> {
             let a = &g.allocations[self.hint];
             t.pointers = t.offsets.map(|at| a.pointer().wrapping_add((at - a.base) as usize));
             t.allocations = [self.hint as u32; 32];
-            return Ok(());
+            return self.not_too_early(w, i, t, bytes, m);
         }
         for l in lanes(m) {
             let address = t.offsets[l];
@@ -161,7 +161,7 @@ impl Block<'_> {
                 _ => return Err(self.outside(w, i, t.space, l, address, bytes)),
             }
         }
-        Ok(())
+        self.not_too_early(w, i, t, bytes, m)
     }
 
     #[cold]

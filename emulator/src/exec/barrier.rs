@@ -1,7 +1,7 @@
 //! Block barriers: bar and barrier, sync, arrive and red.
 
 use super::block::{BARRIERS, Block, Checked};
-use super::clocks::{Clocks, WARPS};
+use super::clocks::{Clocks, Known};
 use super::warp::{Next, Wait, Warp};
 use crate::check::FaultKind;
 use crate::decode::ir::{Barrier, Instr, Op};
@@ -52,7 +52,7 @@ impl Block<'_> {
         if !state.any() {
             state.expected = expected;
             (state.counted, state.and, state.or) = (0, true, false);
-            state.clocks = [0; WARPS];
+            state.clocks = Known::default();
         } else if state.expected != expected {
             let message = "the threads that meet at this barrier name different thread counts";
             return Err(self.fault(FaultKind::BarrierDivergence, w, i, first, message));

@@ -1,10 +1,12 @@
 //! One thread block: its warps, what they share, and reports about one of its threads.
 
-use super::clocks::{Clocks, MbarClocks, WARPS};
+use super::bulk::Bulk;
+use super::clocks::{Clocks, Known, MbarClocks, PRODUCTS, WARPS};
 use super::grid::Grid;
-use super::shared::Shared;
+use super::shared::{LaneConflict, Shared};
 use super::tally::Tally;
 use super::warp::Warp;
+use super::wgmma::Warpgroup;
 use crate::check::{Fault, FaultKind, NearestAllocation};
 use crate::decode::ir::Instr;
 use crate::memory::{AllocationInfo, AllocationKind};
@@ -26,7 +28,7 @@ pub struct BarrierState {
     pub counted: u32,
     pub and: bool,
     pub or: bool,
-    pub clocks: [u32; WARPS],
+    pub clocks: Known,
 }
 
 impl BarrierState {
@@ -48,10 +50,16 @@ pub struct Block<'g> {
     pub(super) shared: Shared,
     pub(super) clocks: Clocks,
     pub(super) mbar_clocks: HashMap<u32, MbarClocks>,
-    pub(super) atomic_clocks: HashMap<u32, [u32; 32]>,
+    pub(super) atomic_clocks: HashMap<u32, Known>,
     pub(super) barriers: Vec<BarrierState>,
+    pub(super) bulk: Bulk,
+    pub(super) warpgroups: [Warpgroup; 8],
+    /// Registers that `setmaxnreg` has given up and nobody has taken.
+    pub(super) free_registers: u32,
     /// Index of the allocation that the last access hit.
     pub(super) hint: usize,
+    /// Who has run griddepcontrol.wait, and when by its own clock.
+    pub(super) grid_waits: Vec<(usize, u32)>,
     /// This block has run a fence wider than itself.
     pub(super) fenced: bool,
     /// `(address, sequence)` of the acquiring accesses.
@@ -78,7 +86,11 @@ impl<'g> Block<'g> {
             mbar_clocks: HashMap::new(),
             atomic_clocks: HashMap::new(),
             barriers: vec![BarrierState::default(); BARRIERS],
+            bulk: Bulk::default(),
+            warpgroups: Default::default(),
+            free_registers: 0,
             hint: 0,
+            grid_waits: Vec::new(),
             fenced: false,
             acquired: Vec::new(),
             executed: 0,
@@ -102,6 +114,10 @@ impl<'g> Block<'g> {
         self.mbar_clocks.clear();
         self.atomic_clocks.clear();
         self.barriers.iter_mut().for_each(|b| *b = BarrierState::default());
+        self.bulk.clear();
+        self.grid_waits.clear();
+        self.warpgroups.iter_mut().for_each(Warpgroup::clear);
+        self.free_registers = 0;
         self.fenced = false;
         self.acquired.clear();
         (self.executed, self.progress) = (0, 0);
@@ -127,6 +143,23 @@ impl<'g> Block<'g> {
         let [nx, ny, _] = self.g.launch.block;
         let linear = warp * 32 + lane;
         [linear % nx, linear / nx % ny, linear / (nx * ny)]
+    }
+
+    /// Who made an access that conflicts.
+    #[cold]
+    pub(super) fn who(&self, c: LaneConflict) -> String {
+        let agent = c.agent as usize;
+        if agent < WARPS {
+            let [x, y, z] = self.thread(c.agent, c.lane);
+            return format!("thread ({x},{y},{z})");
+        }
+        if agent < PRODUCTS {
+            return "a bulk copy that has landed".into();
+        }
+        match agent - PRODUCTS {
+            group @ 0..8 => format!("a product (wgmma) of warpgroup {group}"),
+            store => format!("a bulk store of warp {}", store - 8),
+        }
     }
 
     /// A report about an instruction and one of its lanes.

@@ -1,56 +1,123 @@
 //! Order between warps as vector clocks: a warp's own clock advances when it releases (arrives at a barrier), and a
 //! warp that waits takes over what the arrivals knew.
+//!
+//! What runs beside the warps has clocks of its own: copies that land, a warpgroup's products, and bulk stores. Such an
+//! agent never knows anything; warps come to know it by waiting.
 
 pub const WARPS: usize = 32;
 
-/// Clocks have 18 bits in a cell.
-const CLOCK_LIMIT: u32 = (1 << 18) - 8;
+/// Columns of a clock: the warps, then the agents.
+pub const AGENTS: usize = 64;
+/// Bulk loads that land, by the mbarrier that they complete.
+const LANDINGS: usize = 32;
+/// Products, by the warpgroup that issued them; numbered by its groups.
+pub const PRODUCTS: usize = 48;
+/// Bulk stores that read shared memory, by the warp that issued them.
+const STORES: usize = 56;
 
-/// `vc[w][x]`: what warp w knows of warp x's clock.
+/// Clocks have 17 bits in a cell.
+const CLOCK_LIMIT: u32 = (1 << 17) - 8;
+
+/// The column of what lands on the mbarrier at `at`. Two that share one are taken for one, which can hide a defect and
+/// never makes one up.
+pub fn landings(at: u32) -> usize {
+    LANDINGS + at as usize / 8 % (PRODUCTS - LANDINGS)
+}
+
+pub fn stores(warp: usize) -> usize {
+    STORES + warp % (AGENTS - STORES)
+}
+
+/// What a warp knows of the others, or what was published at a place.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// Each agent's clock up to which everything is known.
+    pub seen: [u32; AGENTS],
+    /// Each warp's clock up to which a proxy fence has made its writes visible to asynchronous reads.
+    pub fenced: [u32; WARPS],
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { seen: [0; AGENTS], fenced: [0; WARPS] }
+    }
+}
+
+impl Known {
+    pub fn join(&mut self, from: &Known) {
+        for (a, b) in self.seen.iter_mut().zip(&from.seen) {
+            *a = (*a).max(*b);
+        }
+        for (a, b) in self.fenced.iter_mut().zip(&from.fenced) {
+            *a = (*a).max(*b);
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Clocks {
-    pub vc: [[u32; WARPS]; WARPS],
+    /// What each warp knows.
+    pub of: [Known; WARPS],
     /// A clock ran out of bits: no more race checks in this block.
     pub(super) exhausted: bool,
     /// Warps of the block; the others have no clock that matters.
     warps: usize,
+    /// The last number that each column which is no warp gave out.
+    given: [u32; AGENTS],
+    /// The columns that gave out any.
+    used: u64,
 }
 
 impl Clocks {
     pub fn new(warps: usize) -> Self {
-        let mut vc = [[0; WARPS]; WARPS];
-        for (w, row) in vc.iter_mut().enumerate() {
-            row[w] = 1;
+        let mut of = [Known::default(); WARPS];
+        for (w, known) in of.iter_mut().enumerate() {
+            known.seen[w] = 1;
         }
-        Self { vc, exhausted: false, warps }
+        Self { of, exhausted: false, warps, given: [0; AGENTS], used: 0 }
     }
-}
 
-pub fn join(into: &mut [u32; WARPS], from: &[u32; WARPS]) {
-    for (a, b) in into.iter_mut().zip(from) {
-        *a = (*a).max(*b);
-    }
-}
-
-impl Clocks {
     /// The warp publishes what it did into `to`, and moves on.
-    pub fn release(&mut self, warp: usize, to: &mut [u32; WARPS]) {
-        join(to, &self.vc[warp]);
+    pub fn release(&mut self, warp: usize, to: &mut Known) {
+        to.join(&self.of[warp]);
         self.bump(warp);
     }
 
-    pub fn acquire(&mut self, warp: usize, from: &[u32; WARPS]) {
-        join(&mut self.vc[warp], from);
+    pub fn acquire(&mut self, warp: usize, from: &Known) {
+        self.of[warp].join(from);
+    }
+
+    /// A proxy fence: whatever the warp knows of is visible to asynchronous reads that come behind it.
+    pub fn fence(&mut self, warp: usize) {
+        let known = &mut self.of[warp];
+        for (fenced, seen) in known.fenced.iter_mut().zip(&known.seen) {
+            *fenced = (*fenced).max(*seen);
+        }
+        self.bump(warp);
     }
 
     /// Orders the lanes of a warp among themselves.
     pub fn bump(&mut self, warp: usize) {
-        let own = &mut self.vc[warp][warp];
+        let own = &mut self.of[warp].seen[warp];
         if *own < CLOCK_LIMIT {
             *own += 1;
         } else {
             self.exhausted = true;
         }
+    }
+
+    /// The next number of a column that is no warp's.
+    pub fn give(&mut self, agent: usize) -> u32 {
+        let number = self.given[agent] + 1;
+        self.number(agent, number);
+        number
+    }
+
+    /// A column uses a number that its owner counts itself.
+    pub fn number(&mut self, agent: usize, number: u32) {
+        self.exhausted |= number >= CLOCK_LIMIT;
+        self.given[agent] = self.given[agent].max(number);
+        self.used |= 1 << agent;
     }
 
     /// Entries below this are known to a warp, whoever made them, its own earlier ones included; 0 if there is no such
@@ -59,20 +126,27 @@ impl Clocks {
         if self.exhausted {
             return 0;
         }
-        let known = &self.vc[warp];
-        let others = known.iter().enumerate().filter(|(w, _)| *w != warp && *w < self.warps);
-        let least = others.map(|(_, &c)| c).fold(known[warp] - 1, u32::min);
-        (least + 1) << 14
+        let seen = &self.of[warp].seen;
+        let others = seen[..self.warps].iter().enumerate().filter(|(w, _)| *w != warp);
+        let mut least = others.map(|(_, &c)| c).fold(seen[warp] - 1, u32::min);
+        let mut agents = self.used;
+        while agents != 0 {
+            least = least.min(seen[agents.trailing_zeros() as usize]);
+            agents &= agents - 1;
+        }
+        (least + 1) << 15
     }
 
     pub fn nearly_exhausted(&self) -> bool {
-        self.vc.iter().enumerate().any(|(w, row)| row[w] > CLOCK_LIMIT - 1024)
+        let near = CLOCK_LIMIT - 1024;
+        self.of.iter().enumerate().any(|(w, known)| known.seen[w] > near)
+            || self.given.iter().any(|&n| n > near)
     }
 }
 
 /// What arrivals published: of the phase that is open, and of those that are complete.
 #[derive(Clone, Debug, Default)]
 pub struct MbarClocks {
-    pub open: [u32; WARPS],
-    pub complete: [u32; WARPS],
+    pub open: Known,
+    pub complete: Known,
 }

@@ -154,7 +154,8 @@ fn float_to_int(
     i: &Instr,
     mask: u32,
 ) {
-    let out = widened(w, from, i.a, ftz).map(|x| cvt::float_to_int(x, to, round));
+    let double = from == CvtTy::F64;
+    let out = widened(w, from, i.a, ftz).map(|x| cvt::float_to_int(x, to, round, double));
     if to.bits() == 64 {
         w.put(i.d, &out, mask);
     } else {

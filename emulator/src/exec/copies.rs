@@ -174,12 +174,12 @@ impl Block<'_> {
                 if checks.shared_races
                     && let Some(c) =
                         self.shared.write(&self.clocks, w.place.warp, l as u32, offset, bytes)
-                    && !(c.other_wrote && c.warp == w.place.warp)
+                    && !(c.other_wrote && c.agent == w.place.warp)
                 {
-                    let [x, y, z] = self.thread(c.warp, c.lane);
                     let message = format!(
-                        "the cp.async that lands here conflicts with a {} by thread ({x},{y},{z}): no barrier orders them",
-                        if c.other_wrote { "write" } else { "read" }
+                        "the cp.async that lands here conflicts with a {} by {}: no barrier orders them",
+                        if c.other_wrote { "write" } else { "read" },
+                        self.who(c)
                     );
                     return Err(self.address_fault(
                         FaultKind::SharedRace,

@@ -20,12 +20,18 @@ impl Block<'_> {
                 | Op::LdMatrix { .. }
                 | Op::StMatrix { .. }
                 | Op::MovMatrix
+                | Op::Wgmma(_)
+                | Op::WgmmaFence
+                | Op::WgmmaCommit
+                | Op::WgmmaWait
+                | Op::SetMaxRegisters { .. }
+                | Op::MapPublish { .. }
         );
         if matrix && w.splits.len() == 1 && m == w.splits[k].mask {
             // Every lane that has not left is here.
             w.splits[k].wait = Wait::Run;
             self.tensor(w, i, m)?;
-            return Ok(Next::Step);
+            return Ok(hold(w, k));
         }
         let list = |at: u32| self.g.program.lists[(i.list + at) as usize];
         let members: [u32; 32] = match i.op {
@@ -61,7 +67,7 @@ impl Block<'_> {
         if ready == m {
             w.splits[k].wait = Wait::Run;
             self.exchange(w, i, m, &members)?;
-            return Ok(Next::Step);
+            return Ok(hold(w, k));
         }
         w.keep(k, m);
         if ready == 0 {
@@ -154,6 +160,15 @@ impl Block<'_> {
         }
         Ok(())
     }
+}
+
+/// Step, or wait here for other warps if the instruction said so.
+fn hold(w: &mut Warp, k: usize) -> Next {
+    if !std::mem::take(&mut w.held) {
+        return Next::Step;
+    }
+    w.splits[k].wait = Wait::Warpgroup;
+    Next::Select
 }
 
 /// shfl.sync

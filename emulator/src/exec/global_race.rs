@@ -116,6 +116,14 @@ pub fn note_reads(cells: &[AtomicU64], epoch: u64, block: u64) -> bool {
     })
 }
 
+/// Whether this launch has written any of these words.
+pub fn written(cells: &[AtomicU64], epoch: u64) -> bool {
+    cells.iter().any(|cell| {
+        let old = cell.load(Relaxed);
+        old >> 56 == epoch && old >> 32 & 0xff_ffff != 0
+    })
+}
+
 /// Notes an access of the bytes `mask` of a shadow word by `block`; says with whom it conflicts.
 #[inline]
 pub fn note(

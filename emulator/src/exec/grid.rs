@@ -17,6 +17,9 @@ pub struct Launch {
     pub block: [u32; 3],
     pub dynamic_shared: u32,
     pub params: Vec<u8>,
+    /// It may begin before the launch that ran last has ended (programmatic dependent launch): what that one wrote is there
+    /// only behind `griddepcontrol.wait`.
+    pub dependent: bool,
 }
 
 /// What all blocks of a launch share.
@@ -30,6 +33,8 @@ pub struct Grid<'l> {
     pub alu: AluFn,
     /// Marks this launch's entries in the race shadow.
     pub epoch: u64,
+    /// The mark of the launch before, if this one depends on it.
+    pub after: Option<u64>,
     pub ordering: Ordering,
     pub l2: Option<Mutex<L2>>,
     /// A block has failed: the others stop at their next chance.

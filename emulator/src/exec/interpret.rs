@@ -49,6 +49,9 @@ impl Block<'_> {
                 if counting {
                     self.count(i, m);
                 }
+                if i.touches {
+                    self.touch(w, i, m)?;
+                }
                 let next = match i.op {
                     Op::Alu(op) => {
                         if m != 0 {
@@ -154,7 +157,50 @@ impl Block<'_> {
                         self.cp_async_arrive(w, i, noinc, address64, m)?;
                         Next::Step
                     }
-                    Op::Mbar { op, address64 } => self.mbarrier(w, i, op, address64, m)?,
+                    Op::BulkCopy(op) => {
+                        self.bulk_plain(w, i, op, m)?;
+                        Next::Step
+                    }
+                    Op::BulkTensor { op, rank } => {
+                        self.bulk_tensor(w, i, op, rank, m)?;
+                        Next::Step
+                    }
+                    Op::BulkCommit => {
+                        self.bulk_commit(w, m);
+                        Next::Step
+                    }
+                    Op::BulkWait => {
+                        self.bulk_wait(w, i, m);
+                        Next::Step
+                    }
+                    Op::MapReplace { op, field } => {
+                        self.map_replace(w, i, op, field, m)?;
+                        Next::Step
+                    }
+                    Op::MapAcquire => {
+                        self.map_acquire(w, i, m);
+                        Next::Step
+                    }
+                    Op::MapRank { wide } => {
+                        self.map_rank(w, i, wide, m)?;
+                        Next::Step
+                    }
+                    Op::GridWait => {
+                        self.grid_wait(w);
+                        Next::Step
+                    }
+                    Op::FenceAsync => {
+                        self.clocks.fence(w.place.warp as usize);
+                        Next::Step
+                    }
+                    Op::Mbar { op, address64 } => {
+                        let next = self.mbarrier(w, i, op, address64, m)?;
+                        if !alone && matches!(next, Next::Yield) {
+                            let credit = &mut w.splits[k].credit;
+                            *credit = credit.saturating_sub(CREDIT / 64).max(1);
+                        }
+                        next
+                    }
                     Op::Fence { block } => {
                         self.fenced |= !block;
                         Next::Step
@@ -197,7 +243,13 @@ impl Block<'_> {
                     | Op::MmaF64 { .. }
                     | Op::WmmaLoad(_)
                     | Op::WmmaStore(_)
-                    | Op::Wmma(_) => {
+                    | Op::Wmma(_)
+                    | Op::Wgmma(_)
+                    | Op::WgmmaFence
+                    | Op::WgmmaCommit
+                    | Op::WgmmaWait
+                    | Op::SetMaxRegisters { .. }
+                    | Op::MapPublish { .. } => {
                         w.splits[k].pc = pc;
                         self.gather(w, k, i, m)?
                     }
@@ -223,10 +275,28 @@ impl Block<'_> {
             Op::Wmma(w) => {
                 usize::from(w.d.rows) * usize::from(w.d.columns) * usize::from(w.a.columns)
             }
+            Op::Wgmma(w) => 16 * usize::from(w.n) * 16,
             _ => return,
         };
         self.tally.mma += 1;
         self.tally.mma_flops += 2 * products as u64;
+    }
+
+    /// mapa: every block is a cluster of its own.
+    fn map_rank(&mut self, w: &mut Warp, i: &Instr, wide: bool, m: u32) -> Checked<()> {
+        let ranks = w.regs.r32(i.b);
+        if let Some(l) = (0..32).find(|&l| m >> l & 1 != 0 && ranks[l] != 0) {
+            let message = format!(
+                "block {} of a cluster: clusters of more than one block are not supported",
+                ranks[l]
+            );
+            return Err(self.fault(FaultKind::IllegalInstruction, w, i, l as u32, message));
+        }
+        match wide {
+            true => w.regs.put(i.d, &{ *w.regs.r64(i.a) }, m),
+            false => w.regs.put(i.d, &{ *w.regs.r32(i.a) }, m),
+        }
+        Ok(())
     }
 
     fn branch_table(&mut self, w: &mut Warp, k: usize, i: &Instr, m: u32) -> Checked<()> {

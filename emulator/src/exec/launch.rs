@@ -36,6 +36,7 @@ pub fn launch(
         allocations,
         alu: alu::select(),
         epoch,
+        after: (launch.dependent && epoch > 1).then(|| epoch - 1),
         ordering: Ordering::default(),
         l2: config.l2_model.then(|| Mutex::new(L2::new(config.l2_bytes))),
         stop: AtomicBool::new(false),

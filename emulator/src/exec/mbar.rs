@@ -41,6 +41,7 @@ impl Block<'_> {
                     self.mbar_put(w, i, l, at[l], MbarState::new(count))?;
                     self.shared.mark_init(at[l] as usize, 8);
                     self.mbar_clocks.remove(&(at[l] as u32));
+                    self.mbar_answered(at[l] as u32);
                 }
             }
             Mbar::Inval => {
@@ -49,10 +50,16 @@ impl Block<'_> {
                     self.mbar_put(w, i, l, at[l], MbarState(0))?;
                 }
             }
-            Mbar::Arrive { drop, .. } => {
+            Mbar::Arrive { drop, no_complete } => {
                 for l in lanes(m) {
                     let count = operand(w, l);
                     states[l] = self.mbar_arrive(w, i, l, at[l], count, 0, drop)?;
+                    let last = MbarState(states[l]).pending() == u64::from(count);
+                    if no_complete && last && MbarState(states[l]).tx() == 0 {
+                        let message = "an arrival with .noComplete completes the phase";
+                        let kind = FaultKind::IllegalInstruction;
+                        return Err(self.shared_fault(kind, w, i, l, at[l], message));
+                    }
                 }
             }
             Mbar::ArriveExpect { drop } => {
@@ -65,42 +72,84 @@ impl Block<'_> {
                 for l in lanes(m) {
                     let tx = i64::from(operand(w, l));
                     let tx = if op == Mbar::ExpectTx { tx } else { -tx };
-                    let state = self.mbar_state(w, i, l, at[l])?;
-                    let next = state.with(state.pending(), state.expected(), state.tx() + tx);
-                    let (next, complete) =
-                        if op == Mbar::CompleteTx { next.settle() } else { (next, false) };
-                    self.mbar_put(w, i, l, at[l], next)?;
-                    if complete && let Some(clocks) = self.mbar_clocks.get_mut(&(at[l] as u32)) {
-                        clocks.complete = clocks.open;
-                    }
+                    self.mbar_transact(w, i, l, at[l], tx)?;
                 }
             }
-            Mbar::Test { parity, .. } => {
-                let mut done = 0u32;
-                for l in lanes(m) {
-                    let waited = match parity {
-                        true => u64::from(w.regs.r32(i.b)[l]) & 1,
-                        false => MbarState(w.regs.r64(i.b)[l]).phase(),
-                    };
-                    let mut state = self.mbar_state(w, i, l, at[l])?;
-                    if state.phase() == waited {
-                        self.land_for(w, i, at[l])?;
-                        state = self.mbar_state(w, i, l, at[l])?;
-                    }
-                    if state.phase() != waited {
-                        done |= 1 << l;
-                        if let Some(clocks) = self.mbar_clocks.get(&(at[l] as u32)) {
-                            self.clocks.acquire(w.place.warp as usize, &clocks.complete);
-                        }
-                    }
-                }
-                w.regs.set_pred(i.pd, done, m);
-                return Ok(if done == m { Next::Step } else { Next::Yield });
-            }
+            Mbar::Test { parity, .. } => return self.mbar_test(w, i, parity, &at, m),
         }
         if !i.d.is_none() {
             w.regs.put(i.d, &states, m);
         }
         Ok(Next::Step)
+    }
+
+    /// test_wait and try_wait. While a copy is owed to an mbarrier, a warp's first question is answered with no, and its
+    /// second makes the copies land.
+    fn mbar_test(
+        &mut self,
+        w: &mut Warp,
+        i: &Instr,
+        parity: bool,
+        at: &[u64; 32],
+        m: u32,
+    ) -> Checked<Next> {
+        let warp = w.place.warp;
+        let mut done = 0u32;
+        // An instruction asks once, however many of its lanes name the mbarrier.
+        let mut first = Vec::new();
+        for l in lanes(m) {
+            let waited = match parity {
+                true => u64::from(w.regs.r32(i.b)[l]) & 1,
+                false => MbarState(w.regs.r64(i.b)[l]).phase(),
+            };
+            let mut state = self.mbar_state(w, i, l, at[l])?;
+            let mbar = at[l] as u32;
+            if state.phase() == waited && !first.contains(&mbar) && self.owes(w, at[l]) {
+                if self.bulk.asked.insert((mbar, warp)) {
+                    first.push(mbar);
+                } else {
+                    self.land_until(w, i, l, at[l], waited)?;
+                    state = self.mbar_state(w, i, l, at[l])?;
+                }
+            }
+            if state.phase() != waited {
+                done |= 1 << l;
+                if let Some(clocks) = self.mbar_clocks.get(&mbar) {
+                    self.clocks.acquire(warp as usize, &clocks.complete);
+                }
+            }
+        }
+        w.regs.set_pred(i.pd, done, m);
+        if done == m {
+            w.refused = (0, 0);
+            return Ok(Next::Step);
+        }
+        let (since, times) = w.refused;
+        w.refused = (self.progress, if since == self.progress { times + 1 } else { 1 });
+        Ok(Next::Yield)
+    }
+
+    /// Whether copies have yet to land on an mbarrier.
+    fn owes(&self, w: &Warp, at: u64) -> bool {
+        self.bulk.owes(at as u32)
+            || w.copies.owes(at)
+            || self.warps.iter().any(|other| other.copies.owes(at))
+    }
+
+    /// Copies land on an mbarrier, the oldest first, until its phase is complete or nothing is owed.
+    fn land_until(
+        &mut self,
+        w: &mut Warp,
+        i: &Instr,
+        lane: usize,
+        at: u64,
+        waited: u64,
+    ) -> Checked<()> {
+        while self.mbar_state(w, i, lane, at)?.phase() == waited {
+            if !self.land_load(w, i, at as u32)? {
+                return self.land_for(w, i, at);
+            }
+        }
+        Ok(())
     }
 }

@@ -46,6 +46,11 @@ impl MbarState {
     }
 }
 
+/// The bytes that the mbarrier in this word waits for; 0 if none is there.
+pub fn mbar_owes(word: u64) -> i64 {
+    if word & LIVE == 0 { 0 } else { MbarState(word).tx() }
+}
+
 impl Block<'_> {
     fn mbar_pointer(&mut self, w: &mut Warp, i: &Instr, lane: usize, at: u64) -> Checked<*mut u64> {
         let t = self.resolve(w, i, Space::Shared, [at; 32], 8, 1 << lane)?;
@@ -121,16 +126,65 @@ impl Block<'_> {
             ));
         }
         let expected = if drop { state.expected() - 1 } else { state.expected() };
-        let next = state.with(state.pending() - count, expected, state.tx() + expect);
-        let (next, complete) = next.settle();
-        self.mbar_put(w, i, lane, at, next)?;
+        let tx = self.mbar_tx(w, i, lane, at, state.tx() + expect)?;
         let clocks = self.mbar_clocks.entry(at as u32).or_default();
         self.clocks.release(w.place.warp as usize, &mut clocks.open);
-        if complete {
-            clocks.complete = clocks.open;
-        }
+        let next = state.with(state.pending() - count, expected, tx);
+        self.mbar_settle(w, i, lane, at, next)?;
         self.progress = self.executed;
         Ok(state.0)
+    }
+
+    /// Bytes to expect, or with a minus sign bytes that have come.
+    pub(super) fn mbar_transact(
+        &mut self,
+        w: &mut Warp,
+        i: &Instr,
+        lane: usize,
+        at: u64,
+        bytes: i64,
+    ) -> Checked<()> {
+        let state = self.mbar_state(w, i, lane, at)?;
+        let tx = self.mbar_tx(w, i, lane, at, state.tx() + bytes)?;
+        let next = state.with(state.pending(), state.expected(), tx);
+        self.mbar_settle(w, i, lane, at, next)
+    }
+
+    /// A count of expected bytes that an mbarrier can hold.
+    fn mbar_tx(&self, w: &Warp, i: &Instr, lane: usize, at: u64, tx: i64) -> Checked<i64> {
+        if tx.unsigned_abs() < 1 << 20 {
+            return Ok(tx);
+        }
+        let message = format!("an mbarrier that expects {tx} bytes: it can count to 1048575");
+        Err(self.shared_fault(FaultKind::IllegalInstruction, w, i, lane, at, message))
+    }
+
+    /// Writes a state, and opens the next phase if this one is complete.
+    fn mbar_settle(
+        &mut self,
+        w: &mut Warp,
+        i: &Instr,
+        lane: usize,
+        at: u64,
+        state: MbarState,
+    ) -> Checked<()> {
+        let (next, complete) = state.settle();
+        self.mbar_put(w, i, lane, at, next)?;
+        if complete {
+            self.mbar_answered(at as u32);
+            if let Some(clocks) = self.mbar_clocks.get_mut(&(at as u32)) {
+                clocks.complete = clocks.open;
+            }
+        }
+        self.progress = self.executed;
+        Ok(())
+    }
+
+    /// Whoever asks after this mbarrier next asks for the first time.
+    pub(super) fn mbar_answered(&mut self, at: u32) {
+        if !self.bulk.asked.is_empty() {
+            self.bulk.asked.retain(|&(mbar, _)| mbar != at);
+        }
     }
 
     /// One more arrival to wait for in this phase.

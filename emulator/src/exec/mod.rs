@@ -2,9 +2,11 @@
 
 mod access;
 mod alu;
+mod async_shadow;
 mod atomic;
 mod barrier;
 mod block;
+mod bulk;
 mod by_type;
 mod call;
 mod carry;
@@ -12,11 +14,13 @@ mod clocks;
 mod compare;
 mod convert;
 mod copies;
+mod dependent;
 mod exchange;
 mod float;
 mod global_race;
 mod grid;
 mod heap;
+mod in_flight;
 mod interpret;
 mod launch;
 mod load_store;
@@ -32,9 +36,12 @@ mod shared;
 mod special;
 mod tally;
 mod tensor;
+mod tensor_copy;
 #[cfg(test)]
 mod tests;
 mod warp;
+mod warpgroup;
+mod wgmma;
 mod wmma;
 
 pub use grid::Launch;

@@ -51,6 +51,11 @@ impl Copies {
         lanes(m).for_each(|l| self.committed[l] += 1);
     }
 
+    /// Whether an arrival at this mbarrier waits for copies.
+    pub fn owes(&self, mbar: u64) -> bool {
+        self.arrivals.iter().any(|a| lanes(a.mask).any(|l| a.at[l] == mbar))
+    }
+
     pub fn owes_arrivals(&self) -> bool {
         !self.arrivals.is_empty()
     }

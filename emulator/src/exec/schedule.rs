@@ -3,12 +3,16 @@
 use super::block::{BARRIERS, Block, Checked};
 use super::interpret::Status;
 use super::tally::Tally;
-use super::warp::{Wait, Warp};
+use super::warp::{Split, Wait, Warp};
 use crate::check::{Fault, FaultKind};
+use crate::decode::ir::{Mbar, Op, WINDOW};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Warp instructions a warp runs before the next gets its turn, unless a seed decides.
 const QUANTUM: u64 = 1 << 16;
+
+/// Answers of no in a row, with nothing else happening in the block, after which an mbarrier counts as never completed.
+const REFUSALS: u32 = 1 << 12;
 
 impl Block<'_> {
     fn draw(&mut self) -> u64 {
@@ -62,6 +66,9 @@ impl Block<'_> {
                     Status::Done => self.progress = self.executed,
                     Status::Blocked => self.progress = self.executed,
                     Status::Preempted => {
+                        if self.warps[at].refused.1 >= REFUSALS && self.all_refused() {
+                            return Err(self.never_completed(at));
+                        }
                         if self.executed - self.progress > self.g.config.spin_limit {
                             return Err(self.livelock(at));
                         }
@@ -77,7 +84,8 @@ impl Block<'_> {
             // With a seed the draw may have missed the warps that can run.
             left |= self.live.iter().any(|&l| l != 0);
             if !left {
-                return Ok(());
+                self.products_end()?;
+                return self.bulk_end();
             }
             if self.warps.iter().any(Warp::runnable) {
                 continue;
@@ -95,6 +103,51 @@ impl Block<'_> {
             self.executed - self.progress
         );
         self.fault(FaultKind::Deadlock, warp, &self.g.program.code[pc as usize], lane, message)
+    }
+
+    /// Whether every warp that is there waits, or asks after mbarriers in vain.
+    fn all_refused(&self) -> bool {
+        let progress = self.progress;
+        self.warps.iter().zip(&self.live).all(|(w, &live)| {
+            live == 0 || !w.runnable() || w.refused.0 == progress && w.refused.1 >= REFUSALS
+        })
+    }
+
+    #[cold]
+    fn never_completed(&mut self, at: usize) -> Box<Fault> {
+        let warp = std::mem::take(&mut self.warps[at]);
+        let code = &self.g.program.code;
+        // A path stands behind its test, or at it where a loop has gone round.
+        let test = |s: &Split| {
+            [s.pc.wrapping_sub(1), s.pc].into_iter().find_map(|pc| {
+                let i = code.get(pc as usize)?;
+                let asks = matches!(i.op, Op::Mbar { op: Mbar::Test { .. }, .. });
+                asks.then_some((i, s.mask.trailing_zeros()))
+            })
+        };
+        let (i, lane) = warp.splits.iter().find_map(test).unwrap_or((&code[0], 0));
+        let mut message = String::from(
+            "every warp waits, and nothing can complete the mbarrier that this one asks after",
+        );
+        if let Op::Mbar { address64, .. } = i.op {
+            let from = warp.regs.addresses(i.a, i.imm, address64)[lane as usize] & (WINDOW - 1);
+            let mut warp = warp;
+            if let Ok(state) = self.mbar_state(&mut warp, i, lane as usize, from) {
+                message += &format!(
+                    ": it waits for {} of {} arrivals and {} bytes",
+                    state.pending(),
+                    state.expected(),
+                    state.tx()
+                );
+            }
+            let fault =
+                self.shared_fault(FaultKind::Deadlock, &warp, i, lane as usize, from, message);
+            self.warps[at] = warp;
+            return fault;
+        }
+        let fault = self.fault(FaultKind::Deadlock, &warp, i, lane, message);
+        self.warps[at] = warp;
+        fault
     }
 
     /// No warp can run and some have not left: complete what exits made complete, or report.
@@ -142,6 +195,15 @@ impl Block<'_> {
                     ),
                 )
             }
+            Wait::Warpgroup => (
+                FaultKind::Deadlock,
+                match i.op {
+                    Op::SetMaxRegisters { .. } => {
+                        "the block has no registers left to give this warpgroup, and no other gives any up".into()
+                    }
+                    _ => "this waits for products that the other warps of its warpgroup never commit".into(),
+                },
+            ),
             _ => (
                 FaultKind::BadMemberMask,
                 format!(

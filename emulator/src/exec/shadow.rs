@@ -68,11 +68,11 @@ impl Block<'_> {
                     if let Some(c) = conflict
                         && !(same && c.other_wrote)
                     {
-                        let [x, y, z] = self.thread(c.warp, c.lane);
                         let message = format!(
-                            "this {} conflicts with a {} by thread ({x},{y},{z}): no barrier orders them",
+                            "this {} conflicts with a {} by {}: no barrier orders them",
                             if write { "write" } else { "read" },
                             if c.other_wrote { "write" } else { "read" },
+                            self.who(c),
                         );
                         return Err(self.address_fault(
                             FaultKind::SharedRace,
@@ -317,7 +317,7 @@ impl Block<'_> {
     /// Whether a plain read of whole words is found clean, and noted, the quick way: all of the allocation is written,
     /// and nothing of these words in this launch.
     #[inline]
-    fn sweep_global(&self, t: &Target, bytes: u64, m: u32) -> bool {
+    pub(super) fn sweep_global(&self, t: &Target, bytes: u64, m: u32) -> bool {
         let first = t.allocations[m.trailing_zeros() as usize];
         let apart = lanes(m).any(|l| t.allocations[l] != first);
         if apart || !matches!(t.space, Space::Global | Space::Const) || !bytes.is_multiple_of(4) {

@@ -1,21 +1,22 @@
 //! A block's shared memory and its shadow: what has been written, what an asynchronous copy still owes, and who
 //! touched each word last. Two accesses conflict when one of them writes and neither's clock is known to the other.
 
-use super::clocks::{Clocks, WARPS};
+use super::clocks::{AGENTS, Clocks};
 
-/// The shadow of four bytes. An access is packed as clock, warp, lane and byte mask.
+/// The shadow of four bytes. An access is packed as clock, agent, lane and byte mask.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(16))]
-struct Cell {
-    writer: u32,
-    readers: [u32; 2],
+pub(super) struct Cell {
+    pub writer: u32,
+    pub readers: [u32; 2],
     /// Bits 0 to 3: written; 4 to 7: owed by an asynchronous copy.
-    flags: u32,
+    pub flags: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneConflict {
-    pub warp: u32,
+    /// A warp, or what runs beside the warps (see `clocks`).
+    pub agent: u32,
     pub lane: u32,
     pub other_wrote: bool,
 }
@@ -24,11 +25,19 @@ pub struct LaneConflict {
 pub struct Shared {
     data: Vec<u64>,
     bytes: usize,
-    cells: Vec<Cell>,
+    pub(super) cells: Vec<Cell>,
 }
 
-fn pack(clock: u32, warp: u32, lane: u32, mask: u32) -> u32 {
-    clock << 14 | warp << 9 | lane << 4 | mask
+pub(super) fn pack(clock: u32, agent: u32, lane: u32, mask: u32) -> u32 {
+    clock << 15 | agent << 9 | lane << 4 | mask
+}
+
+pub(super) fn agent(e: u32) -> u32 {
+    e >> 9 & 63
+}
+
+pub(super) fn clock(e: u32) -> u32 {
+    e >> 15
 }
 
 /// Each word that `bytes` bytes at `offset` touch, with the mask of its bytes.
@@ -60,6 +69,11 @@ impl Shared {
         // SAFETY: the range was just found to lie in this memory.
         unsafe { self.pointer().add(offset).write_bytes(0, bytes) };
         self.mark_init(offset, bytes);
+    }
+
+    /// The eight bytes at a multiple of eight.
+    pub(super) fn word(&self, offset: usize) -> u64 {
+        self.data[offset / 8]
     }
 
     pub fn bytes(&self) -> usize {
@@ -117,18 +131,21 @@ impl Shared {
         bytes: u64,
         how: Sweep,
     ) -> bool {
-        let settled = clocks.settled(warp as usize);
-        if settled == 0 || !bytes.is_multiple_of(4) {
+        if clocks.exhausted || !bytes.is_multiple_of(4) {
             return false;
         }
-        let me = pack(clocks.vc[warp as usize][warp as usize], warp, 0, 0xf);
+        let known = &clocks.of[warp as usize].seen;
+        let me = pack(known[warp as usize], warp, 0, 0xf);
         let offsets = Offsets { at: offsets, mask, words: bytes as usize / 4 };
         #[cfg(target_arch = "x86_64")]
         if bytes == 16 && is_x86_feature_detected!("avx512f") {
+            let settled = clocks.settled(warp as usize);
             // SAFETY: the feature was just found.
-            return unsafe { vector::sweep(&mut self.cells, offsets, settled, me, how) };
+            if unsafe { vector::sweep(&mut self.cells, offsets, settled, me, how) } {
+                return true;
+            }
         }
-        sweep(&mut self.cells, offsets, settled, me, how)
+        sweep(&mut self.cells, offsets, known, me, how)
     }
 
     /// Notes a read; says with which write it conflicts.
@@ -144,7 +161,7 @@ impl Shared {
         if clocks.exhausted {
             return None;
         }
-        let known = &clocks.vc[warp as usize];
+        let known = &clocks.of[warp as usize].seen;
         let own = known[warp as usize];
         let mut conflict = None;
         for (word, mask) in words(offset, bytes) {
@@ -154,8 +171,8 @@ impl Shared {
                 conflict = Some(told(cell.writer, true));
             }
             let [a, b] = cell.readers;
-            let same = |e: u32| e >> 9 & 31 == warp;
-            let old = |e: u32| e == 0 || e >> 14 <= known[(e >> 9 & 31) as usize] && !same(e);
+            let same = |e: u32| agent(e) == warp;
+            let old = |e: u32| e == 0 || clock(e) <= known[agent(e) as usize] && !same(e);
             if same(a) && a != 0 || b == 0 && a == 0 {
                 cell.readers[0] = me;
             } else if same(b) && b != 0 {
@@ -182,7 +199,7 @@ impl Shared {
         if clocks.exhausted {
             return None;
         }
-        let known = &clocks.vc[warp as usize];
+        let known = &clocks.of[warp as usize].seen;
         let own = known[warp as usize];
         let mut conflict = None;
         for (word, mask) in words(offset, bytes) {
@@ -222,7 +239,12 @@ struct Offsets<'a> {
     words: usize,
 }
 
-fn sweep(cells: &mut [Cell], o: Offsets, settled: u32, me: u32, how: Sweep) -> bool {
+fn sweep(cells: &mut [Cell], o: Offsets, known: &[u32; AGENTS], me: u32, how: Sweep) -> bool {
+    // Ordered before this access, whoever made it.
+    let past = |e: u32| {
+        let bound = known[agent(e) as usize];
+        e == 0 || clock(e) < bound + u32::from(agent(e) != agent(me))
+    };
     let mut rest = o.mask;
     while rest != 0 {
         let lane = rest.trailing_zeros();
@@ -235,14 +257,17 @@ fn sweep(cells: &mut [Cell], o: Offsets, settled: u32, me: u32, how: Sweep) -> b
         for cell in row {
             let [a, b] = cell.readers;
             if how == Sweep::Read {
-                if cell.flags != 0xf || cell.writer >= settled {
+                if cell.flags != 0xf || !past(cell.writer) {
                     return false;
                 }
                 // An entry that later writes need not look at any more, or the warp's own, gives way.
-                let slot = usize::from(a >= settled && a >> 9 != me >> 9);
+                let slot = usize::from(!past(a) && a >> 9 != me >> 9);
                 cell.readers[slot] = me;
             } else {
-                if cell.writer.max(a).max(b) >= settled || how == Sweep::Write && cell.flags > 0xf {
+                // What the quick way has already noted is no conflict with itself.
+                let written = !past(cell.writer) && cell.writer != me;
+                let used = written || !past(a) || !past(b);
+                if used || how == Sweep::Write && cell.flags > 0xf {
                     return false;
                 }
                 *cell = Cell { writer: me, readers: [0; 2], flags: 0xf };
@@ -312,20 +337,19 @@ mod vector {
 
 /// Whether access `e` shares bytes with `me` and nothing orders it before.
 #[inline(always)]
-fn unordered(e: u32, me: u32, known: &[u32; WARPS]) -> bool {
+fn unordered(e: u32, me: u32, known: &[u32; AGENTS]) -> bool {
     if e & me & 0xf == 0 || e == 0 {
         return false;
     }
-    let (clock, warp) = (e >> 14, e >> 9 & 31);
-    if warp == me >> 9 & 31 {
+    if agent(e) == agent(me) {
         // Lanes of one warp: ordered by a warp barrier, and each with itself.
-        return clock == me >> 14 && e >> 4 & 31 != me >> 4 & 31;
+        return clock(e) == clock(me) && e >> 4 & 31 != me >> 4 & 31;
     }
-    clock > known[warp as usize]
+    clock(e) > known[agent(e) as usize]
 }
 
-fn told(e: u32, other_wrote: bool) -> LaneConflict {
-    LaneConflict { warp: e >> 9 & 31, lane: e >> 4 & 31, other_wrote }
+pub(super) fn told(e: u32, other_wrote: bool) -> LaneConflict {
+    LaneConflict { agent: agent(e), lane: e >> 4 & 31, other_wrote }
 }
 
 #[cfg(test)]
@@ -348,7 +372,7 @@ mod tests {
             b.mark_init(0, 1024);
             for _ in 0..4000 {
                 if next(4) == 0 {
-                    let mut all = [0; WARPS];
+                    let mut all = crate::exec::clocks::Known::default();
                     (0..4).for_each(|w| clocks.release(w, &mut all));
                     (0..4).for_each(|w| clocks.acquire(w, &all));
                 }

@@ -84,6 +84,21 @@ impl Block<'_> {
                 }
                 Ok(())
             }
+            Op::Wgmma(op) => self.wgmma(w, i, op, defs, uses),
+            Op::WgmmaFence => {
+                w.products.fences += 1;
+                Ok(())
+            }
+            Op::WgmmaCommit => {
+                self.products_commit(w);
+                Ok(())
+            }
+            Op::WgmmaWait => {
+                self.products_wait(w, i);
+                Ok(())
+            }
+            Op::SetMaxRegisters { more } => self.set_registers(w, i, more),
+            Op::MapPublish { shared64 } => self.map_publish(w, i, shared64),
             _ => Ok(()),
         }
     }

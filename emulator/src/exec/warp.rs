@@ -5,6 +5,7 @@
 //! a lane may wait for another of its warp.
 
 use super::grid::Grid;
+use super::in_flight::InFlight;
 use super::pending::Copies;
 use super::regs::Regs;
 use super::special::Place;
@@ -24,6 +25,8 @@ pub enum Wait {
     Bar(u8),
     /// It is complete; the result of its reduction.
     BarDone(u32),
+    /// For the other warps of its warpgroup, or for registers that they give up.
+    Warpgroup,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +65,11 @@ pub struct Warp {
     /// Which bytes of a register, in each lane, nothing has written: on their way from local memory to another place there.
     pub undefined: Vec<(R, [u8; 32])>,
     pub frames: Vec<Frame>,
+    pub products: InFlight,
+    /// The instruction that just ran must run again once another warp has moved on.
+    pub held: bool,
+    /// How often in a row an mbarrier has said no, and the block's progress since when.
+    pub refused: (u64, u32),
 }
 
 impl Warp {
@@ -92,6 +100,9 @@ impl Warp {
             copies: Copies::default(),
             undefined: Vec::new(),
             frames: Vec::new(),
+            products: InFlight::new(p),
+            held: false,
+            refused: (0, 0),
         }
     }
 
@@ -103,6 +114,9 @@ impl Warp {
         self.copies.clear();
         self.undefined.clear();
         self.frames.clear();
+        self.products.reset();
+        self.held = false;
+        self.refused = (0, 0);
     }
 
     pub fn runnable(&self) -> bool {

@@ -100,11 +100,24 @@ pub fn round_f32(x: f32, round: IntRound, ftz: bool, sat: bool) -> f32 {
     if sat { saturate(r) } else { r }
 }
 
-/// Float to integer, from f64 (f32 and f16 sources widen exactly). Out of range clamps; NaN gives 0.
+/// Float to integer, from f64 (f32 and f16 sources widen exactly). Out of range clamps. NaN gives the highest bit alone
+/// where either side has 64 bits (`double` says that the source has), else 0.
 #[inline(always)]
-pub fn float_to_int(x: f64, to: IntType, round: IntRound) -> u64 {
+pub fn float_to_int(x: f64, to: IntType, round: IntRound, double: bool) -> u64 {
+    if x.is_nan() {
+        return match to {
+            IntType::U64 | IntType::S64 => 1 << 63,
+            _ if !double => 0,
+            IntType::U32 => 1 << 31,
+            IntType::S32 => i64::from(i32::MIN) as u64,
+            IntType::U16 => 1 << 15,
+            IntType::S16 => i64::from(i16::MIN) as u64,
+            IntType::U8 => 1 << 7,
+            IntType::S8 => i64::from(i8::MIN) as u64,
+        };
+    }
     let r = round_f64(x, round);
-    // Rust's casts clamp and send NaN to 0, as cvt does.
+    // Rust's casts clamp, as cvt does.
     match to {
         IntType::U8 => u64::from(r as u8),
         IntType::S8 => i64::from(r as i8) as u64,
@@ -119,7 +132,7 @@ pub fn float_to_int(x: f64, to: IntType, round: IntRound) -> u64 {
 /// cvt.rzi.s32.f32 and its kin, with `.ftz`
 #[inline(always)]
 pub fn f32_to_int(x: f32, to: IntType, round: IntRound, ftz: bool) -> u64 {
-    float_to_int(f64::from(if ftz { flush(x) } else { x }), to, round)
+    float_to_int(f64::from(if ftz { flush(x) } else { x }), to, round, false)
 }
 
 /// An integer as f64, rounded to odd when it has more than 53 bits.
@@ -309,7 +322,7 @@ mod tests {
         assert_eq!(f32_to_int(f32::NAN, S32, IntRound::Rni, false), 0);
         assert_eq!(f32_to_int(f32::from_bits(1), S32, IntRound::Rpi, false), 1);
         assert_eq!(f32_to_int(f32::from_bits(1), S32, IntRound::Rpi, true), 0);
-        assert_eq!(float_to_int(1e300, U64, IntRound::Rzi), u64::MAX);
+        assert_eq!(float_to_int(1e300, U64, IntRound::Rzi, true), u64::MAX);
     }
 
     #[test]

@@ -57,13 +57,21 @@ pub struct Function<'a> {
     pub max_threads: Option<[u32; 3]>,
     pub required_block: Option<[u32; 3]>,
     pub min_blocks_per_sm: Option<u32>,
+    /// `.maxnreg`
+    pub max_registers: Option<u32>,
     pub body: Option<Vec<Statement<'a>>>,
 }
 
 #[derive(Clone, Debug)]
 pub enum Param<'a> {
     Memory(Variable<'a>),
-    Register { line: u32, ty: Type, name: &'a str },
+    /// `vector` registers, 1 if it is none.
+    Register {
+        line: u32,
+        ty: Type,
+        vector: u32,
+        name: &'a str,
+    },
 }
 
 /// The signature of a call through a pointer.

@@ -146,12 +146,9 @@ impl<'a> Parser<'a> {
                 Token::Word(".minnctapersm") => {
                     function.min_blocks_per_sm = Some(self.dimensions()?[0])
                 }
+                Token::Word(".maxnreg") => function.max_registers = Some(self.dimensions()?[0]),
                 Token::Word(
-                    ".maxnreg"
-                    | ".maxnctapersm"
-                    | ".maxclusterrank"
-                    | ".abi_preserve"
-                    | ".abi_preserve_control",
+                    ".maxnctapersm" | ".maxclusterrank" | ".abi_preserve" | ".abi_preserve_control",
                 ) => {
                     self.dimensions()?;
                 }

@@ -98,17 +98,22 @@ impl<'a> Parser<'a> {
         Ok(Prototype { line, name, params, returns })
     }
 
-    /// `.reg .b32 %r<100>, %x;`
-    pub(super) fn registers(&mut self) -> LoadResult<Statement<'a>> {
-        let line = self.line();
-        self.next();
-        let vector = if self.eat_word(".v2") {
+    /// How many registers stand under one name.
+    pub(super) fn vector_width(&mut self) -> u32 {
+        if self.eat_word(".v2") {
             2
         } else if self.eat_word(".v4") {
             4
         } else {
             1
-        };
+        }
+    }
+
+    /// `.reg .b32 %r<100>, %x;`
+    pub(super) fn registers(&mut self) -> LoadResult<Statement<'a>> {
+        let line = self.line();
+        self.next();
+        let vector = self.vector_width();
         let ty = self.ty()?;
         let mut names = Vec::new();
         loop {
@@ -192,7 +197,7 @@ impl<'a> Parser<'a> {
                 self.next();
                 Operand::Vector(self.operands('}')?)
             }
-            Token::Punct('(') if matches!(self.peek_at(1), Token::Word(_) | Token::Punct(')')) => {
+            Token::Punct('(') if self.opens_list() => {
                 self.next();
                 Operand::List(self.operands(')')?)
             }
@@ -213,6 +218,14 @@ impl<'a> Parser<'a> {
             return Ok(Operand::Pair(Box::new(first), Box::new(second)));
         }
         Ok(first)
+    }
+
+    /// Whether a parenthesis opens a call's list and not a constant expression.
+    fn opens_list(&self) -> bool {
+        matches!(
+            (self.peek_at(1), self.peek_at(2)),
+            (Token::Word(_) | Token::Punct(')' | '{'), _) | (Token::Punct('!'), Token::Word(_))
+        )
     }
 
     pub(super) fn operands(&mut self, close: char) -> LoadResult<Vec<Operand<'a>>> {

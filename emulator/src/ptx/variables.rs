@@ -236,9 +236,10 @@ impl<'a> Parser<'a> {
             }
             let line = self.line();
             if self.eat_word(".reg") {
+                let vector = self.vector_width();
                 let ty = self.ty()?;
                 let name = self.name("a parameter name")?;
-                params.push(Param::Register { line, ty, name });
+                params.push(Param::Register { line, ty, vector, name });
             } else if self.peek() == Token::Word(".param") {
                 self.next();
                 params.push(Param::Memory(self.variable(Space::Param, false)?.0));

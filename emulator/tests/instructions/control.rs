@@ -140,3 +140,26 @@ fn calls() {
         assert_eq!(pair, [2 * i + 1, side], "control flow: call, thread {i}");
     }
 }
+
+/// Functions whose parameters and results are vectors of registers and predicates, and addresses of local variables as
+/// operands of arithmetic.
+#[test]
+fn calls_with_vectors_and_predicates() {
+    let outside = ".func (.reg .v2 .b32 back, .reg .pred odd) turn(.reg .v2 .b32 pair, .reg .pred add)\n{\n\
+        .reg .b32 t;\n.reg .pred q;\nmov.b32 back.x, pair.y;\nmov.b32 back.y, pair.x;\n@add add.u32 back.x, back.x, 100;\n\
+        and.b32 t, pair.x, 1;\nsetp.eq.u32 odd, t, 1;\nret;\n}\n";
+    let declarations = ".reg .v2 .b32 %u;\n.reg .b32 %x, %y, %z;\n.reg .b64 %w, %v;\n.reg .pred %p, %q;\n.local .align 8 .b8 box[16];\n";
+    let body = "add.u32 %x, %tid0, 1000;\nsetp.lt.u32 %p, %tid0, 7;\n\
+        call (%u, %q), turn, ({%tid0, %x}, !%p);\nselp.u32 %y, 5, 6, %q;\n\
+        add.u64 %w, box, 4;\nmov.u64 %v, box+8;\nst.local.b32 [%w], %u.x;\nst.local.b32 [%v], %u.y;\n\
+        ld.local.b32 %x, [box+4];\nld.local.b32 %z, [box+8];\n\
+        mul.wide.u32 %w, %tid0, 12;\nadd.u64 %w, %w, %out;\nst.global.b32 [%w], %x;\nst.global.b32 [%w+4], %z;\n\
+        st.global.b32 [%w+8], %y;\n";
+    let out =
+        run(&module_text(outside, declarations, body), 32, &[0; 4], 12 * 32).expect("no report");
+    for (i, got) in (0u32..).zip(words(&out).chunks(3)) {
+        let added = if i < 7 { 0 } else { 100 };
+        let parity = if i % 2 == 1 { 5 } else { 6 };
+        assert_eq!(got, [i + 1000 + added, i, parity], "thread {i}");
+    }
+}

@@ -60,6 +60,10 @@ fn integer_conversions() {
 #[rustfmt::skip]
 fn float_to_integer() {
     const ROWS: &[Row] = &[
+        Row("data movement and conversion: cvt, NaN", "cvt.rzi.s32.f64 d, a", "r=d", &[&[NAN64, 0x8000_0000], &[g(-2.5), s(-2)]]),
+        Row("data movement and conversion: cvt, NaN", "cvt.rzi.u32.f64 d, a", "r=d", &[&[NAN64, 0x8000_0000]]),
+        Row("data movement and conversion: cvt, NaN", "cvt.rzi.s64.f64 d, a", "d=d", &[&[NAN64, 1 << 63]]),
+        Row("data movement and conversion: cvt, NaN", "cvt.rzi.u64.f32 d, a", "d=r", &[&[QNAN, 1 << 63]]),
         Row("data movement and conversion: cvt.rni", "cvt.rni.s32.f32 d, a", "r=r", &[&[f(2.5), 2], &[f(3.5), 4], &[f(-2.5), s(-2)], &[QNAN, 0], &[f(3e9), 0x7fff_ffff], &[NINF, 0x8000_0000]]),
         Row("data movement and conversion: cvt.rzi", "cvt.rzi.s32.f32 d, a", "r=r", &[&[f(2.9), 2], &[f(-2.9), s(-2)]]),
         Row("data movement and conversion: cvt.rmi", "cvt.rmi.s32.f32 d, a", "r=r", &[&[f(2.9), 2], &[f(-2.1), s(-3)]]),

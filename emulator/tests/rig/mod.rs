@@ -137,7 +137,12 @@ impl Rig {
             assert_eq!(bytes.len(), param.size as usize, "{}: {}", kernel.name, param.name);
             params[param.offset as usize..][..bytes.len()].copy_from_slice(&bytes);
         }
-        launch(&kernel, &Launch { grid, block, dynamic_shared, params }, &self.memory, &self.config)
+        launch(
+            &kernel,
+            &Launch { grid, block, dynamic_shared, params, dependent: false },
+            &self.memory,
+            &self.config,
+        )
     }
 
     /// Runs a kernel that must pass every check.

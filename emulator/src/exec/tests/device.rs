@@ -65,7 +65,13 @@ impl Device {
             Module::load(&text, &self.memory, &self.config).unwrap_or_else(|e| panic!("{e}"));
         let kernel = module.kernels().next().unwrap().clone();
         let params = params.iter().flat_map(|p| p.to_le_bytes()).collect();
-        let launch_ = Launch { grid: [grid, 1, 1], block: [block, 1, 1], dynamic_shared, params };
+        let launch_ = Launch {
+            grid: [grid, 1, 1],
+            block: [block, 1, 1],
+            dynamic_shared,
+            params,
+            dependent: false,
+        };
         launch(&kernel, &launch_, &self.memory, &self.config)
     }
 }

@@ -1,0 +1,408 @@
+//! Bulk copies: loads that land in shared memory when an mbarrier is asked for a second time, and stores whose reading of
+//! shared memory is over when their group has been waited for.
+//!
+//! A load's bytes are taken from global memory at issue and are owed until they land. The first question after an mbarrier
+//! is answered with no while something is owed to it, as it may be on a device: a program that asks once and goes on is
+//! caught at its first read.
+
+use super::access::AccessKind;
+use super::async_shadow::{CHUNK, Missing, Needed, Taken};
+use super::block::{Block, Checked};
+use super::clocks::{landings, stores};
+use super::mbar_object::mbar_owes;
+use super::regs::lanes;
+use super::shared::pack;
+use super::warp::Warp;
+use crate::check::{Fault, FaultKind};
+use crate::decode::ir::*;
+use std::collections::{HashMap, HashSet, VecDeque};
+
+/// Where a box lies in shared memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Tile {
+    pub at: u32,
+    /// Of the address bits from 7 on, those that are added without carry from bit 4 on.
+    pub swizzle: u32,
+}
+
+impl Tile {
+    /// Where chunk `n` of the box is.
+    #[inline]
+    pub fn chunk(self, n: usize) -> usize {
+        let at = self.at + (n * CHUNK) as u32;
+        (at ^ (at >> 7 & self.swizzle) << 4) as usize
+    }
+}
+
+/// A load that has not landed.
+#[derive(Debug)]
+struct BulkLoad {
+    mbar: u32,
+    tile: Tile,
+    data: Vec<u8>,
+    instr: Instr,
+    warp: u32,
+    lane: u32,
+}
+
+/// A thread's groups of stores, by the number of the newest store in each.
+#[derive(Debug, Default)]
+struct StoreGroups {
+    open: u32,
+    closed: VecDeque<u32>,
+}
+
+/// What a block's bulk copies still owe.
+#[derive(Debug, Default)]
+pub struct Bulk {
+    loads: VecDeque<BulkLoad>,
+    spare: Vec<Vec<u8>>,
+    groups: HashMap<(u32, u32), StoreGroups>,
+    /// The last load that landed on each mbarrier: instruction, warp and lane.
+    landed: HashMap<u32, (Instr, u32, u32)>,
+    /// The warps that have asked after an mbarrier, by its address, since something landed there.
+    pub asked: HashSet<(u32, u32)>,
+    /// Tensor maps that this block has acquired.
+    pub acquired_maps: HashSet<u64>,
+}
+
+impl Bulk {
+    pub fn clear(&mut self) {
+        self.loads.clear();
+        self.groups.clear();
+        self.landed.clear();
+        self.asked.clear();
+        self.acquired_maps.clear();
+    }
+
+    /// An empty buffer, of earlier copies if there is one.
+    pub fn buffer(&mut self, bytes: usize) -> Vec<u8> {
+        let mut data = self.spare.pop().unwrap_or_default();
+        data.clear();
+        data.reserve(bytes);
+        data
+    }
+
+    pub fn recycle(&mut self, data: Vec<u8>) {
+        self.spare.push(data);
+    }
+
+    pub fn owes(&self, mbar: u32) -> bool {
+        self.loads.iter().any(|l| l.mbar == mbar)
+    }
+}
+
+impl Block<'_> {
+    #[cold]
+    pub(super) fn shared_fault(
+        &self,
+        kind: FaultKind,
+        w: &Warp,
+        i: &Instr,
+        lane: usize,
+        at: u64,
+        message: impl Into<String>,
+    ) -> Box<Fault> {
+        self.address_fault(kind, w, i, lane as u32, message, "shared", at)
+    }
+
+    /// A tile of `bytes` bytes at a shared address, which must lie inside and at a multiple of `align`.
+    #[expect(clippy::too_many_arguments)]
+    pub(super) fn tile(
+        &self,
+        w: &Warp,
+        i: &Instr,
+        lane: usize,
+        at: u64,
+        bytes: u64,
+        align: u64,
+        swizzle: u32,
+    ) -> Checked<Tile> {
+        if !at.is_multiple_of(align) {
+            let message = format!(
+                "a bulk copy of this layout at a shared address that is not a multiple of {align}"
+            );
+            return Err(self.shared_fault(FaultKind::Misaligned, w, i, lane, at, message));
+        }
+        let size = self.shared.bytes() as u64;
+        if at > size || bytes > size - at {
+            let message = format!("a bulk copy of {bytes} bytes outside shared memory");
+            return Err(self.shared_fault(FaultKind::OutOfBounds, w, i, lane, at, message));
+        }
+        Ok(Tile { at: at as u32, swizzle })
+    }
+
+    /// Takes the bytes of a load on their way to `tile`.
+    pub(super) fn bulk_load(
+        &mut self,
+        w: &mut Warp,
+        i: &Instr,
+        lane: usize,
+        tile: Tile,
+        mbar: u64,
+        data: Vec<u8>,
+    ) -> Checked<()> {
+        self.mbar_state(w, i, lane, mbar)?;
+        let checks = self.g.config.checks;
+        let warp = w.place.warp;
+        let mut last = [0; 3];
+        let looks = checks.async_copies || checks.shared_races;
+        for n in 0..if looks { data.len() / CHUNK } else { 0 } {
+            let at = tile.chunk(n);
+            let known = &self.clocks.of[warp as usize];
+            match self.shared.claim(at, warp, known, checks.async_copies, &mut last) {
+                Some(Taken::Owed) => {
+                    let message =
+                        "a bulk copy into shared memory that another copy is still on its way to";
+                    let kind = FaultKind::PendingAsyncCopy;
+                    return Err(self.shared_fault(kind, w, i, lane, at as u64, message));
+                }
+                Some(Taken::Used(c)) if checks.shared_races && !self.clocks.exhausted => {
+                    let message = format!(
+                        "this bulk copy overwrites what {} still {}: nothing orders them",
+                        self.who(c),
+                        if c.other_wrote { "writes" } else { "reads" },
+                    );
+                    let kind = FaultKind::SharedRace;
+                    return Err(self.shared_fault(kind, w, i, lane, at as u64, message));
+                }
+                _ => {}
+            }
+        }
+        if self.g.config.counters {
+            self.tally.async_copies += 1;
+            self.tally.shared_requests += 1;
+            self.tally.shared_bytes += data.len() as u64;
+        }
+        let load = BulkLoad { mbar: mbar as u32, tile, data, instr: *i, warp, lane: lane as u32 };
+        self.bulk.loads.push_back(load);
+        self.progress = self.executed;
+        Ok(())
+    }
+
+    /// The oldest load that an mbarrier waits for lands, if there is one.
+    pub(super) fn land_load(&mut self, w: &mut Warp, i: &Instr, mbar: u32) -> Checked<bool> {
+        let Some(at) = self.bulk.loads.iter().position(|l| l.mbar == mbar) else {
+            return Ok(false);
+        };
+        let Some(load) = self.bulk.loads.remove(at) else { return Ok(false) };
+        let agent = landings(mbar);
+        let number = self.clocks.give(agent);
+        let base = self.shared.pointer();
+        for (n, chunk) in load.data.chunks_exact(CHUNK).enumerate() {
+            let at = load.tile.chunk(n);
+            // SAFETY: the tile was found to lie in shared memory, and swizzling stays inside its aligned pattern.
+            unsafe { std::ptr::copy_nonoverlapping(chunk.as_ptr(), base.add(at), CHUNK) };
+            self.shared.land_chunk(at, agent, number);
+        }
+        let clocks = self.mbar_clocks.entry(mbar).or_default();
+        clocks.open.seen[agent] = clocks.open.seen[agent].max(number);
+        let bytes = load.data.len() as i64;
+        self.bulk.landed.insert(mbar, (load.instr, load.warp, load.lane));
+        self.bulk.recycle(load.data);
+        let at = u64::from(mbar);
+        self.mbar_transact(w, i, load.lane as usize, at, -bytes)?;
+        self.progress = self.executed;
+        Ok(true)
+    }
+
+    /// Reads a tile for a store, in the order of the box.
+    pub(super) fn bulk_read(
+        &mut self,
+        w: &mut Warp,
+        i: &Instr,
+        lane: usize,
+        tile: Tile,
+        bytes: usize,
+    ) -> Checked<Vec<u8>> {
+        let warp = w.place.warp as usize;
+        let agent = stores(warp);
+        let number = self.clocks.give(agent);
+        let me = pack(number, agent as u32, lane as u32, 0xf);
+        let mut needed = Needed::default();
+        let mut data = self.bulk.buffer(bytes);
+        let base = self.shared.pointer();
+        for n in 0..bytes / CHUNK {
+            let at = tile.chunk(n);
+            let known = &self.clocks.of[warp];
+            if let Some(bad) = self.shared.async_read(at, me, known, &mut needed) {
+                self.unreadable(w, i, lane, bad, "bulk store")?;
+            }
+            // SAFETY: as for `land_load`.
+            data.extend_from_slice(unsafe { std::slice::from_raw_parts(base.add(at), CHUNK) });
+        }
+        self.readable(w, i, lane, &needed, "bulk store")?;
+        let group = self.bulk.groups.entry((warp as u32, lane as u32)).or_default();
+        group.open = number;
+        if self.g.config.counters {
+            self.tally.async_copies += 1;
+            self.tally.shared_requests += 1;
+            self.tally.shared_bytes += bytes as u64;
+        }
+        self.progress = self.executed;
+        Ok(data)
+    }
+
+    /// Reports bytes that an asynchronous read finds unwritten or owed, where that is checked.
+    pub(super) fn unreadable(
+        &self,
+        w: &Warp,
+        i: &Instr,
+        lane: usize,
+        at: usize,
+        what: &str,
+    ) -> Checked<()> {
+        let checks = self.g.config.checks;
+        let at64 = at as u64;
+        if self.shared.is_pending(at, 1) {
+            if checks.async_copies {
+                let message = format!("a {what} reads what a copy still has to bring");
+                let kind = FaultKind::PendingAsyncCopy;
+                return Err(self.shared_fault(kind, w, i, lane, at64, message));
+            }
+        } else if checks.uninitialised {
+            let message = format!("a {what} reads memory that nothing has written");
+            let kind = FaultKind::UninitialisedRead;
+            return Err(self.shared_fault(kind, w, i, lane, at64, message));
+        }
+        Ok(())
+    }
+
+    /// Reports what this warp must know, and does not, before an asynchronous read.
+    pub(super) fn readable(
+        &self,
+        w: &Warp,
+        i: &Instr,
+        lane: usize,
+        needed: &Needed,
+        what: &str,
+    ) -> Checked<()> {
+        let warp = w.place.warp as usize;
+        if !self.g.config.checks.shared_races || self.clocks.exhausted {
+            return Ok(());
+        }
+        let Some((at, missing)) = needed.missing(warp, &self.clocks.of[warp]) else {
+            return Ok(());
+        };
+        let (kind, message) = match missing {
+            Missing::Order(c) => (
+                FaultKind::SharedRace,
+                format!("a {what} reads what {} wrote: no barrier orders them", self.who(c)),
+            ),
+            Missing::Fence(c) => (
+                FaultKind::MissingFence,
+                format!(
+                    "a {what} reads what {} wrote with ordinary stores, and no fence.proxy.async is between them",
+                    format_args!("warp {}", c.agent)
+                ),
+            ),
+        };
+        Err(self.shared_fault(kind, w, i, lane, at as u64, message))
+    }
+
+    pub(super) fn bulk_commit(&mut self, w: &Warp, m: u32) {
+        for l in lanes(m) {
+            let group = self.bulk.groups.entry((w.place.warp, l as u32)).or_default();
+            let number = std::mem::take(&mut group.open);
+            group.closed.push_back(number);
+        }
+    }
+
+    /// Waits until at most `imm` of a thread's groups read shared memory.
+    pub(super) fn bulk_wait(&mut self, w: &Warp, i: &Instr, m: u32) {
+        let warp = w.place.warp as usize;
+        for l in lanes(m) {
+            let Some(group) = self.bulk.groups.get_mut(&(w.place.warp, l as u32)) else {
+                continue;
+            };
+            let over = group.closed.len().saturating_sub(i.imm as usize);
+            let newest = group.closed.drain(..over).max().unwrap_or(0);
+            let seen = &mut self.clocks.of[warp].seen[stores(warp)];
+            *seen = (*seen).max(newest);
+        }
+    }
+
+    /// A block has ended: every load must have landed, and every mbarrier have got the bytes that it was told to expect.
+    pub(super) fn bulk_end(&self) -> Checked<()> {
+        if !self.g.config.checks.async_copies {
+            return Ok(());
+        }
+        let Some(load) = self.bulk.loads.front() else { return self.bytes_end() };
+        let w = &self.warps[load.warp as usize];
+        let message =
+            "the block ends while this bulk copy is on its way: nothing has waited for it";
+        let (lane, at) = (load.lane as usize, u64::from(load.tile.at));
+        Err(self.shared_fault(FaultKind::PendingAsyncCopy, w, &load.instr, lane, at, message))
+    }
+
+    /// What came to an mbarrier in a phase must be what was expected.
+    fn bytes_end(&self) -> Checked<()> {
+        let mut all: Vec<_> = self.bulk.landed.iter().collect();
+        all.sort_by_key(|(at, _)| **at);
+        for (&at, (instr, warp, lane)) in all {
+            let owed = self.shared.untouched_word(at as usize).map_or(0, mbar_owes);
+            if owed != 0 {
+                let w = &self.warps[*warp as usize];
+                let message = format!(
+                    "the block ends while the mbarrier of this copy waits for {owed} bytes: more or fewer were expected than came"
+                );
+                let kind = FaultKind::PendingAsyncCopy;
+                return Err(self.shared_fault(kind, w, instr, *lane as usize, at.into(), message));
+            }
+        }
+        Ok(())
+    }
+
+    /// cp.async.bulk: a plain range, either way. The size is in `c`.
+    pub(super) fn bulk_plain(
+        &mut self,
+        w: &mut Warp,
+        i: &Instr,
+        op: BulkOp,
+        m: u32,
+    ) -> Checked<()> {
+        let shared = w.regs.addresses(i.a, i.imm, op.shared64).map(|a| a & (WINDOW - 1));
+        for l in lanes(m) {
+            let (global, bytes) = (w.regs.r64(i.b)[l], u64::from(w.regs.r32(i.c)[l]));
+            if !bytes.is_multiple_of(16) || !global.is_multiple_of(16) {
+                let message = format!(
+                    "a bulk copy of {bytes} bytes at {global:#x}: size and addresses must be multiples of 16"
+                );
+                return Err(self.fault(FaultKind::Misaligned, w, i, l as u32, message));
+            }
+            if bytes == 0 {
+                continue;
+            }
+            let tile = self.tile(w, i, l, shared[l], bytes, 16, 0)?;
+            if op.load {
+                let mut data = self.bulk.buffer(bytes as usize);
+                self.global_bytes(w, i, l, global, bytes, AccessKind::Read, |from| {
+                    // SAFETY: `global_bytes` found this many live bytes there.
+                    data.extend_from_slice(unsafe {
+                        std::slice::from_raw_parts(from, bytes as usize)
+                    });
+                })?;
+                let mbar = self.bulk_mbar(w, i, op, l);
+                self.bulk_load(w, i, l, tile, mbar, data)?;
+            } else {
+                let data = self.bulk_read(w, i, l, tile, bytes as usize)?;
+                self.global_bytes(w, i, l, global, bytes, AccessKind::Write, |to| {
+                    // SAFETY: as above; the buffer is other memory.
+                    unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), to, data.len()) };
+                })?;
+                self.bulk.recycle(data);
+            }
+        }
+        Ok(())
+    }
+
+    /// The address of the mbarrier that a load completes.
+    pub(super) fn bulk_mbar(&self, w: &Warp, i: &Instr, op: BulkOp, lane: usize) -> u64 {
+        let r = self.g.program.lists[i.list as usize];
+        let at = match op.mbar64 {
+            true => w.regs.r64(r)[lane],
+            false => w.regs.r32(r)[lane].into(),
+        };
+        at & (WINDOW - 1)
+    }
+}

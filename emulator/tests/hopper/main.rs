@@ -1,0 +1,13 @@
+//! What `sm_90a` adds: products of warpgroups (wgmma), bulk copies and tensor maps, mbarriers that count bytes, and the
+//! checks that go with them. Expected values come from plain loops over layouts as the PTX manual draws them, never from the
+//! emulator's own formulas.
+
+mod copies;
+mod defects;
+mod device;
+mod gemm;
+mod layouts;
+mod mbarriers;
+mod pipeline;
+mod products;
+mod refused;
