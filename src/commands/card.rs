@@ -280,7 +280,7 @@ fn table(evaluations: &[(&'static str, Map<String, Value>)]) -> Option<String> {
         "Development rows, best evaluation:\n\n| rows | measure | value |\n|---|---|---:|\n",
     );
     for (part, evaluation) in evaluations {
-        let part = if part.is_empty() { "all" } else { part };
+        let part = if part.is_empty() { "all" } else { *part };
         for (metric, value) in scores(evaluation) {
             text += &format!("| {part} | {metric} | {value:.4} |\n");
         }
