@@ -28,6 +28,7 @@ pub fn pool_back(at: &LaunchOperands<'_>, op: &PoolBack) -> Result<()> {
 pub fn dense(at: &LaunchOperands<'_>, op: &Dense) -> Result<()> {
     let args = DenseArgs {
         bias: at.memory.params.value(op.bias, at.width(op.y.0))?,
+        y: at.at(op.y.0)?,
         ..dense_arguments(at, [op.x.0, op.y.0], op.weight, op.dropout, op.tanh)?
     };
     let (kernels, rows) = (&at.cuda.kernels, at.count(op.x.0));
@@ -44,23 +45,21 @@ pub fn dense_back(at: &LaunchOperands<'_>, op: &DenseBack) -> Result<()> {
         None => Ok(Address::NULL),
     };
     let args = DenseArgs {
-        dy: at.at(op.dy.now)?,
+        dy: at.at(op.dy.0)?,
         dx: at.aside(op.dx.0)?,
         dbias: gradient(op.dbias.0)?,
         dweight: gradient(op.dweight.0)?,
-        ..dense_arguments(at, [op.x.0, op.y.0], op.weight, op.dropout, op.tanh)?
+        ..dense_arguments(at, [op.x.0, op.dy.0], op.weight, op.dropout, op.tanh)?
     };
     let (kernels, rows) = (&at.cuda.kernels, at.count(op.x.0));
-    let of_labelled = matches!(at.rows(op.x.0), Rows::Labelled(_));
-    // What others read of dy must have gone through the tanh.
-    let bias_first = op.tanh || of_labelled;
-    if bias_first {
-        kernels.dense_backward_bias(args)?;
-    }
-    match op.dx.0 {
-        Some(_) if of_labelled => kernels.wide_backward(rows, args),
-        None if of_labelled => Ok(()),
-        _ => kernels.dense_backward(rows, !bias_first, args),
+    match at.rows(op.x.0) {
+        Rows::Labelled(_) => {
+            if op.dbias.0.is_some() {
+                kernels.dense_backward_bias(args)?;
+            }
+            op.dx.0.map_or(Ok(()), |_| kernels.wide_backward(rows, args))
+        }
+        Rows::Tokens | Rows::Sequences => kernels.dense_backward(rows, args),
     }
 }
 
@@ -133,12 +132,12 @@ fn pool_arguments(
 /// What both directions need.
 fn dense_arguments(
     at: &LaunchOperands<'_>,
-    [x, y]: [Value; 2],
+    [x, of_outputs]: [Value; 2],
     weight: HeadWeight,
     dropout: Dropout,
     tanh: bool,
 ) -> Result<DenseArgs> {
-    let (inputs, outputs) = (at.width(x), at.width(y));
+    let (inputs, outputs) = (at.width(x), at.width(of_outputs));
     let of_labelled = matches!(at.rows(x), Rows::Labelled(_));
     if of_labelled {
         check_width(inputs, "an input of a head on masked words")?;
@@ -169,7 +168,6 @@ fn dense_arguments(
         x: at.at(x)?,
         weight,
         frozen,
-        y: at.at(y)?,
         dropout: dropout.into(),
         inputs: to_u32(inputs)?,
         outputs: to_u32(outputs)?,

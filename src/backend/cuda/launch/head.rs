@@ -35,15 +35,15 @@ impl Kernels {
         unsafe { self.launch("dense_backward_bias", grid, DENSE_THREADS, 0, &args) }
     }
 
-    /// The gradients of the input and of the weight, where they have a place, and that of the bias if `bias`.
-    pub fn dense_backward(&self, rows: usize, bias: bool, args: DenseArgs) -> Result<()> {
+    /// The gradients of input, weight and bias that have a place.
+    pub fn dense_backward(&self, rows: usize, args: DenseArgs) -> Result<()> {
         const THREADS: usize = DENSE_BACK_WARPS * WARP;
         let (inputs, outputs) = (args.inputs as usize, args.outputs as usize);
         let wanted =
             |place: Address, blocks: usize| if place == Address::NULL { 0 } else { blocks };
         let input = wanted(args.dx, rows.div_ceil(DENSE_ROWS) * inputs.div_ceil(WARP));
         let weight = wanted(args.dweight, outputs * inputs.div_ceil(THREADS * DENSE_BACK_WEIGHTS));
-        let bias = if bias { wanted(args.dbias, outputs.div_ceil(THREADS)) } else { 0 };
+        let bias = wanted(args.dbias, outputs.div_ceil(THREADS));
         let args = DenseArgs {
             input_blocks: u32::try_from(input)?,
             weight_blocks: u32::try_from(weight)?,
