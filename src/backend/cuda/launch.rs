@@ -203,7 +203,7 @@ impl Kernels {
         args: AttentionArgs,
     ) -> Result<()> {
         let dim = padded_head(args.head_dim)?;
-        let warps = kind.warps(max_len);
+        let warps = kind.warps(dim, max_len);
         let (threads, shared) = (warps * WARP, kind.shared(dim, warps));
         let tiles = match kind {
             AttentionKind::BackwardShort => {
@@ -213,7 +213,7 @@ impl Kernels {
                 );
                 1
             }
-            _ => max_len.div_ceil(ATTENTION_ROWS),
+            _ => max_len.div_ceil(kind.rows(dim, warps)),
         };
         for (first, count) in by_sequences(sequences) {
             let grid = [tiles, args.heads as usize, count];
