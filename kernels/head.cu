@@ -318,7 +318,7 @@ __device__ __forceinline__ void add_loss(const LossArgs& args, float of_warp) {
     if (threadIdx.x != 0) return;
     float total = shared[0];
     for (int w = 1; w < Warps; ++w) total += shared[w];
-    args.state->loss += args.numbers->weight * total;
+    args.state->now.loss += args.numbers->weight * total;
 }
 
 // Of sequences. One block: a warp takes every eighth, and a lane every 32nd output.

@@ -15,13 +15,13 @@ use bytemuck::Zeroable;
 /// See [`Pool`].
 pub fn pool(at: &LaunchOperands<'_>, op: &Pool) -> Result<()> {
     let args = pool_arguments(at, op.kind, op.x.0, op.out.0)?;
-    at.cuda.kernels.pool_forward(at.count(op.out.0), args)
+    at.lane.pool_forward(at.count(op.out.0), args)
 }
 
 /// See [`PoolBack`].
 pub fn pool_back(at: &LaunchOperands<'_>, op: &PoolBack) -> Result<()> {
     let args = pool_arguments(at, op.kind, op.dx.0, op.dy.0)?;
-    at.cuda.kernels.pool_backward(at.count(op.dx.0), args)
+    at.lane.pool_backward(at.count(op.dx.0), args)
 }
 
 /// See [`Dense`].
@@ -31,7 +31,7 @@ pub fn dense(at: &LaunchOperands<'_>, op: &Dense) -> Result<()> {
         y: at.at(op.y.0)?,
         ..dense_arguments(at, [op.x.0, op.y.0], op.weight, op.dropout, op.tanh)?
     };
-    let (kernels, rows) = (&at.cuda.kernels, at.count(op.x.0));
+    let (kernels, rows) = (at.lane, at.count(op.x.0));
     match at.rows(op.x.0) {
         Rows::Labelled(_) => kernels.wide_forward(rows, args),
         Rows::Tokens | Rows::Sequences => kernels.dense_forward(rows, args),
@@ -51,7 +51,7 @@ pub fn dense_back(at: &LaunchOperands<'_>, op: &DenseBack) -> Result<()> {
         dweight: gradient(op.dweight.0)?,
         ..dense_arguments(at, [op.x.0, op.dy.0], op.weight, op.dropout, op.tanh)?
     };
-    let (kernels, rows) = (&at.cuda.kernels, at.count(op.x.0));
+    let (kernels, rows) = (at.lane, at.count(op.x.0));
     match at.rows(op.x.0) {
         Rows::Labelled(_) => {
             if op.dbias.0.is_some() {
@@ -77,7 +77,7 @@ pub fn loss(at: &LaunchOperands<'_>, op: &Loss) -> Result<()> {
         Rows::Tokens | Rows::Sequences => Address::NULL,
     };
     let args = LossArgs {
-        numbers: at.memory.numbers.at()?,
+        numbers: at.memory.batch.step_numbers()?,
         batch: at.memory.batch.header()?,
         cu_seqlens: at.memory.batch.bounds()?,
         logits: at.at(op.logits.0)?,
@@ -97,7 +97,7 @@ pub fn loss(at: &LaunchOperands<'_>, op: &Loss) -> Result<()> {
             LossKind::Binary => LOSS_BINARY,
         },
     };
-    let kernels = &at.cuda.kernels;
+    let kernels = at.lane;
     match (op.kind, rows) {
         (LossKind::Span, _) => kernels.loss_spans(args),
         (_, Rows::Labelled(_)) => kernels.loss_labelled(at.count(op.logits.0), args),

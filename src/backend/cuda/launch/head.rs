@@ -1,12 +1,11 @@
 //! The launches of the task head: pooling, dense layers and losses.
 
-use super::{ROW_THREADS, by_parts, by_rows, warp_rows};
+use super::{Lane, ROW_THREADS, by_parts, by_rows, warp_rows};
 use crate::backend::cuda::args::*;
-use crate::backend::cuda::kernels::Kernels;
 use crate::backend::cuda::memory::Address;
 use anyhow::Result;
 
-impl Kernels {
+impl Lane<'_> {
     pub fn pool_forward(&self, pooled: usize, args: PoolArgs) -> Result<()> {
         let grid = by_rows(pooled, 1, args.width, PART);
         // SAFETY: as for `gemm`.
