@@ -89,7 +89,10 @@ fn a_pack_is_built_for_each_architecture_and_its_stages_run_on_the_emulator() {
     let folder = tempfile::tempdir().unwrap();
     for arch in ["80", "86", "89", "100", "120", "90"] {
         let mut command = Command::new("python3");
-        command.arg(format!("{SCRIPTS}/gpu-check")).arg("pack").arg(folder.path().join("it.tar.xz"));
+        command
+            .arg(format!("{SCRIPTS}/gpu-check"))
+            .arg("pack")
+            .arg(folder.path().join("it.tar.xz"));
         command.args(["--archs", arch, "--emulator", "--debug"]);
         let (succeeded, said) = run(&mut command);
         assert!(succeeded, "sm_{arch}: {said}");

@@ -23,7 +23,7 @@ pub struct Allocated {
     pub batch: DeviceBatch,
     pub params: DeviceParams,
     pub reports: Downloads,
-    /// An update ended the last step that had a loss.
+    /// An update ended the last step that began or had a loss.
     pub ended: bool,
     pub graphs: Graphs,
     pub branch: Arc<Branch>,

@@ -14,11 +14,13 @@ use std::sync::Arc;
 struct Touched {
     reads: Vec<Region>,
     writes: Vec<Region>,
+    /// It also changes what is no value.
+    acts: bool,
 }
 
 impl Touched {
     fn of(program: &Program, op: &Op) -> Self {
-        let mut touched = Self { reads: Vec::new(), writes: Vec::new() };
+        let mut touched = Self { reads: Vec::new(), writes: Vec::new(), acts: op.acts() };
         op.clone().visit(&mut |used| match used {
             Use::Read(value) => touched.reads.push(program.region(*value)),
             Use::Write(value) => touched.writes.push(program.region(*value)),
@@ -34,7 +36,9 @@ impl Touched {
     /// Whether one of both must wait for the other.
     fn meets(&self, other: &Self) -> bool {
         let meet = |a: &[Region], b: &[Region]| a.iter().any(|a| b.iter().any(|b| a.overlaps(*b)));
-        meet(&self.writes, &other.writes)
+        self.acts
+            || other.acts
+            || meet(&self.writes, &other.writes)
             || meet(&self.writes, &other.reads)
             || meet(&self.reads, &other.writes)
     }
@@ -46,6 +50,8 @@ pub struct Apart<'a> {
     branch: &'a Branch,
     /// Also operations run on the branch, not only what a step begins with.
     recorded: bool,
+    /// A branch can begin: in a recording no earlier than that does.
+    marked: bool,
     /// What went to the operations' stream since the mark.
     since: Vec<Touched>,
     /// What went to the branch since it was joined.
@@ -57,7 +63,7 @@ pub struct Apart<'a> {
 impl<'a> Apart<'a> {
     pub fn new(device: &'a Device, branch: &'a Branch, recorded: bool) -> Self {
         let (since, beside) = (Vec::new(), Vec::new());
-        Self { device, branch, recorded, since, beside, clearing: false }
+        Self { device, branch, recorded, marked: false, since, beside, clearing: false }
     }
 
     /// The stream on which an operation is to be launched: behind what it needs, if nothing else is launched there before.
@@ -70,7 +76,7 @@ impl<'a> Apart<'a> {
         }
         let touched = Touched::of(program, op);
         if self.recorded && has_few_rows(program, op) {
-            if self.since.iter().any(|other| other.meets(&touched)) {
+            if !self.marked || self.since.iter().any(|other| other.meets(&touched)) {
                 self.mark()?;
             }
             self.branch.fork()?;
@@ -97,6 +103,7 @@ impl<'a> Apart<'a> {
 
     fn mark(&mut self) -> Result<()> {
         self.since.clear();
+        self.marked = true;
         self.branch.mark(self.device)
     }
 }

@@ -123,7 +123,10 @@ impl DeviceBatch {
             labelled: u32::try_from(labelled.len())?,
         };
         let parts = [
-            (NUMBERS_WORDS, bytemuck::cast_slice::<BatchHeader, u32>(std::slice::from_ref(&header))),
+            (
+                NUMBERS_WORDS,
+                bytemuck::cast_slice::<BatchHeader, u32>(std::slice::from_ref(&header)),
+            ),
             (self.ids_at(), &batch.ids),
             (self.positions_at(), &batch.positions),
             (self.types_at(), &batch.type_ids),

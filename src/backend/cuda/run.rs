@@ -41,7 +41,7 @@ pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbe
         words = words.with_update(update).with_turn(memory.reports.next());
         memory.reports.let_next_be_read()?;
     }
-    if updates || needs.is_some() {
+    if updates || ops.iter().any(|op| matches!(op, Op::Zero(_) | Op::Loss(_))) {
         memory.ended = updates;
     }
     memory.batch.arrive(words)?;
