@@ -384,11 +384,10 @@ fn head(c: &mut Criterion) {
         let dy = t.sequences(b.small[2], h);
         let op = DenseBack {
             x: In(t.sequences(b.small[0], h)),
-            y: In(t.sequences(b.small[1], h)),
             weight,
             dropout: Dropout::NONE,
             tanh: true,
-            dy: t.over(dy),
+            dy: In(dy),
             dx: Aside(Some(t.sequences(b.narrow[0], h))),
             dweight: sum(0, h * h),
             dbias: sum(h * h, h),

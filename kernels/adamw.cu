@@ -33,20 +33,19 @@ struct GradNormArgs {
 };
 MIRRORED(GradNormArgs);
 
-// Writes the norm, whether the step is skipped, the clipping factor and the next loss scale. The scale follows the usual
-// rule: halve it when a gradient is not finite, double it after enough steps that were.
-__device__ __forceinline__ void decide(StepState& to, float norm, float clip_norm) {
-    StepState state = to;
+// Writes the step's outcome, the clipping factor and the next loss scale. The scale follows the usual rule: halve it when a
+// gradient is not finite, double it after enough steps that were.
+__device__ __forceinline__ void decide(StepState& state, float norm, const StepNumbers& numbers) {
+    const float clip_norm = numbers.clip_norm;
     const bool finite = norm < INFINITY;
-    state.grad_norm = norm;
-    state.skip = finite ? 0 : kSkip;
+    uint32_t skip = finite ? 0 : kSkip;
     state.clip = clip_norm > 0.0f ? fminf(clip_norm / (norm + 1e-6f), 1.0f) : 1.0f;
     if (state.growth_interval > 0) {
         constexpr float kSmallest = 1.0f, kLargest = 16777216.0f;
         state.good_steps = finite ? state.good_steps + 1 : 0;
         if (!finite && state.scale > kSmallest) {
             state.scale *= 0.5f;
-            state.skip = kSkipOverflow;
+            skip = kSkipOverflow;
         }
         if (state.good_steps >= state.growth_interval) {
             state.scale = fminf(state.scale * 2.0f, kLargest);
@@ -54,7 +53,9 @@ __device__ __forceinline__ void decide(StepState& to, float norm, float clip_nor
         }
         state.inverse_scale = 1.0f / state.scale;
     }
-    to = state;
+    state.now.grad_norm = norm;
+    state.now.skip = skip;
+    state.ended[numbers.turn] = {state.now.loss, norm, skip, 0};
 }
 
 // The gradient's norm, and what follows from it. A block has a chunk; the one that arrives last adds up the sums of all, in
@@ -84,7 +85,7 @@ extern "C" __global__ void __launch_bounds__(kUpdateThreads) grad_norm(const __g
     sum = block_sum(sum);
     if (threadIdx.x != 0) return;
     *args.arrived = 0;
-    decide(*args.state, float(sqrt(sum)), args.numbers->clip_norm);
+    decide(*args.state, float(sqrt(sum)), *args.numbers);
 }
 
 struct AdamWArgs {
@@ -100,7 +101,7 @@ MIRRORED(AdamWArgs);
 
 extern "C" __global__ void __launch_bounds__(kUpdateThreads) adamw(const __grid_constant__ AdamWArgs args) {
     const uint64_t i = uint64_t(blockIdx.x) * kUpdateThreads + threadIdx.x;
-    if (i >= args.count || args.state->skip != 0) return;
+    if (i >= args.count || args.state->now.skip != 0) return;
     const StepNumbers n = *args.numbers;
     const float g = args.gradient[i] * args.state->clip;
     const float m = n.beta1 * args.moment1[i] + n.one_minus_beta1 * g;

@@ -1,8 +1,8 @@
 // What forward and backward attention share: tiles of one head, their copies, masks and column sums.
 //
-// A block works on 64 rows (queries, or keys) of one head of one sequence, 16 rows per warp, and walks over the
-// other side in tiles of kStep rows that arrive two at a time (attention_bwd_short.cu: on all keys of a short
-// sequence). Heads narrower than D are padded with zeros in shared memory only. Grid: tiles of the longest sequence ×
+// A block works on 64 rows (queries, or keys) of one head of one sequence, 16 rows per warp, and walks over the other side in
+// tiles of kStep rows that arrive two at a time (attention_bwd_short.cu: on all keys of a short sequence; attention_fwd.cu: on
+// as many rows as its warps have). Heads narrower than D are padded with zeros in shared memory only. Grid: tiles of the longest sequence ×
 // heads × sequences, of which a launch has 65,535 at most.
 #pragma once
 
@@ -10,11 +10,12 @@
 #include "mma.cuh"
 #include "philox.cuh"
 
-constexpr int kAttentionRows = 64;
+constexpr int kAttentionRows = 64, kAttentionWarps = 4;
 // Rows of the tiles that a block walks over; fewer where heads are 128 wide.
 constexpr int kAttentionStep = 64, kAttentionStepWide = 32;
+// Rows of a warp in forward, and where heads are 128 wide: what it loads of keys and values serves all of them.
+constexpr int kForwardRows = 32, kForwardRowsWide = 16;
 MIRRORED(AttentionTile);
-constexpr int kAttentionWarps = 4;
 constexpr int kAttentionThreads = kAttentionWarps * kWarp;
 
 // Backward alone uses the second half.
@@ -56,8 +57,9 @@ struct Work {
     // Blocks beyond the batch, or beyond their sequence, have nothing to do.
     bool any;
 
-    __device__ __forceinline__ explicit Work(const AttentionArgs& args)
-        : sequence(args.first_sequence + blockIdx.z), head(blockIdx.y), span{}, first(int(blockIdx.x) * kAttentionRows), len(0),
+    // Of blocks with so many rows.
+    __device__ __forceinline__ explicit Work(const AttentionArgs& args, int rows = kAttentionRows)
+        : sequence(args.first_sequence + blockIdx.z), head(blockIdx.y), span{}, first(int(blockIdx.x) * rows), len(0),
           head_dim(int(args.head_dim)), hidden(size_t(args.heads) * head_dim), stride(3 * hidden),
           column(size_t(head) * head_dim), any(false) {
         if (sequence >= args.batch->sequences) return;
@@ -178,6 +180,17 @@ struct Head {
         }
     }
 
+    // The same of a number of rows that is known when it runs, by a block of any number of warps.
+    static __device__ __forceinline__ void copy_rows(
+        uint32_t to, const Half* from, size_t stride, int rows, int valid, int head_dim) {
+        constexpr int kChunks = D / 8;
+        for (int id = threadIdx.x; id < rows * kChunks; id += blockDim.x) {
+            const int row = id / kChunks, chunk = id % kChunks;
+            const bool inside = row < valid && chunk * 8 < head_dim;
+            copy16_async(to + T::offset(row, chunk), from + (inside ? row * stride + chunk * 8 : 0), inside);
+        }
+    }
+
     // One operand's 16 rows of this warp: in registers, or fetched again for each use where those are short.
     template <bool Kept>
     struct Left {
@@ -249,14 +262,19 @@ struct Head {
         if (row < valid && column < width) store16(to + row * stride + column, w);
     }
 
-    // The same for this warp's 16 × D numbers.
-    static __device__ __forceinline__ void store(
-        const float (&acc)[D / 8][4], Half* to, size_t stride, int valid, int head_dim) {
-        const int first = int(threadIdx.x) / kWarp * 16;
+    // The same for 16 × D numbers, of rows from `first` on.
+    static __device__ __forceinline__ void store_rows(
+        const float (&acc)[D / 8][4], int first, Half* to, size_t stride, int valid, int head_dim) {
 #pragma unroll
         for (int n = 0; n < D / 16; ++n) {
             store(acc[2 * n], acc[2 * n + 1], to + first * stride + n * 16, stride, valid - first, head_dim - n * 16);
         }
+    }
+
+    // The same where each warp has 16 rows.
+    static __device__ __forceinline__ void store(
+        const float (&acc)[D / 8][4], Half* to, size_t stride, int valid, int head_dim) {
+        store_rows(acc, int(threadIdx.x) / kWarp * 16, to, stride, valid, head_dim);
     }
 
     // Column sums over the 16 × D accumulators of the first `warps` warps to `to`. All threads call it; `shared` holds

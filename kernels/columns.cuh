@@ -25,26 +25,38 @@ struct RowWalk {
     }
 };
 
-// The device's part of an optimizer step.
-struct StepState {
+// What comes of a step.
+struct StepOutcome {
     float loss;
     float grad_norm;
+    // Not 0 where the gradient is not finite and the step must change nothing; kSkipOverflow where the loss scale
+    // was lowered in answer.
+    uint32_t skip;
+    uint32_t padding;
+};
+MIRRORED(StepOutcome);
+constexpr uint32_t kSkip = 1, kSkipOverflow = 2;
+MIRRORED(SkipKind);
+
+// The device's part of an optimizer step. The parameters' gradients follow it in memory: a step begins with one clearing, of
+// these and of `now`.
+struct StepState {
     // Factor on the gradients that flow through the encoder in 16 bits, a power of two, and its inverse.
     float scale;
     float inverse_scale;
     // Steps since the scale last changed.
     uint32_t good_steps;
-    // Not 0 where the gradient is not finite and the step must change nothing; kSkipOverflow where the loss scale
-    // was lowered in answer.
-    uint32_t skip;
     // What clipping multiplies the gradient with.
     float clip;
     // Steps after which the scale is doubled; 0 keeps it.
     uint32_t growth_interval;
+    // So that gradients begin where a sector does.
+    uint32_t padding[7];
+    // Of the last two steps that ended, in turn: one is on its way to the host while the next step runs.
+    StepOutcome ended[2];
+    StepOutcome now;
 };
 MIRRORED(StepState);
-constexpr uint32_t kSkip = 1, kSkipOverflow = 2;
-MIRRORED(SkipKind);
 
 // What a step needs to know from the host, in device memory, so that a recorded step finds the numbers of today.
 struct StepNumbers {
@@ -63,7 +75,9 @@ struct StepNumbers {
     // One over the root of the second moment's bias correction.
     float root_correction;
     float eps;
-    uint32_t padding[2];
+    // Which of StepState::ended the step leaves its outcome in.
+    uint32_t turn;
+    uint32_t padding;
 };
 MIRRORED(StepNumbers);
 

@@ -146,22 +146,13 @@ __device__ __forceinline__ void forward(const DenseArgs& args) {
     }
 }
 
-// dy through the tanh, in place, and the bias gradient of an output, which a thread owns.
+// The bias gradient of an output, which a thread owns.
 __device__ __forceinline__ void backward_bias(const DenseArgs& args, uint32_t output) {
     if (output >= args.outputs) return;
     const uint32_t rows = row_count(args.batch, args.rows);
     float sum = 0.0f;
-    for (uint32_t s = 0; s < rows; ++s) {
-        const size_t at = size_t(s) * args.outputs + output;
-        float d = args.dy[at];
-        if (args.tanh) {
-            const float y = args.y[at];
-            d *= 1.0f - y * y;
-            args.dy[at] = d;
-        }
-        sum += d;
-    }
-    if (args.dbias != nullptr) args.dbias[output] += sum;
+    for (uint32_t s = 0; s < rows; ++s) sum += args.dy[size_t(s) * args.outputs + output];
+    args.dbias[output] += sum;
 }
 
 extern "C" __global__ void __launch_bounds__(kDenseThreads)
@@ -196,7 +187,7 @@ __device__ __forceinline__ void backward_weight(const DenseArgs& args, uint32_t 
     }
 }
 
-// dx = dropout'(dy · W). A lane has one column of eight rows, so that a weight is read once for eight; the warps share
+// dx = dropout'(dy · W), and back through the tanh below. A lane has one column of eight rows, so that a weight is read once for eight; the warps share
 // the outputs, and their sums are added in order.
 template <bool Quantised>
 __device__ __forceinline__ void backward_input(const DenseArgs& args, uint32_t block) {
@@ -227,7 +218,13 @@ __device__ __forceinline__ void backward_input(const DenseArgs& args, uint32_t b
         float sum = shared[0][s][lane];
 #pragma unroll
         for (int w = 1; w < kDenseBackWarps; ++w) sum += shared[w][s][lane];
-        args.dx[size_t(row) * args.inputs + column] = masked(dropout, row, column, sum);
+        const size_t at = size_t(row) * args.inputs + column;
+        float d = masked(dropout, row, column, sum);
+        if (args.tanh) {
+            const float x = args.x[at];
+            d *= 1.0f - x * x;
+        }
+        args.dx[at] = d;
     }
 }
 
@@ -321,7 +318,7 @@ __device__ __forceinline__ void add_loss(const LossArgs& args, float of_warp) {
     if (threadIdx.x != 0) return;
     float total = shared[0];
     for (int w = 1; w < Warps; ++w) total += shared[w];
-    args.state->loss += args.numbers->weight * total;
+    args.state->now.loss += args.numbers->weight * total;
 }
 
 // Of sequences. One block: a warp takes every eighth, and a lane every 32nd output.

@@ -14,14 +14,15 @@ struct DenseArgs {
     const float* bias;
     // f32 [rows, outputs]
     float* y;
-    // Backward. dy becomes the gradient before the tanh; the others may be null.
-    float* dy;
+    // Backward, from the gradient before this layer's tanh on; the others may be null.
+    const float* dy;
     float* dx;
     float* dweight;
     float* dbias;
     DropoutArgs dropout;
     uint32_t inputs;
     uint32_t outputs;
+    // Forward: y comes out of a tanh. Backward: so did x, and dx is the gradient before it.
     uint32_t tanh;
     // RowKind of all of them.
     uint32_t rows;

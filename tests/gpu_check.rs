@@ -80,6 +80,31 @@ fn the_check_for_machines_with_a_gpu_runs_on_the_emulator() {
     }
 }
 
+/// A pack for each architecture that is measured: all kernels have machine code for it and none spills, or packing fails. The
+/// stages of the last one run away from the sources.
+#[test]
+#[ignore = "compiles every kernel for six architectures, which takes long where none is compiled yet"]
+fn a_pack_is_built_for_each_architecture_and_its_stages_run_on_the_emulator() {
+    assert!(bitfit::backend::cuda::images::built_in(), "scripts/fetch-cuda gets a compiler");
+    let folder = tempfile::tempdir().unwrap();
+    for arch in ["80", "86", "89", "100", "120", "90"] {
+        let mut command = Command::new("python3");
+        command
+            .arg(format!("{SCRIPTS}/gpu-check"))
+            .arg("pack")
+            .arg(folder.path().join("it.tar.xz"));
+        command.args(["--archs", arch, "--emulator", "--debug"]);
+        let (succeeded, said) = run(&mut command);
+        assert!(succeeded, "sm_{arch}: {said}");
+    }
+    let unpacked = run(Command::new("tar").args(["xf", "it.tar.xz"]).current_dir(folder.path()));
+    assert!(unpacked.0, "{}", unpacked.1);
+    let mut command = Command::new("python3");
+    command.args(["gpu-check/gpu-check", "run", "--emulator", "--slower", "10"]);
+    let (succeeded, said) = run(command.current_dir(folder.path()));
+    assert!(succeeded && said.contains("ok   tests: "), "{said}");
+}
+
 /// Twelve minutes are rented, and what is packed, unpacked and copied takes some of them.
 #[test]
 fn all_stages_together_leave_two_of_twelve_minutes() {

@@ -109,7 +109,7 @@ fn cost(program: &Program, op: &Op) -> Cost {
         }
         Op::Dense(op) => product(rows(op.x.0), width(op.x.0) * width(op.y.0)),
         Op::DenseBack(op) => {
-            let matrix = width(op.x.0) * width(op.y.0);
+            let matrix = width(op.x.0) * width(op.dy.0);
             if op.dx.0.is_some() {
                 product(rows(op.x.0), matrix);
             }

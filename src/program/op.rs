@@ -388,15 +388,14 @@ ops! {
         y: Out = [rows, outputs] f32,
     }
 
-    /// Backward of [`Dense`].
+    /// Backward of [`Dense`] from the gradient before its tanh on.
     DenseBack {
         x: In = [rows, inputs] f32,
-        y: In = [rows, outputs] f32,
         weight: HeadWeight = [outputs * inputs],
         dropout: Dropout,
+        /// `x` came out of the tanh of the layer below: `dx` is the gradient before it.
         tanh: bool,
-        /// From the gradient of `y` to that before the tanh.
-        dy: Over = [rows, outputs] f32,
+        dy: In = [rows, outputs] f32,
         dx: Aside = [rows, inputs] f32,
         dweight: Sum = [outputs * inputs],
         dbias: Sum = [outputs],

@@ -136,21 +136,20 @@ impl TaskHead {
         let mut dy = dlogits;
         for (i, layer) in self.layers.iter().enumerate().rev() {
             let (x, y) = (pass.values[i], pass.products[i]);
+            let below = i.checked_sub(1).map(|below| &self.layers[below]);
             if let Some((act, norm)) = layer.norm {
                 let now = b.like(What::Head, dy);
                 let dx = Over { was: dy, now };
                 b.push(ActNormBack { x: In(y), act, norm, dx, dbeta: Sum(Some(norm.beta)) });
                 dy = now;
             }
-            let now = b.like(What::Head, dy);
             let dx = b.like(What::Head, x);
             b.push(DenseBack {
                 x: In(x),
-                y: In(y),
                 weight: layer.weight,
                 dropout: b.dropout(layer.dropout),
-                tanh: layer.tanh,
-                dy: Over { was: dy, now },
+                tanh: below.is_some_and(|below| below.tanh),
+                dy: In(dy),
                 dx: Aside(Some(dx)),
                 dweight: match layer.weight {
                     HeadWeight::Param(range) => Sum(Some(range)),

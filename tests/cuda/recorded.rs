@@ -89,6 +89,50 @@ fn a_batch_goes_up_beside_the_step_before_it_and_changes_no_bit_of_it() {
     assert_ne!(upload.0, before[taken].0, "uploads have a stream of their own");
 }
 
+/// What comes from the host and goes back to it, and what a step clears, is not between its kernels: their stream has one
+/// copy on the device for each batch, and the recording.
+#[test]
+fn the_stream_of_the_steps_has_their_recordings_and_a_copy_for_each_batch() {
+    let name = "recorded::the_stream_of_the_steps_has_their_recordings_and_a_copy_for_each_batch";
+    let said = emulated(name, &[("CUDA_EMULATOR_TRACE", "1")], || {
+        let (model, kind, pooling, outputs) = MODELS[0];
+        let mut run = Run::new(model, kind, pooling, outputs, cuda(HalfType::Bf16));
+        eprintln!("all is there");
+        let reports = [run.issue(), run.issue()];
+        let [first, second] = reports.map(|report| run.backend.wait_report(report).unwrap().loss);
+        assert!(first > 0.0 && second > 0.0);
+        eprintln!("all is done");
+    });
+    let Some(said) = said else { return };
+    let (_, steps) = said.split_once("all is there").unwrap();
+    let (steps, _) = steps.split_once("all is done").unwrap();
+    let runs: Vec<(&str, &str)> = steps
+        .lines()
+        .filter_map(|line| line.split_once("stream ")?.1.split_once(" runs: "))
+        .filter(|(_, what)| !matches!(*what, "event" | "wait"))
+        .collect();
+    let of_graphs = runs.iter().find(|(_, what)| what.starts_with("graph")).unwrap().0;
+    let own: Vec<&str> =
+        runs.iter().filter(|(stream, _)| *stream == of_graphs).map(|(_, what)| *what).collect();
+    // A step of one batch, then one of two.
+    assert_eq!(own.len(), 6, "{own:?}");
+    for pair in own.chunks(2) {
+        assert!(pair[0].ends_with("device to device") && pair[1].starts_with("graph"), "{own:?}");
+    }
+    let copies = |what: &str| runs.iter().filter(|(_, op)| op.ends_with(what)).count();
+    // Batches, and the numbers of each step with its weight; the reports of both.
+    assert_eq!((copies("host to device"), copies("device to host")), (6, 2), "{runs:?}");
+    // Beside others run one product of the last block in each direction, and what clears, but where a batch adds to an earlier
+    // one.
+    let nodes = |graph: &str| -> Vec<usize> {
+        graph.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect()
+    };
+    for (graph, beside) in [(own[1], 3), (own[3], 3), (own[5], 2)] {
+        let [all, in_a_row] = nodes(graph)[..] else { panic!("{graph}") };
+        assert_eq!(all - in_a_row, beside, "{graph}");
+    }
+}
+
 /// What a recording uses must be there until it has run: code, page-locked memory and the recording itself.
 #[test]
 fn nothing_is_taken_away_from_a_step_that_still_runs() {

@@ -203,19 +203,20 @@ fn dense_gradients_through_dropout_and_tanh() {
     for dropout in DROPOUTS {
         let n = &mut Numbers::new("dense");
         let (rows, inputs, outputs) = (3, 4, 2);
-        let (x, w, b) = (normal(n, rows * inputs), normal(n, outputs * inputs), normal(n, outputs));
+        let (z, w, b) = (normal(n, rows * inputs), normal(n, outputs * inputs), normal(n, outputs));
         let dy = normal(n, rows * outputs);
-        let f = |x: &[f64], w: &[f64]| -> Vec<f64> {
-            let x = oracle::masked(x, inputs, dropout, KEY);
-            oracle::linear(&x, w, &b).iter().map(|z| z.tanh()).collect()
+        let input = |z: &[f64]| -> Vec<f64> {
+            let x: Vec<f64> = z.iter().map(|z| z.tanh()).collect();
+            oracle::masked(&x, inputs, dropout, KEY)
         };
-        let y = f(&x, &w);
-        let dz: Vec<f64> = dy.iter().zip(&y).map(|(d, y)| d * (1.0 - y * y)).collect();
-        let dx = oracle::masked(&oracle::linear_backward(&dz, &w, outputs), inputs, dropout, KEY);
-        check("dx", &x, &dy, |x| f(x, &w), &dx);
-        let input = oracle::masked(&x, inputs, dropout, KEY);
-        let dw = oracle::weight_gradient(&dz, &input, outputs, inputs);
-        check("dw", &w, &dy, |w| f(&x, w), &dw);
+        let f = |z: &[f64], w: &[f64]| oracle::linear(&input(z), w, &b);
+        let through = oracle::linear_backward(&dy, &w, outputs);
+        let dx = oracle::masked(&through, inputs, dropout, KEY);
+        let slopes = z.iter().map(|z| 1.0 - z.tanh().powi(2));
+        let dz: Vec<f64> = dx.iter().zip(slopes).map(|(d, slope)| d * slope).collect();
+        check("dz", &z, &dy, |z| f(z, &w), &dz);
+        let dw = oracle::weight_gradient(&dy, &input(&z), outputs, inputs);
+        check("dw", &w, &dy, |w| f(&z, w), &dw);
     }
 }
 

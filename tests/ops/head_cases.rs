@@ -61,8 +61,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
         }
         Kind::DenseBackward { rows, inputs, outputs, tanh, trained, bias, dx } => {
             let frozen = (!trained).then(|| rig.head_weight(outputs, inputs, 0.1));
-            let x = rig.input_f32(rows, inputs, 1.0);
-            let y = rig.input_f32(rows, outputs, 0.4);
+            let x = rig.input_f32(rows, inputs, if tanh { 0.4 } else { 1.0 });
             let dy = rig.input_f32(rows, outputs, 1.0);
             let dx = dx.then(|| rig.output_f32(rows, inputs));
             let (matrix, shift) = (rig.param(outputs * inputs), rig.param(outputs));
@@ -71,38 +70,36 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 outputs * inputs + 2 + if bias { outputs + 2 } else { 0 },
                 inputs.max(outputs),
             );
-            let before = wide(&rig.read(dy));
             let weight =
                 frozen.as_ref().map_or(HeadWeight::Param(matrix), |f| HeadWeight::Frozen(f.0));
             let op = DenseBack {
                 x: In(x),
-                y: In(y),
                 weight,
                 dropout,
                 tanh,
-                dy: rig.over(dy),
+                dy: In(dy),
                 dx: Aside(dx),
                 dweight: sum(trained, matrix),
                 dbias: sum(bias, shift),
             };
             rig.run(name, op);
             let w = frozen.map_or_else(|| rig.values(matrix), |f| f.1);
-            let input = oracle::masked(&wide(&rig.read(x)), inputs, dropout, key);
-            let slope = |y: f64| if tanh { 1.0 - y * y } else { 1.0 };
-            let dz: Vec<f64> =
-                before.iter().zip(wide(&rig.read(y))).map(|(d, y)| d * slope(y)).collect();
+            let (x, dy) = (wide(&rig.read(x)), wide(&rig.read(dy)));
+            let input = oracle::masked(&x, inputs, dropout, key);
             if trained {
-                let dw = oracle::weight_gradient(&dz, &input, outputs, inputs);
+                let dw = oracle::weight_gradient(&dy, &input, outputs, inputs);
                 out.gradient("dweight", rig, matrix, dw);
             }
             if bias {
-                out.gradient("dbias", rig, shift, oracle::column_sums(&dz, outputs));
+                out.gradient("dbias", rig, shift, oracle::column_sums(&dy, outputs));
             }
             if let Some(dx) = dx {
-                let through = oracle::linear_backward(&dz, &w, outputs);
-                out.f32("dx", rig.read(dx), oracle::masked(&through, inputs, dropout, key));
+                let through = oracle::linear_backward(&dy, &w, outputs);
+                let through = oracle::masked(&through, inputs, dropout, key);
+                let slope = |x: f64| if tanh { 1.0 - x * x } else { 1.0 };
+                let want = through.iter().zip(x).map(|(d, x)| d * slope(x)).collect();
+                out.f32("dx", rig.read(dx), want);
             }
-            out.f32("dy", rig.read(dy), dz);
         }
         Kind::Loss { kind, rows, outputs, gradient, weighted } => {
             let count = rig.batch.limits().rows(rows);

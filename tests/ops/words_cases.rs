@@ -73,11 +73,10 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let forward = Dense { x: In(x), weight, bias, dropout, tanh, y: Out(y) };
             let backward = DenseBack {
                 x: In(x),
-                y: In(y),
                 weight,
                 dropout,
                 tanh,
-                dy: rig.over(dy),
+                dy: In(dy),
                 dx: Aside(Some(dx)),
                 dweight: sum(false, bias),
                 dbias: sum(true, bias),

@@ -39,6 +39,16 @@ pub fn order(nodes: &[Node], seed: Option<u64>) -> Vec<usize> {
     order
 }
 
+/// The most nodes that must run one after another: what a graph takes however much a device does at once.
+pub fn longest_row(nodes: &[Node]) -> usize {
+    let mut rows = vec![0; nodes.len()];
+    for node in order(nodes, None) {
+        let before = nodes[node].dependencies.iter().map(|before| rows[*before]).max();
+        rows[node] = before.unwrap_or(0) + 1;
+    }
+    rows.into_iter().max().unwrap_or(0)
+}
+
 pub fn new_graph(state: &mut State) -> Handle {
     let graph = state.handle();
     state.graphs.insert(graph, Graph::default());

@@ -8,6 +8,7 @@ use crate::module::Kernel;
 
 use super::copy_op::CopyOp;
 use super::fill_op::FillOp;
+use super::graph;
 use super::types::{DevicePtr, Handle, HostFn, StreamCallback};
 
 /// One queued operation.
@@ -56,7 +57,10 @@ impl std::fmt::Display for StreamOp {
             Self::Free(_) => f.write_str("free"),
             Self::Refresh(_) => f.write_str("allocation"),
             Self::Write { .. } => f.write_str("write of a value"),
-            Self::Graph(nodes) => write!(f, "graph of {} nodes", nodes.len()),
+            Self::Graph(nodes) => {
+                let row = graph::longest_row(nodes);
+                write!(f, "graph of {} nodes, {row} of them in a row", nodes.len())
+            }
             Self::Nothing => f.write_str("nothing"),
         }
     }

@@ -28,6 +28,7 @@ struct Layer<'a> {
     outputs: usize,
     weight: View<'a>,
     mask: Option<Mask>,
+    /// Forward: behind the product. Backward: that of the layer below, out of which `x` came.
     tanh: bool,
     /// At least `rows · inputs` elements where there is a mask.
     room: &'a mut [f32],
@@ -53,19 +54,15 @@ struct Gradients<'a> {
     dx: Option<&'a mut [f32]>,
 }
 
-/// Backward of [`compute_forward`]. `x` is read only for the weight's gradient, `y` only behind a tanh. `dy` becomes the
-/// gradient before the tanh.
+/// Backward of [`compute_forward`]. `x` is read only for the weight's gradient, and where it came out of a tanh: the layer's
+/// `tanh` says so, and then `dx` is the gradient before that.
 fn compute_backward(
     layer: Layer<'_>,
     x: &[f32],
-    y: &[f32],
-    dy: &mut [f32],
+    dy: &[f32],
     gradients: Gradients<'_>,
     partials: &mut Partials,
 ) {
-    if layer.tanh {
-        pointwise::tanh_backward(dy, y);
-    }
     if let Some(grad) = gradients.bias {
         column_sums(dy, layer.outputs, 0, None, grad, partials, layer.workers);
     }
@@ -80,6 +77,9 @@ fn compute_backward(
             for (row, dx) in dx.chunks_exact_mut(layer.inputs).enumerate() {
                 mask.apply(row as u32, dx);
             }
+        }
+        if layer.tanh {
+            pointwise::tanh_backward(dx, x);
         }
     }
 }
@@ -143,7 +143,7 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Dense) -> Result<()
 /// See [`DenseBack`].
 pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &DenseBack) -> Result<()> {
     let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
-    let (of_x, of_y) = (at.shape(op.x.0)?, at.shape(op.y.0)?);
+    let (of_x, of_y) = (at.shape(op.x.0)?, at.shape(op.dy.0)?);
     let (inputs, outputs) = (of_x.1, of_y.1);
     let rows = cpu.batch.rows(of_x.0);
     let shape = (outputs, inputs);
@@ -155,10 +155,10 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &DenseBack) -> Resu
     }
     let sums = [op.dweight.0, op.dbias.0];
     let [dw, db] = gradients(&mut cpu.params.gradient, sums)?;
-    let [x, y, dy, dx] = cpu.arena.regions([
-        at.aside(op.dweight.0.map(|_| op.x.0), of_x)?,
-        at.aside(op.tanh.then_some(op.y.0), of_y)?,
-        at.over(op.dy, of_y)?,
+    let reads_x = op.dweight.0.is_some() || (op.tanh && op.dx.0.is_some());
+    let [x, dy, dx] = cpu.arena.regions([
+        at.aside(reads_x.then_some(op.x.0), of_x)?,
+        at.whole(op.dy.0, of_y)?,
         at.aside(op.dx.0, of_x)?,
     ])?;
     let mask = Mask::new(op.dropout, cpu.key, (of_x.0, 1));
@@ -176,6 +176,6 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &DenseBack) -> Resu
         workers: &cpu.workers,
     };
     let out = Gradients { weight: dw, bias: db, dx: op.dx.0.is_some().then_some(dx) };
-    compute_backward(layer, x, y, dy, out, &mut cpu.partials);
+    compute_backward(layer, x, dy, out, &mut cpu.partials);
     Ok(())
 }

@@ -12,14 +12,14 @@ use bytemuck::Zeroable;
 pub fn forward(at: &LaunchOperands<'_>, op: &ActNorm) -> Result<()> {
     at.expect(op.y.0, at.rows(op.x.0), op.norm.gamma.len)?;
     let args = ActNormArgs { y: at.at(op.y.0)?, ..arguments(at, op.x.0, op.act, op.norm)? };
-    at.cuda.kernels.act_norm(at.count(op.x.0), args)
+    at.lane.act_norm(at.count(op.x.0), args)
 }
 
 /// See [`ActNormBack`].
 pub fn backward(at: &LaunchOperands<'_>, op: &ActNormBack) -> Result<()> {
     at.expect(op.dx.now, at.rows(op.x.0), op.norm.gamma.len)?;
     let args = ActNormArgs { dx: at.at(op.dx.now)?, ..arguments(at, op.x.0, op.act, op.norm)? };
-    let kernels = &at.cuda.kernels;
+    let kernels = at.lane;
     // Before dx takes the place of what it sums.
     if let Sum(Some(beta)) = op.dbeta {
         kernels.dense_backward_bias(DenseArgs {

@@ -27,7 +27,7 @@ pub fn forward(at: &LaunchOperands<'_>, op: &Activate) -> Result<()> {
         slope_kind: op.slope.0.map_or(0, |slope| slope_kind(at.tensor(slope).info.storage)),
         ..Zeroable::zeroed()
     };
-    at.cuda.kernels.activate("activate_forward", at.count(op.x.0), args)
+    at.lane.activate("activate_forward", at.count(op.x.0), args)
 }
 
 /// See [`ActivateBack`].
@@ -47,6 +47,6 @@ pub fn backward(at: &LaunchOperands<'_>, op: &ActivateBack) -> Result<()> {
         slope_kind: slope_kind(at.tensor(op.slope.0).info.storage),
         ..Zeroable::zeroed()
     };
-    at.cuda.kernels.activate("activate_backward", count, args)?;
+    at.lane.activate("activate_backward", count, args)?;
     at.finish(partial, Tiles::of(rows, TILE_ROWS))
 }

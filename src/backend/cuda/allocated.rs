@@ -4,26 +4,29 @@
 use super::LossScale;
 use super::args::*;
 use super::batch::DeviceBatch;
+use super::branch::Branch;
 use super::device::Device;
 use super::graph::Graphs;
 use super::memory::{Address, Buffer, out_of_memory};
 use super::params::DeviceParams;
-use super::pinned::{Downloads, Exchange, Uploads};
+use super::pinned::{Downloads, Exchange};
 use super::sizes::DeviceSizes;
 use crate::backend::{Footprint, Memory};
 use crate::program::{Region, Rows};
 use anyhow::{Result, bail, ensure};
 use bytemuck::Zeroable;
+use std::sync::Arc;
 
 #[derive(Debug)]
 pub struct Allocated {
     pub arena: Buffer,
     pub batch: DeviceBatch,
     pub params: DeviceParams,
-    pub state: Buffer,
     pub reports: Downloads,
-    pub numbers: DeviceNumbers,
+    /// An update ended the last step that began or had a loss.
+    pub ended: bool,
     pub graphs: Graphs,
+    pub branch: Arc<Branch>,
     /// f32: partial column sums.
     partial: Buffer,
     /// f32: attention's row sums of P ∘ dP.
@@ -60,24 +63,21 @@ impl Allocated {
             LossScale::Fixed(scale) => (scale, 0),
             LossScale::Dynamic { initial, growth_interval } => (initial, growth_interval),
         };
-        let mut state = Buffer::new(device, "step state", sizes.state)?;
-        state.write(
-            0,
-            &[StepState {
-                scale,
-                inverse_scale: 1.0 / scale,
-                growth_interval,
-                ..Zeroable::zeroed()
-            }],
-        )?;
+        let mut params = DeviceParams::new(device, &memory)?;
+        params.write_state(StepState {
+            scale,
+            inverse_scale: 1.0 / scale,
+            growth_interval,
+            ..Zeroable::zeroed()
+        })?;
         Ok(Self {
             arena: Buffer::new(device, "activation arena", sizes.arena)?,
             batch: DeviceBatch::new(device, memory)?,
-            params: DeviceParams::new(device, &memory)?,
-            state,
-            reports: Downloads::new(device, size_of::<StepState>() / 4)?,
-            numbers: DeviceNumbers::new(device, sizes.numbers)?,
+            params,
+            reports: Downloads::new(device, size_of::<StepOutcome>() / 4)?,
+            ended: false,
             graphs: Graphs::default(),
+            branch: Arc::new(Branch::new(device)?),
             partial: Buffer::new(device, "partial column sums", sizes.partial)?,
             delta: Buffer::new(device, "attention statistics", sizes.delta)?,
             norm: Buffer::zeroed(device, "gradient norm", sizes.norm)?,
@@ -95,10 +95,7 @@ impl Allocated {
             params: self.params.bytes(),
             arena: self.arena.bytes(),
             batch: self.batch.bytes(),
-            workspace: [&self.state, &self.numbers.buffer, &self.partial, &self.delta, &self.norm]
-                .map(Buffer::bytes)
-                .iter()
-                .sum(),
+            workspace: [&self.partial, &self.delta, &self.norm].map(Buffer::bytes).iter().sum(),
         }
     }
 
@@ -119,7 +116,7 @@ impl Allocated {
     }
 
     pub fn state(&self) -> Result<Address> {
-        self.state.at(0, size_of::<StepState>())
+        self.params.state()
     }
 
     /// f32 elements that there are for partial sums.
@@ -135,43 +132,5 @@ impl Allocated {
             self.partial_len()
         );
         self.partial.at(from * size_of::<f32>(), len * size_of::<f32>())
-    }
-}
-
-/// The step's numbers on the device.
-#[derive(Debug)]
-pub struct DeviceNumbers {
-    buffer: Buffer,
-    uploads: Uploads,
-    /// What the device has, or will have when it gets there.
-    current: StepNumbers,
-}
-
-impl DeviceNumbers {
-    fn new(device: &Device, size: usize) -> Result<Self> {
-        let current: StepNumbers = Zeroable::zeroed();
-        let mut buffer = Buffer::new(device, "step numbers", size)?;
-        buffer.write(0, &[current])?;
-        Ok(Self { buffer, uploads: Uploads::new(device, size_of::<StepNumbers>() / 4)?, current })
-    }
-
-    pub fn current(&self) -> StepNumbers {
-        self.current
-    }
-
-    /// Sends what kernels launched later shall find, if it is not there yet.
-    pub fn send(&mut self, wanted: StepNumbers) -> Result<()> {
-        if wanted.same(&self.current) {
-            return Ok(());
-        }
-        self.current = wanted;
-        self.uploads.send(&mut self.buffer, |words| {
-            words.copy_from_slice(bytemuck::cast_slice(&[wanted]));
-        })
-    }
-
-    /// Where kernels find them.
-    pub fn at(&self) -> Result<Address> {
-        self.buffer.at(0, size_of::<StepNumbers>())
     }
 }

@@ -104,8 +104,14 @@ impl StepNumbers {
             step_size: (f64::from(op.lr) / correction(beta1)) as f32,
             root_correction: (1.0 / correction(beta2).sqrt()) as f32,
             eps: op.eps,
-            padding: [0; 2],
+            turn: self.turn,
+            padding: 0,
         }
+    }
+
+    /// The same step with another place for its outcome.
+    pub fn with_turn(self, turn: usize) -> Self {
+        Self { turn: turn as u32, ..self }
     }
 
     /// Whether both are the same numbers, to the bit.

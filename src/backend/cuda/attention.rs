@@ -16,7 +16,7 @@ pub fn forward(at: &LaunchOperands<'_>, op: &Attention) -> Result<()> {
         ..arguments(at, op.qkv.0, op.out.0, op.heads, op.dropout)?
     };
     let shape = at.memory.batch.grid;
-    at.cuda.kernels.attention(AttentionKind::Forward, shape.max_len, shape.sequences, args)
+    at.lane.attention(AttentionKind::Forward, shape.max_len, shape.sequences, args)
 }
 
 /// See [`AttentionBack`].
@@ -43,8 +43,7 @@ pub fn backward(at: &LaunchOperands<'_>, op: &AttentionBack) -> Result<()> {
         ..arguments(at, op.qkv.0, op.out.0, op.heads, op.dropout)?
     };
     for &kind in kinds {
-        at.cuda
-            .kernels
+        at.lane
             .attention(kind, shape.max_len, shape.sequences, args)
             .with_context(|| format!("{kind:?}"))?;
     }

@@ -1,16 +1,17 @@
-//! The current batch in device memory: one buffer at fixed places, which recorded steps read. The next batch goes up to a
-//! second one while a step runs, and from there to its place by one copy on the device.
+//! The current batch and the step's numbers in device memory: one buffer at fixed places, which recorded steps read. What
+//! comes next goes up to a second one while a step runs, and from there to its place by one copy on the device.
 
-use super::args::BatchHeader;
+use super::args::{BatchHeader, StepNumbers};
 use super::device::Device;
 use super::memory::{Address, Buffer};
-use super::pinned::UploadsBeside;
+use super::pinned::{Uploads, UploadsBeside};
 use crate::backend::ids::LargestIds;
 use crate::backend::labels::{self, LabelKind};
 use crate::backend::{DropoutKey, Memory, check};
 use crate::batch::Batch;
 use crate::program::Limits;
 use anyhow::{Result, ensure};
+use bytemuck::Zeroable;
 
 /// Sizes of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -27,11 +28,15 @@ impl BatchShape {
     }
 }
 
-/// Header, ids, positions, token types, sequence bounds, labels and the tokens that have one, in 32-bit words.
+/// The step's numbers, header, ids, positions, token types, sequence bounds, labels and the tokens that have one, in 32-bit words.
 #[derive(Debug)]
 pub struct DeviceBatch {
     buffer: Buffer,
     uploads: UploadsBeside,
+    batches: Uploads,
+    numbers: Uploads,
+    /// The step's numbers, as operations that are launched next find them.
+    current: StepNumbers,
     memory: Memory,
     shape: BatchShape,
     /// What launches are sized for: the batch's own shape, or its bucket's while a program runs.
@@ -42,9 +47,11 @@ pub struct DeviceBatch {
     pub labelled: usize,
 }
 
+const NUMBERS_WORDS: usize = size_of::<StepNumbers>() / 4;
 const HEADER_WORDS: usize = size_of::<BatchHeader>() / 4;
 
 impl DeviceBatch {
+    /// Of a batch.
     fn words(memory: &Memory) -> usize {
         let Memory { limits, labels, labelled, .. } = memory;
         HEADER_WORDS + 3 * limits.tokens + limits.sequences + 1 + labels + labelled[0]
@@ -52,13 +59,18 @@ impl DeviceBatch {
 
     /// Bytes of each of the two buffers.
     pub fn size(memory: &Memory) -> usize {
-        Self::words(memory) * 4
+        (NUMBERS_WORDS + Self::words(memory)) * 4
     }
 
     pub fn new(device: &Device, memory: Memory) -> Result<Self> {
+        let (words, current) = (Self::words(&memory), StepNumbers::zeroed());
+        let first = bytemuck::cast_slice(std::slice::from_ref(&current));
         Ok(Self {
             buffer: Buffer::new(device, "batch", Self::size(&memory))?,
-            uploads: UploadsBeside::new(device, Self::words(&memory))?,
+            uploads: UploadsBeside::new(device, NUMBERS_WORDS + words, first)?,
+            batches: Uploads::new(device, words)?,
+            numbers: Uploads::new(device, NUMBERS_WORDS)?,
+            current,
             memory,
             shape: BatchShape::default(),
             grid: BatchShape::default(),
@@ -111,7 +123,10 @@ impl DeviceBatch {
             labelled: u32::try_from(labelled.len())?,
         };
         let parts = [
-            (0, bytemuck::cast_slice::<BatchHeader, u32>(std::slice::from_ref(&header))),
+            (
+                NUMBERS_WORDS,
+                bytemuck::cast_slice::<BatchHeader, u32>(std::slice::from_ref(&header)),
+            ),
             (self.ids_at(), &batch.ids),
             (self.positions_at(), &batch.positions),
             (self.types_at(), &batch.type_ids),
@@ -119,9 +134,9 @@ impl DeviceBatch {
             (self.labels_at(), labels::words(&batch.labels)),
             (self.labelled_at(), &labelled),
         ];
-        self.uploads.send(&mut self.buffer, |staging| {
-            for (at, words) in parts {
-                staging[at..at + words.len()].copy_from_slice(words);
+        self.uploads.send(&mut self.batches, NUMBERS_WORDS, |words| {
+            for (at, part) in parts {
+                words[at - NUMBERS_WORDS..][..part.len()].copy_from_slice(part);
             }
         })?;
         self.labels = LabelKind::of(batch);
@@ -136,8 +151,24 @@ impl DeviceBatch {
         Ok(())
     }
 
+    /// The step's numbers as they are, for those that change.
+    pub fn current_numbers(&self) -> StepNumbers {
+        self.current
+    }
+
+    /// Brings `numbers`, if others are there, and the batch, if it is new, to where everything launched later finds them.
+    pub fn arrive(&mut self, numbers: StepNumbers) -> Result<()> {
+        if !numbers.same(&self.current) {
+            self.current = numbers;
+            self.uploads.send(&mut self.numbers, 0, |words| {
+                words.copy_from_slice(bytemuck::cast_slice(&[numbers]));
+            })?;
+        }
+        self.uploads.take(&mut self.buffer)
+    }
+
     fn ids_at(&self) -> usize {
-        HEADER_WORDS
+        NUMBERS_WORDS + HEADER_WORDS
     }
 
     fn positions_at(&self) -> usize {
@@ -160,8 +191,13 @@ impl DeviceBatch {
         self.labels_at() + self.memory.labels
     }
 
+    /// The step's numbers.
+    pub fn step_numbers(&self) -> Result<Address> {
+        self.buffer.at(0, size_of::<StepNumbers>())
+    }
+
     pub fn header(&self) -> Result<Address> {
-        self.buffer.at(0, size_of::<BatchHeader>())
+        self.buffer.at(NUMBERS_WORDS * 4, size_of::<BatchHeader>())
     }
 
     pub fn ids(&self) -> Result<Address> {

@@ -3,7 +3,7 @@
 //! full, the step reads a gradient, or the span ends, it is one launch for the sums of all operations that wait.
 
 use super::args::{ColumnFinishArgs, FINISH_COLUMNS, FinishSum};
-use super::kernels::Kernels;
+use super::launch::Lane;
 use super::memory::Address;
 use super::{Allocated, row_kind, to_u32};
 use crate::program::{ParamRange, Rows, Sum};
@@ -53,7 +53,7 @@ impl ColumnSums {
     pub fn room<const N: usize>(
         &mut self,
         memory: &Allocated,
-        kernels: &Kernels,
+        lane: Lane<'_>,
         sums: [Sum; N],
         tiles: usize,
         width: usize,
@@ -68,7 +68,7 @@ impl ColumnSums {
             || self.waiting.len() + count > table
             || wanted.clone().any(twice)
         {
-            self.finish(memory, kernels)?;
+            self.finish(memory, lane)?;
         }
         let mut room = [None; N];
         for (room, sum) in room.iter_mut().zip(sums) {
@@ -89,7 +89,7 @@ impl ColumnSums {
     pub fn room_beside<const N: usize>(
         &mut self,
         memory: &Allocated,
-        kernels: &Kernels,
+        lane: Lane<'_>,
         sums: [Sum; N],
         tiles: usize,
         width: usize,
@@ -98,13 +98,13 @@ impl ColumnSums {
         let Range { start, end } = self.used;
         let free = if start >= own { 0 } else { end };
         if free + own > memory.partial_len() {
-            self.finish(memory, kernels)?;
+            self.finish(memory, lane)?;
         }
         let riders = self.riders(memory)?;
         if riders.count > 0 {
             *self = Self { waiting: Vec::new(), used: free..free };
         }
-        Ok((riders, self.room(memory, kernels, sums, tiles, width)?))
+        Ok((riders, self.room(memory, lane, sums, tiles, width)?))
     }
 
     /// Notes sums whose partial sums have been made.
@@ -131,10 +131,10 @@ impl ColumnSums {
     }
 
     /// Adds up all that wait.
-    pub fn finish(&mut self, memory: &Allocated, kernels: &Kernels) -> Result<()> {
+    pub fn finish(&mut self, memory: &Allocated, lane: Lane<'_>) -> Result<()> {
         let Riders { count, args } = self.riders(memory)?;
         if count > 0 {
-            kernels.column_finish(count, args)?;
+            lane.column_finish(count, args)?;
         }
         *self = Self::default();
         Ok(())

@@ -45,5 +45,5 @@ fn launch(
         times: times.0,
         padding: 0,
     };
-    at.cuda.kernels.columns(kernel, at.count(wide), args)
+    at.lane.columns(kernel, at.count(wide), args)
 }

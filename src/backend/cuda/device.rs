@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 /// The kernels need `cp.async`, `mma.m16n8k16` and bf16.
 pub const LOWEST_CAPABILITY: (u32, u32) = (8, 0);
 
-/// An open GPU: one context, one stream on which everything is ordered but the copy of the next batch (`pinned`).
+/// An open GPU: one context, one stream on which everything is ordered but what goes on beside it (`pinned`, `branch`).
 #[derive(Clone, Debug)]
 pub struct Device {
     pub stream: Arc<CudaStream>,
@@ -192,8 +192,8 @@ fn driver_version() -> Result<u32> {
 fn open_context(index: usize) -> Result<Device> {
     let failed = || format!("cannot open CUDA device {index}");
     let context = CudaContext::new(index).with_context(failed)?;
-    // SAFETY: all work of a backend goes to one stream, so no slice needs events to order its uses; the one buffer
-    // that another stream fills has events of its own (`pinned::UploadsBeside`).
+    // SAFETY: all work of a backend goes to one stream, so no slice needs events to order its uses; what other streams do
+    // has events of its own (`pinned`, `branch`).
     unsafe { context.disable_event_tracking() };
     let attribute = |which| -> Result<u32> {
         let value = context.attribute(which).with_context(failed)?;

@@ -11,13 +11,13 @@ use bytemuck::Zeroable;
 /// See [`First`].
 pub fn gather(at: &LaunchOperands<'_>, op: &First) -> Result<()> {
     let sequences = at.memory.batch.grid.sequences;
-    at.cuda.kernels.gather_first(sequences, rows(at, op.tokens.0, op.out.0)?)
+    at.lane.gather_first(sequences, rows(at, op.tokens.0, op.out.0)?)
 }
 
 /// See [`AddFirst`].
 pub fn add(at: &LaunchOperands<'_>, op: &AddFirst) -> Result<()> {
     let sequences = at.memory.batch.grid.sequences;
-    at.cuda.kernels.add_first(sequences, rows(at, op.tokens.now, op.first.0)?)
+    at.lane.add_first(sequences, rows(at, op.tokens.now, op.first.0)?)
 }
 
 /// See [`FirstAttention`].
@@ -28,7 +28,7 @@ pub fn attend(at: &LaunchOperands<'_>, op: &FirstAttention) -> Result<()> {
         ..arguments(at, op.query.0, op.key_value.0, op.heads, op.dropout)?
     };
     let shape = at.memory.batch.grid;
-    at.cuda.kernels.first_attention(false, shape.max_len, shape.sequences, args)
+    at.lane.first_attention(false, shape.max_len, shape.sequences, args)
 }
 
 /// See [`FirstAttentionBack`].
@@ -46,7 +46,7 @@ pub fn attend_back(at: &LaunchOperands<'_>, op: &FirstAttentionBack) -> Result<(
         partial_value: address(value),
         ..arguments(at, op.query.0, op.key_value.0, op.heads, op.dropout)?
     };
-    at.cuda.kernels.first_attention(true, shape.max_len, shape.sequences, args)?;
+    at.lane.first_attention(true, shape.max_len, shape.sequences, args)?;
     at.finish([query, value], Tiles::of(Rows::Sequences, 1))
 }
 

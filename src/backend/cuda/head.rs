@@ -15,22 +15,23 @@ use bytemuck::Zeroable;
 /// See [`Pool`].
 pub fn pool(at: &LaunchOperands<'_>, op: &Pool) -> Result<()> {
     let args = pool_arguments(at, op.kind, op.x.0, op.out.0)?;
-    at.cuda.kernels.pool_forward(at.count(op.out.0), args)
+    at.lane.pool_forward(at.count(op.out.0), args)
 }
 
 /// See [`PoolBack`].
 pub fn pool_back(at: &LaunchOperands<'_>, op: &PoolBack) -> Result<()> {
     let args = pool_arguments(at, op.kind, op.dx.0, op.dy.0)?;
-    at.cuda.kernels.pool_backward(at.count(op.dx.0), args)
+    at.lane.pool_backward(at.count(op.dx.0), args)
 }
 
 /// See [`Dense`].
 pub fn dense(at: &LaunchOperands<'_>, op: &Dense) -> Result<()> {
     let args = DenseArgs {
         bias: at.memory.params.value(op.bias, at.width(op.y.0))?,
+        y: at.at(op.y.0)?,
         ..dense_arguments(at, [op.x.0, op.y.0], op.weight, op.dropout, op.tanh)?
     };
-    let (kernels, rows) = (&at.cuda.kernels, at.count(op.x.0));
+    let (kernels, rows) = (at.lane, at.count(op.x.0));
     match at.rows(op.x.0) {
         Rows::Labelled(_) => kernels.wide_forward(rows, args),
         Rows::Tokens | Rows::Sequences => kernels.dense_forward(rows, args),
@@ -44,23 +45,21 @@ pub fn dense_back(at: &LaunchOperands<'_>, op: &DenseBack) -> Result<()> {
         None => Ok(Address::NULL),
     };
     let args = DenseArgs {
-        dy: at.at(op.dy.now)?,
+        dy: at.at(op.dy.0)?,
         dx: at.aside(op.dx.0)?,
         dbias: gradient(op.dbias.0)?,
         dweight: gradient(op.dweight.0)?,
-        ..dense_arguments(at, [op.x.0, op.y.0], op.weight, op.dropout, op.tanh)?
+        ..dense_arguments(at, [op.x.0, op.dy.0], op.weight, op.dropout, op.tanh)?
     };
-    let (kernels, rows) = (&at.cuda.kernels, at.count(op.x.0));
-    let of_labelled = matches!(at.rows(op.x.0), Rows::Labelled(_));
-    // What others read of dy must have gone through the tanh.
-    let bias_first = op.tanh || of_labelled;
-    if bias_first {
-        kernels.dense_backward_bias(args)?;
-    }
-    match op.dx.0 {
-        Some(_) if of_labelled => kernels.wide_backward(rows, args),
-        None if of_labelled => Ok(()),
-        _ => kernels.dense_backward(rows, !bias_first, args),
+    let (kernels, rows) = (at.lane, at.count(op.x.0));
+    match at.rows(op.x.0) {
+        Rows::Labelled(_) => {
+            if op.dbias.0.is_some() {
+                kernels.dense_backward_bias(args)?;
+            }
+            op.dx.0.map_or(Ok(()), |_| kernels.wide_backward(rows, args))
+        }
+        Rows::Tokens | Rows::Sequences => kernels.dense_backward(rows, args),
     }
 }
 
@@ -78,7 +77,7 @@ pub fn loss(at: &LaunchOperands<'_>, op: &Loss) -> Result<()> {
         Rows::Tokens | Rows::Sequences => Address::NULL,
     };
     let args = LossArgs {
-        numbers: at.memory.numbers.at()?,
+        numbers: at.memory.batch.step_numbers()?,
         batch: at.memory.batch.header()?,
         cu_seqlens: at.memory.batch.bounds()?,
         logits: at.at(op.logits.0)?,
@@ -98,7 +97,7 @@ pub fn loss(at: &LaunchOperands<'_>, op: &Loss) -> Result<()> {
             LossKind::Binary => LOSS_BINARY,
         },
     };
-    let kernels = &at.cuda.kernels;
+    let kernels = at.lane;
     match (op.kind, rows) {
         (LossKind::Span, _) => kernels.loss_spans(args),
         (_, Rows::Labelled(_)) => kernels.loss_labelled(at.count(op.logits.0), args),
@@ -133,12 +132,12 @@ fn pool_arguments(
 /// What both directions need.
 fn dense_arguments(
     at: &LaunchOperands<'_>,
-    [x, y]: [Value; 2],
+    [x, of_outputs]: [Value; 2],
     weight: HeadWeight,
     dropout: Dropout,
     tanh: bool,
 ) -> Result<DenseArgs> {
-    let (inputs, outputs) = (at.width(x), at.width(y));
+    let (inputs, outputs) = (at.width(x), at.width(of_outputs));
     let of_labelled = matches!(at.rows(x), Rows::Labelled(_));
     if of_labelled {
         check_width(inputs, "an input of a head on masked words")?;
@@ -169,7 +168,6 @@ fn dense_arguments(
         x: at.at(x)?,
         weight,
         frozen,
-        y: at.at(y)?,
         dropout: dropout.into(),
         inputs: to_u32(inputs)?,
         outputs: to_u32(outputs)?,

@@ -3,7 +3,8 @@
 
 use super::HalfType;
 use super::args::{
-    ATTENTION_ROWS, ATTENTION_STEP, ATTENTION_STEP_WIDE, Format, SHORT_ELEMENTS, SHORT_KEYS,
+    ATTENTION_STEP, ATTENTION_STEP_WIDE, ATTENTION_WARPS, FORWARD_ROWS, FORWARD_ROWS_WIDE, Format,
+    SHORT_ELEMENTS, SHORT_KEYS,
 };
 use super::device::{Device, older_than_kernels};
 use super::images::{self, Image};
@@ -103,12 +104,28 @@ impl AttentionKind {
         format!("{name}_{dim}")
     }
 
-    /// Warps of a block for sequences up to `max_len`.
-    pub fn warps(self, max_len: usize) -> usize {
+    /// Rows of one warp for a padded head dimension.
+    fn warp_rows(self, dim: usize) -> usize {
         match self {
-            Self::Forward | Self::BackwardQ | Self::BackwardKv => ATTENTION_ROWS / 16,
-            Self::BackwardShort => max_len.div_ceil(16),
+            Self::Forward if dim == 128 => FORWARD_ROWS_WIDE,
+            Self::Forward => FORWARD_ROWS,
+            Self::BackwardQ | Self::BackwardKv | Self::BackwardShort => 16,
         }
+    }
+
+    /// Warps of a block for sequences up to `max_len`.
+    pub fn warps(self, dim: usize, max_len: usize) -> usize {
+        let of_longest = max_len.div_ceil(self.warp_rows(dim));
+        match self {
+            Self::Forward => of_longest.min(ATTENTION_WARPS),
+            Self::BackwardQ | Self::BackwardKv => ATTENTION_WARPS,
+            Self::BackwardShort => of_longest,
+        }
+    }
+
+    /// Rows of a block with so many warps.
+    pub fn rows(self, dim: usize, warps: usize) -> usize {
+        warps * self.warp_rows(dim)
     }
 
     /// Bytes of shared memory of a block with `warps` warps: its own tiles (queries; in backward also the gradient of
@@ -116,7 +133,7 @@ impl AttentionKind {
     /// the short kernel dS, the partial sums of delta, and column sums of dq.
     pub fn shared(self, dim: usize, warps: usize) -> usize {
         let (half, float) = (size_of::<u16>(), size_of::<f32>());
-        let (rows, step) = (warps * 16, self.step_rows(dim));
+        let (rows, step) = (self.rows(dim, warps), self.step_rows(dim));
         let (own, rest) = match self {
             Self::Forward => (rows, 0),
             Self::BackwardQ => (2 * rows, 0),
@@ -131,7 +148,7 @@ impl AttentionKind {
 
     /// The most that [`AttentionKind::shared`] gives.
     pub fn most_shared(self, dim: usize) -> usize {
-        self.shared(dim, self.warps(SHORT_KEYS))
+        self.shared(dim, self.warps(dim, SHORT_KEYS))
     }
 
     /// Rows of the tiles that a block walks over (`kStep`).

@@ -9,7 +9,8 @@ use super::kernels::{HEAD_DIMS, Kernels};
 use super::tiles::GemmTile;
 use crate::backend::timing::TiledProduct;
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use cudarc::driver::{DeviceRepr, LaunchConfig, PushKernelArg};
+use cudarc::driver::{CudaStream, DeviceRepr, LaunchConfig, PushKernelArg};
+use std::sync::Arc;
 
 /// Threads of a block whose warps have a row each.
 const ROW_THREADS: usize = BLOCK_ROWS * WARP;
@@ -56,7 +57,14 @@ impl GemmKind {
     }
 }
 
-impl Kernels {
+/// Kernels, and the stream that they are launched on.
+#[derive(Clone, Copy, Debug)]
+pub struct Lane<'a> {
+    pub kernels: &'a Kernels,
+    pub stream: &'a Arc<CudaStream>,
+}
+
+impl Lane<'_> {
     /// Launches `name` with its one argument structure.
     ///
     /// # Safety
@@ -85,10 +93,10 @@ impl Kernels {
         if grid.contains(&0) {
             return Ok(());
         }
-        let function = self.function(name)?;
-        self.stopwatch.time(&self.device, (name, function), config, || {
+        let function = self.kernels.function(name)?;
+        self.kernels.stopwatch.time(self.stream, (name, function), config, || {
             // SAFETY: the caller's promise; the argument outlives the call, which copies it.
-            unsafe { self.device.stream.launch_builder(function).arg(args).launch(config) }
+            unsafe { self.stream.launch_builder(function).arg(args).launch(config) }
                 .with_context(failed)?;
             Ok(())
         })
@@ -98,7 +106,7 @@ impl Kernels {
     pub fn gemm(&self, product: &TiledProduct, tile: GemmTile, args: GemmArgs) -> Result<()> {
         let name = format!("{}_{}", product.kernel, tile.name());
         let grid = product_grid(product.rows, product.columns, tile);
-        self.stopwatch.tiled(product);
+        self.kernels.stopwatch.tiled(product);
         // SAFETY: the argument is a gemm kernel's, built in `linear.rs` of addresses that were checked for the sizes it
         // names. Of the other kernels' arguments the same holds, each built in the file of its operation.
         unsafe { self.launch(&name, grid, PRODUCT_THREADS, tile.stages(), &args) }
@@ -113,7 +121,7 @@ impl Kernels {
     /// Blocks of a kernel that sums columns beside what it does to its rows: a tile each, but no more than a few for each
     /// multiprocessor, so that the rows of partial sums stay few.
     pub fn summing_blocks(&self, rows: usize) -> usize {
-        let most = SUMMING_BLOCKS * self.device.info.multiprocessors as usize;
+        let most = SUMMING_BLOCKS * self.kernels.device.info.multiprocessors as usize;
         rows.div_ceil(TILE_ROWS).min(most.max(1))
     }
 
@@ -152,7 +160,7 @@ impl Kernels {
         let name = format!("{}_{}", product.kernel, tile.name());
         let blocks = |size: u32, tile: usize| (size as usize).div_ceil(tile);
         let grid = [blocks(args.n, tile.columns()), blocks(args.m, tile.rows()), 1];
-        self.stopwatch.tiled(product);
+        self.kernels.stopwatch.tiled(product);
         // SAFETY: as for `gemm`, whose stages these are.
         unsafe { self.launch(&name, grid, PRODUCT_THREADS, tile.stages(), &args) }
     }
@@ -203,7 +211,7 @@ impl Kernels {
         args: AttentionArgs,
     ) -> Result<()> {
         let dim = padded_head(args.head_dim)?;
-        let warps = kind.warps(max_len);
+        let warps = kind.warps(dim, max_len);
         let (threads, shared) = (warps * WARP, kind.shared(dim, warps));
         let tiles = match kind {
             AttentionKind::BackwardShort => {
@@ -213,7 +221,7 @@ impl Kernels {
                 );
                 1
             }
-            _ => max_len.div_ceil(ATTENTION_ROWS),
+            _ => max_len.div_ceil(kind.rows(dim, warps)),
         };
         for (first, count) in by_sequences(sequences) {
             let grid = [tiles, args.heads as usize, count];
@@ -251,7 +259,7 @@ impl Kernels {
         let name = format!("{name}_{}", padded_head(args.head_dim)?);
         let shared = scores * max_len.next_multiple_of(4) * size_of::<f32>();
         // Beside what the compiled kernel has for its sums.
-        let own = usize::try_from(self.function(&name)?.shared_size_bytes()?)?;
+        let own = usize::try_from(self.kernels.function(&name)?.shared_size_bytes()?)?;
         let room = UNASKED_SHARED.saturating_sub(own);
         ensure!(
             shared <= room,

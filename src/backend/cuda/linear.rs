@@ -56,7 +56,7 @@ pub fn forward(at: &LaunchOperands<'_>, op: &Linear) -> Result<()> {
     };
     let kernel = kind.kernel(args.w.format);
     let (product, tile) = at.cuda.tiled(kernel, [rows, n, k], &GemmTile::ALL);
-    at.cuda.kernels.gemm(&product, tile, args)
+    at.lane.gemm(&product, tile, args)
 }
 
 /// See [`LinearBack`].
@@ -97,7 +97,7 @@ pub fn backward(at: &LaunchOperands<'_>, op: &LinearBack) -> Result<()> {
         rows: row_kind(at.rows(op.dy.0)),
         ..Zeroable::zeroed()
     };
-    at.cuda.kernels.gemm(&product, tile, args)?;
+    at.lane.gemm(&product, tile, args)?;
     match slope {
         Some(_) => at.finish(fused, Tiles::of(of, tile.rows())),
         None => norm::sum_columns(at, op.dbias, Summed::all(dx, of)),

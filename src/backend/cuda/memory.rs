@@ -64,7 +64,7 @@ impl Buffer {
     /// Allocates zeros.
     pub fn zeroed(device: &Device, what: &'static str, bytes: usize) -> Result<Self> {
         let mut buffer = Self::new(device, what, bytes)?;
-        buffer.clear(0, bytes)?;
+        buffer.clear_on(&device.stream, 0, bytes)?;
         Ok(buffer)
     }
 
@@ -124,35 +124,44 @@ impl Buffer {
         if bytes.is_empty() {
             return Ok(values);
         }
-        self.start_read(offset, bytes)?;
+        let stream = Arc::clone(&self.device.stream);
+        self.start_read_on(&stream, offset, bytes)?;
         let n = values.len() * size_of::<T>();
-        self.device
-            .stream
+        stream
             .synchronize()
             .with_context(|| format!("cannot read {n} bytes of the {}", self.what))?;
         Ok(values)
     }
 
-    /// Copies from the device. Into pinned memory the copy goes on after the call; into other memory it is done.
-    pub fn start_read(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
+    /// Copies from the device. Into pinned memory the copy goes on after the call; into other memory it is done. On another
+    /// stream than the device's the caller orders it among what uses the buffer.
+    pub fn start_read_on(
+        &self,
+        stream: &Arc<CudaStream>,
+        offset: usize,
+        bytes: &mut [u8],
+    ) -> Result<()> {
         self.check(offset, bytes.len())?;
         let n = bytes.len();
         let source = self.slice.slice(offset..offset + n);
-        self.device
-            .stream
+        stream
             .memcpy_dtoh(&source, bytes)
             .with_context(|| format!("cannot read {n} bytes of the {}", self.what))
     }
 
-    /// Sets bytes to zero.
-    pub fn clear(&mut self, offset: usize, bytes: usize) -> Result<()> {
+    /// Sets bytes to zero. On another stream than the device's the caller orders it among what uses the buffer.
+    pub fn clear_on(
+        &mut self,
+        stream: &Arc<CudaStream>,
+        offset: usize,
+        bytes: usize,
+    ) -> Result<()> {
         self.check(offset, bytes)?;
         if bytes == 0 {
             return Ok(());
         }
         let mut target = self.slice.slice_mut(offset..offset + bytes);
-        self.device
-            .stream
+        stream
             .memset_zeros(&mut target)
             .with_context(|| format!("cannot clear {bytes} bytes of the {}", self.what))
     }

@@ -1,10 +1,11 @@
 //! The CUDA backend: hand-written kernels, 16-bit activations, matrices in 16, 8 or 4 bits, f32 arithmetic and
 //! parameters.
 //!
-//! All operations run on one stream in the order of the calls; the host waits only where it reads. What a kernel
-//! needs beside its operands (partial column sums, attention's delta) is allocated once with the arena. A span of a
-//! program (`run`, `graph`) is recorded once for each bucket of batches and then replayed; batches go up and reports
-//! come down through pinned memory (`pinned`) while the host goes on, batches on a stream of their own beside the step.
+//! Operations run on one stream in the order of the calls, but for what they do not need yet and what leaves most of a
+//! device idle (`apart`); the host waits only where it reads. What a kernel needs beside its operands (partial column sums,
+//! attention's delta) is allocated once with the arena. A span of a program (`run`, `graph`) is recorded once for each
+//! bucket of batches and then replayed; batches go up and reports come down through pinned memory (`pinned`) while the host
+//! goes on, on streams of their own beside the steps.
 //!
 //! In f16 the gradients that flow through the encoder are multiplied by a loss scale so that small ones do not
 //! vanish: [`PoolBack`](crate::program::PoolBack) puts it in, and each bias gradient takes it out again, so the parameter
@@ -14,9 +15,11 @@
 mod act_norm;
 mod activate;
 mod allocated;
+mod apart;
 mod args;
 mod attention;
 mod batch;
+mod branch;
 mod column_sums;
 mod columns;
 pub mod device;
@@ -53,6 +56,7 @@ use allocated::Allocated;
 use anyhow::{Context, Result, ensure};
 use device::Device;
 use kernels::Kernels;
+use launch::Lane;
 pub use sizes::footprint;
 use std::ops::Range;
 use std::sync::Arc;
@@ -182,6 +186,11 @@ impl CudaBackend {
     /// Recordings made since memory was allocated.
     pub fn recordings(&self) -> usize {
         self.allocated.as_ref().map_or(0, |m| m.graphs.len())
+    }
+
+    /// The kernels on the operations' stream.
+    fn lane(&self) -> Lane<'_> {
+        Lane { kernels: &self.kernels, stream: &self.device.stream }
     }
 
     fn memory(&self) -> Result<&Allocated> {

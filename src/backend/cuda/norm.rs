@@ -50,7 +50,7 @@ pub fn embed(at: &LaunchOperands<'_>, op: &Embed) -> Result<()> {
         types: to_u32(types.rows)?,
         padding: 0,
     };
-    at.cuda.kernels.embed_forward(tokens, args)
+    at.lane.embed_forward(tokens, args)
 }
 
 /// See [`ResidualNorm`].
@@ -76,7 +76,7 @@ pub fn forward(at: &LaunchOperands<'_>, op: &ResidualNorm) -> Result<()> {
         rows: row_kind(at.rows(op.x.now)),
         x_hat_kind: op.x_hat.0.map_or(0, |x_hat| x_hat_kind(at.tensor(x_hat).info.storage)),
     };
-    at.cuda.kernels.norm_forward(rows, args)
+    at.lane.norm_forward(rows, args)
 }
 
 /// See [`Restore`].
@@ -98,7 +98,7 @@ pub fn restore(at: &LaunchOperands<'_>, op: &Restore) -> Result<()> {
         width: to_u32(width)?,
         rows: row_kind(at.rows(op.out.0)),
     };
-    at.cuda.kernels.norm_restore(rows, args)
+    at.lane.norm_restore(rows, args)
 }
 
 /// See [`NormBack`].
@@ -110,7 +110,7 @@ pub fn backward(at: &LaunchOperands<'_>, op: &NormBack) -> Result<()> {
     for value in others.chain([op.dx.now, op.x_hat.0]) {
         at.expect(value, at.rows(op.dx.now), width)?;
     }
-    let blocks = at.cuda.kernels.summing_blocks(rows);
+    let blocks = at.lane.summing_blocks(rows);
     let (riders, [beta, bias]) = at.room_beside([op.dbeta, op.dbias], blocks, width)?;
     let args = NormBackwardArgs {
         batch: at.memory.batch.header()?,
@@ -129,7 +129,7 @@ pub fn backward(at: &LaunchOperands<'_>, op: &NormBack) -> Result<()> {
         blocks: to_u32(blocks)?,
         finish: riders.args,
     };
-    at.cuda.kernels.norm_backward(riders.count, args)?;
+    at.lane.norm_backward(riders.count, args)?;
     let tiles = Tiles { most: blocks, ..Tiles::of(at.rows(op.dx.now), TILE_ROWS) };
     at.finish([beta, bias], tiles)
 }
@@ -169,7 +169,7 @@ pub fn sum_columns(at: &LaunchOperands<'_>, sum: Sum, summed: Summed) -> Result<
     check_width(width, "a gradient of columns")?;
     let count = at.memory.rows(rows);
     let partial = at.room([sum], count.div_ceil(TILE_ROWS), width)?;
-    at.cuda.kernels.column_partial(
+    at.lane.column_partial(
         count,
         ColumnPartialArgs {
             batch: at.memory.batch.header()?,

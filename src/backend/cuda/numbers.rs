@@ -41,7 +41,7 @@ numbers! {
         X_HAT_BITS8 = 1,
     }
 
-    /// `StepState::skip` where the loss scale was lowered.
+    /// `StepOutcome::skip` where the loss scale was lowered.
     SkipKind: u32 {
         SKIP_OVERFLOW = 2,
     }
@@ -92,11 +92,15 @@ numbers! {
         FINISH_GROUPS = 8,
     }
 
-    /// Attention: rows of a block, and of the tiles that it walks over; fewer where heads are 128 wide.
+    /// Attention: rows and warps of a block (of forward at most), and rows of the tiles that it walks over; fewer where heads
+    /// are 128 wide. Rows of a warp in forward, and with such heads.
     AttentionTile: usize {
         ATTENTION_ROWS = 64,
+        ATTENTION_WARPS = 4,
         ATTENTION_STEP = 64,
         ATTENTION_STEP_WIDE = 32,
+        FORWARD_ROWS = 32,
+        FORWARD_ROWS_WIDE = 16,
     }
 
     /// The longest sequence whose keys one attention block has all of, and the elements of the tiles that it walks over.

@@ -2,6 +2,7 @@
 
 use super::allocated::Allocated;
 use super::column_sums::{ColumnSums, Partial, Riders, Tiles};
+use super::launch::Lane;
 use super::memory::Address;
 use super::{CudaBackend, to_u32};
 use crate::program::{ElementBytes, Placed, Program, Rows, Sum, Value};
@@ -14,6 +15,8 @@ pub struct LaunchOperands<'a> {
     pub cuda: &'a CudaBackend,
     pub memory: &'a Allocated,
     pub program: &'a Program,
+    /// What launches it.
+    pub lane: Lane<'a>,
     /// Those of the span that is run.
     pub sums: &'a RefCell<ColumnSums>,
 }
@@ -68,8 +71,7 @@ impl LaunchOperands<'_> {
         tiles: usize,
         width: usize,
     ) -> Result<[Option<Partial>; N]> {
-        let kernels = &self.cuda.kernels;
-        self.sums.borrow_mut().room(self.memory, kernels, sums, tiles, width)
+        self.sums.borrow_mut().room(self.memory, self.lane, sums, tiles, width)
     }
 
     /// The same for an operation whose kernel also finishes what waits.
@@ -79,8 +81,7 @@ impl LaunchOperands<'_> {
         tiles: usize,
         width: usize,
     ) -> Result<(Riders, [Option<Partial>; N])> {
-        let kernels = &self.cuda.kernels;
-        self.sums.borrow_mut().room_beside(self.memory, kernels, sums, tiles, width)
+        self.sums.borrow_mut().room_beside(self.memory, self.lane, sums, tiles, width)
     }
 
     /// Has partial sums finished, later.
@@ -94,7 +95,7 @@ impl LaunchOperands<'_> {
 
     /// Has all partial sums finished now, before their gradients are read.
     pub fn finish_all(&self) -> Result<()> {
-        self.sums.borrow_mut().finish(self.memory, &self.cuda.kernels)
+        self.sums.borrow_mut().finish(self.memory, self.lane)
     }
 }
 

@@ -7,24 +7,18 @@ use super::sizes::NORM_ARRIVED;
 use super::{CudaBackend, LossScale, weight_gradients};
 use crate::backend::{LossScaling, PendingReport, StepReport};
 use anyhow::{Context, Result, ensure};
-
-pub fn zero_gradients(cuda: &mut CudaBackend) -> Result<()> {
-    let memory = cuda.memory_mut()?;
-    memory.params.zero_gradients()?;
-    // Loss and gradient norm come first in the state.
-    memory.state.clear(0, 2 * size_of::<f32>())
-}
+use std::mem::offset_of;
 
 /// See [`Update`](crate::program::Update).
 pub fn update(at: &LaunchOperands<'_>) -> Result<()> {
     at.finish_all()?;
     let memory = at.memory;
-    let numbers = memory.numbers.at()?;
+    let numbers = memory.batch.step_numbers()?;
     let state = memory.state()?;
     let (gradient, count) = memory.params.whole_gradient()?;
     let sums = NORM_ARRIVED..NORM_ARRIVED + count.div_ceil(NORM_CHUNK) * size_of::<f64>();
-    let update = memory.params.adamw_args(state, numbers)?;
-    let kernels = &at.cuda.kernels;
+    let update = memory.params.adamw_args(numbers)?;
+    let kernels = at.lane;
     kernels.grad_norm(GradNormArgs {
         gradient,
         partial: memory.norm.at(sums.start, sums.len())?,
@@ -43,11 +37,11 @@ pub fn exchange(
     beside: f32,
     sum: &mut dyn FnMut(&mut [f32]) -> Result<()>,
 ) -> Result<f32> {
-    let Allocated { exchange, params, state, .. } = cuda.memory_mut()?;
+    let Allocated { exchange, params, .. } = cuda.memory_mut()?;
     let exchange = exchange.as_mut().context("no memory was allocated for an exchange")?;
     let mut left = beside;
-    // The loss comes first in the state.
-    exchange.pass([params.gradient_buffer(), (state, 1)], |numbers| {
+    let (buffer, parts) = params.exchanged();
+    exchange.pass(buffer, parts, |numbers| {
         let last = numbers.len() - 1;
         numbers[last] = beside;
         sum(numbers)?;
@@ -59,8 +53,13 @@ pub fn exchange(
 
 /// Starts the copy of the step's result.
 pub fn report_later(cuda: &mut CudaBackend) -> Result<PendingReport> {
-    let memory = cuda.memory_mut()?;
-    Ok(PendingReport::Slot(memory.reports.fetch(&memory.state)?))
+    let Allocated { reports, params, ended, .. } = cuda.memory_mut()?;
+    // The outcome of a step that ended stays where it is while the next one runs; of another the next clears it.
+    let at = match (*ended, reports.next()) {
+        (false, _) => offset_of!(StepState, now),
+        (true, turn) => offset_of!(StepState, ended) + turn * size_of::<StepOutcome>(),
+    };
+    Ok(PendingReport::Slot(reports.fetch(params.state_buffer(), at, *ended)?))
 }
 
 /// Waits for a step's result.
@@ -69,12 +68,8 @@ pub fn wait_report(cuda: &CudaBackend, pending: PendingReport) -> Result<StepRep
         PendingReport::Ready(report) => return Ok(report),
         PendingReport::Slot(slot) => slot,
     };
-    let state: StepState = cuda.memory()?.reports.read(slot)?;
-    Ok(StepReport {
-        loss: state.loss,
-        grad_norm: state.grad_norm,
-        overflow: state.skip == SKIP_OVERFLOW,
-    })
+    let StepOutcome { loss, grad_norm, skip, .. } = cuda.memory()?.reports.read(slot)?;
+    Ok(StepReport { loss, grad_norm, overflow: skip == SKIP_OVERFLOW })
 }
 
 /// The loss scale and its counter, where they change by themselves.
@@ -82,7 +77,7 @@ pub fn loss_scaling(cuda: &CudaBackend) -> Result<Option<LossScaling>> {
     if matches!(cuda.options.loss_scale, LossScale::Fixed(_)) {
         return Ok(None);
     }
-    let state = step_state(cuda)?;
+    let state = cuda.memory()?.params.read_state()?;
     Ok(Some(LossScaling { scale: state.scale, good_steps: state.good_steps }))
 }
 
@@ -91,16 +86,12 @@ pub fn set_loss_scaling(cuda: &mut CudaBackend, scaling: LossScaling) -> Result<
     if matches!(cuda.options.loss_scale, LossScale::Fixed(_)) {
         return Ok(());
     }
+    let params = &mut cuda.memory_mut()?.params;
     let state = StepState {
         scale: scaling.scale,
         inverse_scale: 1.0 / scaling.scale,
         good_steps: scaling.good_steps,
-        ..step_state(cuda)?
+        ..params.read_state()?
     };
-    cuda.memory_mut()?.state.write(0, &[state])
-}
-
-fn step_state(cuda: &CudaBackend) -> Result<StepState> {
-    let state: Vec<StepState> = cuda.memory()?.state.read(0, 1)?;
-    Ok(state[0])
+    params.write_state(state)
 }

@@ -1,20 +1,28 @@
-//! The flat parameter vector on the device, with gradient and moments beside its trainable part.
+//! The flat parameter vector on the device, with gradient and moments beside its trainable part. The step's state lies before
+//! the gradient, so that one clearing begins a step.
 //!
 //! Kernels read biases and gains four at a time where they begin at 16 bytes: the model's vector has what is frozen there,
 //! whatever size the task head has that lies before it ([`crate::model::params`]).
 
-use super::args::AdamWArgs;
+use super::args::{AdamWArgs, StepState};
 use super::device::Device;
 use super::memory::{Address, Buffer};
 use crate::backend::{Memory, Slot};
 use crate::program::ParamRange;
 use anyhow::{Result, ensure};
+use cudarc::driver::CudaStream;
+use std::mem::offset_of;
+use std::ops::Range;
+use std::sync::Arc;
 
 const F32: usize = size_of::<f32>();
+/// Bytes before the gradient.
+const STATE: usize = size_of::<StepState>();
 
 #[derive(Debug)]
 pub struct DeviceParams {
     value: Buffer,
+    /// Behind a [`StepState`].
     gradient: Buffer,
     moment1: Buffer,
     moment2: Buffer,
@@ -24,7 +32,7 @@ pub struct DeviceParams {
 }
 
 impl DeviceParams {
-    /// All zeros.
+    /// All zeros, the state too.
     pub fn new(device: &Device, memory: &Memory) -> Result<Self> {
         let Memory { params, trainable, with_gradient, .. } = *memory;
         let [value, gradient, moment1, moment2] = Self::sizes(memory);
@@ -42,12 +50,31 @@ impl DeviceParams {
     /// Bytes of values, gradient and both moments.
     pub fn sizes(memory: &Memory) -> [usize; 4] {
         let moment = memory.trainable * F32;
-        [memory.params * F32, memory.with_gradient * F32, moment, moment]
+        [memory.params * F32, STATE + memory.with_gradient * F32, moment, moment]
     }
 
-    /// The gradient, `[trainable]`.
-    pub fn gradient_buffer(&mut self) -> (&mut Buffer, usize) {
-        (&mut self.gradient, self.trainable)
+    /// The gradient, `[trainable]`, and the step's loss: the buffer in which they lie, and the bytes of each.
+    pub fn exchanged(&mut self) -> (&mut Buffer, [Range<usize>; 2]) {
+        let loss = offset_of!(StepState, now.loss);
+        (&mut self.gradient, [STATE..STATE + self.trainable * F32, loss..loss + F32])
+    }
+
+    /// The buffer that begins with the step's state.
+    pub fn state_buffer(&self) -> &Buffer {
+        &self.gradient
+    }
+
+    pub fn state(&self) -> Result<Address> {
+        self.gradient.at(0, STATE)
+    }
+
+    pub fn read_state(&self) -> Result<StepState> {
+        let state: Vec<StepState> = self.gradient.read(0, 1)?;
+        Ok(state[0])
+    }
+
+    pub fn write_state(&mut self, state: StepState) -> Result<()> {
+        self.gradient.write(0, &[state])
     }
 
     /// Bytes allocated.
@@ -57,7 +84,7 @@ impl DeviceParams {
 
     pub fn read(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>> {
         self.check(slot, range)?;
-        self.slot(slot).read::<f32>(range.offset * F32, range.len)
+        self.slot(slot).read::<f32>(Self::before(slot) + range.offset * F32, range.len)
     }
 
     pub fn write(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()> {
@@ -69,11 +96,14 @@ impl DeviceParams {
             Slot::Moment1 => &mut self.moment1,
             Slot::Moment2 => &mut self.moment2,
         };
-        buffer.write(range.offset * F32, values)
+        buffer.write(Self::before(slot) + range.offset * F32, values)
     }
 
-    pub fn zero_gradients(&mut self) -> Result<()> {
-        self.gradient.clear(0, self.with_gradient * F32)
+    /// See [`Zero`](crate::program::Zero): has `stream` clear the gradients and what has come of the step. Nobody needs the
+    /// zeros before the loss, so it goes on beside the forward pass.
+    pub fn begin_step(&mut self, stream: &Arc<CudaStream>) -> Result<()> {
+        let from = offset_of!(StepState, now);
+        self.gradient.clear_on(stream, from, STATE - from + self.with_gradient * F32)
     }
 
     /// The address of a parameter that must have `len` elements.
@@ -90,22 +120,22 @@ impl DeviceParams {
 
     pub fn gradient(&self, range: ParamRange) -> Result<Address> {
         self.check(Slot::Gradient, range)?;
-        self.gradient.at(range.offset * F32, range.len * F32)
+        self.gradient.at(STATE + range.offset * F32, range.len * F32)
     }
 
     /// The gradient and its length.
     pub fn whole_gradient(&self) -> Result<(Address, usize)> {
-        Ok((self.gradient.at(0, self.trainable * F32)?, self.trainable))
+        Ok((self.gradient.at(STATE, self.trainable * F32)?, self.trainable))
     }
 
-    pub fn adamw_args(&self, state: Address, numbers: Address) -> Result<AdamWArgs> {
+    pub fn adamw_args(&self, numbers: Address) -> Result<AdamWArgs> {
         let bytes = self.trainable * F32;
         Ok(AdamWArgs {
             value: self.value.at(0, bytes)?,
-            gradient: self.gradient.at(0, bytes)?,
+            gradient: self.gradient.at(STATE, bytes)?,
             moment1: self.moment1.at(0, bytes)?,
             moment2: self.moment2.at(0, bytes)?,
-            state,
+            state: self.state()?,
             numbers,
             count: self.trainable as u64,
         })
@@ -118,6 +148,11 @@ impl DeviceParams {
             Slot::Moment1 => &self.moment1,
             Slot::Moment2 => &self.moment2,
         }
+    }
+
+    /// Bytes before the slot's first number.
+    fn before(slot: Slot) -> usize {
+        if slot == Slot::Gradient { STATE } else { 0 }
     }
 
     fn check(&self, slot: Slot, range: ParamRange) -> Result<()> {

@@ -7,7 +7,10 @@ use anyhow::{Context, Result};
 use bytemuck::Pod;
 use cudarc::driver::sys::{CU_MEMHOSTALLOC_WRITECOMBINED, CUevent_flags};
 use cudarc::driver::{CudaEvent, CudaStream, PinnedHostSlice};
+use std::ops::Range;
 use std::sync::Arc;
+
+const UNORDERED: &str = "cannot order a copy among the operations";
 
 /// One page-locked buffer and the last copy that used it.
 #[derive(Debug)]
@@ -36,10 +39,6 @@ impl Pinned {
         self.done.synchronize().context("waiting for a copy between host and device")
     }
 
-    fn record(&self) -> Result<()> {
-        self.record_on(&self.device.stream)
-    }
-
     fn record_on(&self, stream: &CudaStream) -> Result<()> {
         self.done.record(stream).context("cannot record an event")
     }
@@ -65,15 +64,7 @@ impl Uploads {
         Ok(Self { halves: [half()?, half()?], next: 0 })
     }
 
-    /// Lets `fill` write all words and starts their copy to the start of `to`, ordered as everything else on the
-    /// stream is. Waits only where both buffers are under way.
-    pub fn send(&mut self, to: &mut Buffer, fill: impl FnOnce(&mut [u32])) -> Result<()> {
-        let half = self.filled(fill)?;
-        to.start_write_on(&half.device.stream, 0, half.words.as_slice()?)?;
-        half.record()
-    }
-
-    /// The buffer whose turn it is, filled.
+    /// The buffer whose turn it is, filled. Waits only where both are under way.
     fn filled(&mut self, fill: impl FnOnce(&mut [u32])) -> Result<&mut Pinned> {
         let half = &mut self.halves[self.next];
         half.wait()?;
@@ -86,29 +77,29 @@ impl Uploads {
 /// Uploads that run beside what the device is busy with: a stream of their own fills a second buffer on the device, and
 /// the stream of the operations takes it from there when it gets to it.
 ///
-/// Two events keep the order: a buffer's `done` before it is taken, and `taken` before the next upload fills it.
+/// Two events keep the order: `arrived` before it is taken, and `taken` before the next upload fills it.
 #[derive(Debug)]
 pub struct UploadsBeside {
-    pinned: Uploads,
     stream: Arc<CudaStream>,
     staging: Buffer,
+    /// Recorded after the last upload.
+    arrived: CudaEvent,
     /// Recorded after each copy out of `staging`.
     taken: CudaEvent,
+    /// Something was sent that was not taken yet.
+    waiting: bool,
 }
 
 impl UploadsBeside {
-    pub fn new(device: &Device, words: usize) -> Result<Self> {
+    /// For so many words, of which `first` are there from the start.
+    pub fn new(device: &Device, words: usize, first: &[u32]) -> Result<Self> {
         let context = device.stream.context();
-        let taken = context.new_event(None)?;
-        let staging = Buffer::new(device, "next batch", words * 4)?;
+        let (arrived, taken) = (context.new_event(None)?, context.new_event(None)?);
+        let mut staging = Buffer::new(device, "next batch", words * 4)?;
+        staging.write(0, first)?;
         // The memory is there once the operations' stream has come this far.
         taken.record(&device.stream)?;
-        Ok(Self {
-            pinned: Uploads::new(device, words)?,
-            stream: context.new_stream()?,
-            staging,
-            taken,
-        })
+        Ok(Self { stream: context.new_stream()?, staging, arrived, taken, waiting: true })
     }
 
     /// Bytes allocated on the device.
@@ -116,18 +107,33 @@ impl UploadsBeside {
         self.staging.bytes()
     }
 
-    /// Lets `fill` write all words and starts their way to the start of `to`, where everything launched later finds them
-    /// and nothing launched earlier does. Waits only where both page-locked buffers are under way.
-    pub fn send(&mut self, to: &mut Buffer, fill: impl FnOnce(&mut [u32])) -> Result<()> {
-        let failed = "cannot order an upload";
-        let half = self.pinned.filled(fill)?;
-        self.stream.wait(&self.taken).context(failed)?;
-        self.staging.start_write_on(&self.stream, 0, half.words.as_slice()?)?;
+    /// Lets `fill` write all words of a page-locked buffer and starts their way to [`UploadsBeside::take`], from word `at` of
+    /// all on. Waits only where both of these buffers are under way.
+    pub fn send(
+        &mut self,
+        from: &mut Uploads,
+        at: usize,
+        fill: impl FnOnce(&mut [u32]),
+    ) -> Result<()> {
+        let half = from.filled(fill)?;
+        self.stream.wait(&self.taken).context(UNORDERED)?;
+        self.staging.start_write_on(&self.stream, at * 4, half.words.as_slice()?)?;
         half.record_on(&self.stream)?;
-        let operations = &half.device.stream;
-        operations.wait(&half.done).context(failed)?;
+        self.waiting = true;
+        Ok(())
+    }
+
+    /// Copies all that was sent to `to`, if anything was: everything launched later finds it there, and nothing launched
+    /// earlier does.
+    pub fn take(&mut self, to: &mut Buffer) -> Result<()> {
+        if !std::mem::take(&mut self.waiting) {
+            return Ok(());
+        }
+        let operations = Arc::clone(&to.device().stream);
+        self.arrived.record(&self.stream).context(UNORDERED)?;
+        operations.wait(&self.arrived).context(UNORDERED)?;
         to.copy_from(&self.staging)?;
-        self.taken.record(operations).context(failed)
+        self.taken.record(&operations).context(UNORDERED)
     }
 }
 
@@ -143,28 +149,31 @@ impl Exchange {
         Ok(Self { through: Pinned::new(device, numbers, 0)? })
     }
 
-    /// Copies the start of each buffer, so many numbers of it, one after another; waits for them; lets `change` work on all
-    /// and on what of the numbers is left behind them; and starts their way back.
+    /// Copies these bytes of a buffer, one part after another; waits for them; lets `change` work on all numbers and on what
+    /// is left behind them; and starts their way back.
     pub fn pass(
         &mut self,
-        buffers: [(&mut Buffer, usize); 2],
+        buffer: &mut Buffer,
+        parts: [Range<usize>; 2],
         change: impl FnOnce(&mut [f32]) -> Result<()>,
     ) -> Result<()> {
         let Pinned { device, words, done } = &mut self.through;
         done.synchronize().context("waiting for a copy between host and device")?;
         let numbers: &mut [f32] = bytemuck::cast_slice_mut(words.as_mut_slice()?);
         let mut at = 0;
-        for (buffer, count) in &buffers {
-            buffer.start_read(0, bytemuck::cast_slice_mut(&mut numbers[at..at + count]))?;
-            at += count;
+        for part in &parts {
+            let to = &mut numbers[at..at + part.len() / 4];
+            at += to.len();
+            buffer.start_read_on(&device.stream, part.start, bytemuck::cast_slice_mut(to))?;
         }
         done.record(&device.stream).context("cannot record an event")?;
         done.synchronize().context("waiting for a copy between host and device")?;
         change(numbers)?;
         let mut at = 0;
-        for (buffer, count) in buffers {
-            buffer.start_write_on(&device.stream, 0, &numbers[at..at + count])?;
-            at += count;
+        for part in &parts {
+            let from = &numbers[at..at + part.len() / 4];
+            at += from.len();
+            buffer.start_write_on(&device.stream, part.start, from)?;
         }
         done.record(&device.stream).context("cannot record an event")
     }
@@ -175,21 +184,42 @@ impl Exchange {
 pub struct Downloads {
     halves: [Pinned; 2],
     next: usize,
+    stream: Arc<CudaStream>,
+    /// What is copied beside the operations is there.
+    ready: CudaEvent,
 }
 
 impl Downloads {
     pub fn new(device: &Device, words: usize) -> Result<Self> {
         let half = || Pinned::new(device, words, 0);
-        Ok(Self { halves: [half()?, half()?], next: 0 })
+        let context = device.stream.context();
+        let (stream, ready) = (context.new_stream()?, context.new_event(None)?);
+        Ok(Self { halves: [half()?, half()?], next: 0, stream, ready })
     }
 
-    /// Starts a copy of the start of `from`; returns the slot to read it from. A slot is used again two calls later.
-    pub fn fetch(&mut self, from: &Buffer) -> Result<usize> {
+    /// The slot that the next copy goes to.
+    pub fn next(&self) -> usize {
+        self.next
+    }
+
+    /// Keeps what is launched from here on behind the copy that was last made to the next slot.
+    pub fn let_next_be_read(&self) -> Result<()> {
+        let Pinned { device, done, .. } = &self.halves[self.next];
+        device.stream.wait(done).context(UNORDERED)
+    }
+
+    /// Starts a copy of all words from byte `at` of `from` on; returns the slot to read it from. A slot is used again two
+    /// calls later. A copy `beside` the operations goes on while later ones run.
+    pub fn fetch(&mut self, from: &Buffer, at: usize, beside: bool) -> Result<usize> {
         let slot = self.next;
         let half = &mut self.halves[slot];
         half.wait()?;
-        from.start_read(0, bytemuck::cast_slice_mut(half.words.as_mut_slice()?))?;
-        half.record()?;
+        let operations = Arc::clone(&half.device.stream);
+        let stream = if beside { &self.stream } else { &operations };
+        self.ready.record(&operations).context(UNORDERED)?;
+        stream.wait(&self.ready).context(UNORDERED)?;
+        from.start_read_on(stream, at, bytemuck::cast_slice_mut(half.words.as_mut_slice()?))?;
+        half.record_on(stream)?;
         self.next = 1 - slot;
         Ok(slot)
     }

@@ -3,9 +3,11 @@
 //! The weight of the losses and the optimizer's numbers go to the device before anything is launched, and what the
 //! labels must be is known from the list. So nothing in a recording can depend on a batch but through device memory.
 
+use super::apart::Apart;
 use super::batch::BatchShape;
 use super::column_sums::ColumnSums;
 use super::graph::bucket;
+use super::launch::Lane;
 use super::operands::LaunchOperands;
 use super::tiles::GemmTile;
 use super::{
@@ -17,7 +19,9 @@ use crate::backend::labels::LabelNeed;
 use crate::backend::timing::Piece;
 use crate::program::{Numbers, Op, Program, Span};
 use anyhow::{Context, Result, ensure};
+use cudarc::driver::CudaStream;
 use std::cell::RefCell;
+use std::sync::Arc;
 
 pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbers) -> Result<()> {
     let ops = program.ops(span);
@@ -27,16 +31,20 @@ pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbe
     let (record, device) = (cuda.options.graphs, cuda.device.clone());
     let memory = cuda.memory_mut()?;
     needs.map_or(Ok(()), |need| need.check(memory.batch.labels))?;
-    let mut words = memory.numbers.current();
+    let mut words = memory.batch.current_numbers();
     if needs.is_some() {
         words = words.with_weight(numbers.weight);
     }
     if updates {
         let update = numbers.update.context("Update: no numbers were given for it")?;
         ensure!(update.step > 0, "the optimizer's steps count from 1");
-        words = words.with_update(update);
+        words = words.with_update(update).with_turn(memory.reports.next());
+        memory.reports.let_next_be_read()?;
     }
-    memory.numbers.send(words)?;
+    if updates || ops.iter().any(|op| matches!(op, Op::Zero(_) | Op::Loss(_))) {
+        memory.ended = updates;
+    }
+    memory.batch.arrive(words)?;
     let limits = program.limits();
     // What begins or ends a step finds the batch of whatever ran before, and has no use for it.
     let grid = if span.has_batch() {
@@ -49,14 +57,14 @@ pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbe
         BatchShape::default()
     };
     if !record {
-        let done = issue(cuda, program, span);
+        let done = issue(cuda, program, span, false);
         cuda.memory_mut()?.batch.leave();
         return done;
     }
     let key = (program.id(), span, grid);
     let done = match memory.graphs.replay(key) {
         Ok(false) => memory.graphs.begin(&device, key).and_then(|()| {
-            let issued = issue(cuda, program, span);
+            let issued = issue(cuda, program, span, true);
             let ended = cuda.memory_mut()?.graphs.end(&device, issued.is_ok());
             issued.and(ended)
         }),
@@ -100,27 +108,33 @@ fn check_ids(cuda: &mut CudaBackend, ops: &[Op]) -> Result<()> {
     Ok(())
 }
 
-fn issue(cuda: &mut CudaBackend, program: &Program, span: Span) -> Result<()> {
+fn issue(cuda: &mut CudaBackend, program: &Program, span: Span, recorded: bool) -> Result<()> {
     let sums = RefCell::default();
+    let (device, branch) = (cuda.device.clone(), Arc::clone(&cuda.memory()?.branch));
+    let mut apart = Apart::new(&device, &branch, recorded);
     program.list().range(span).try_for_each(|i| {
         let op = &program.list().ops[i];
         cuda.kernels.stopwatch.enter(Some(i));
-        launch(cuda, program, &sums, op).with_context(|| program.list().name_of(i))
+        let stream = apart.enter(program, op)?;
+        launch(cuda, program, &sums, stream, op).with_context(|| program.list().name_of(i))
     })?;
     cuda.kernels.stopwatch.enter(None);
-    sums.into_inner().finish(cuda.memory()?, &cuda.kernels)
+    apart.leave()?;
+    sums.into_inner().finish(cuda.memory()?, cuda.lane())
 }
 
 fn launch(
     cuda: &mut CudaBackend,
     program: &Program,
     sums: &RefCell<ColumnSums>,
+    stream: &Arc<CudaStream>,
     op: &Op,
 ) -> Result<()> {
     if let Op::Zero(_) = op {
-        return optim::zero_gradients(cuda);
+        return cuda.memory_mut()?.params.begin_step(stream);
     }
-    let at = LaunchOperands { cuda, memory: cuda.memory()?, program, sums };
+    let lane = Lane { stream, ..cuda.lane() };
+    let at = LaunchOperands { cuda, memory: cuda.memory()?, program, lane, sums };
     match op {
         Op::Zero(_) => Ok(()),
         Op::Embed(op) => norm::embed(&at, op),

@@ -23,7 +23,7 @@ pub fn forward(at: &LaunchOperands<'_>, op: &Scale) -> Result<()> {
         rows: row_kind(rows),
         padding: 0,
     };
-    at.cuda.kernels.scale(at.count(op.out.0), args)
+    at.lane.scale(at.count(op.out.0), args)
 }
 
 /// See [`ScaleBack`].
@@ -48,7 +48,7 @@ pub fn backward(at: &LaunchOperands<'_>, op: &ScaleBack) -> Result<()> {
         rows: row_kind(rows),
         slope_kind: slope.map_or(0, |slope| slope_kind(at.tensor(slope).info.storage)),
     };
-    at.cuda.kernels.scale_back(at.count(op.dx.now), args)?;
+    at.lane.scale_back(at.count(op.dx.now), args)?;
     at.finish(partial, Tiles::of(rows, TILE_ROWS))
 }
 

@@ -1,6 +1,6 @@
 //! The size of every buffer of a run, from which they are allocated and [`Footprint`] is counted.
 
-use super::args::{NORM_CHUNK, StepNumbers, StepState, TILE_ROWS};
+use super::args::{NORM_CHUNK, TILE_ROWS};
 use super::batch::DeviceBatch;
 use super::memory::Buffer;
 use super::params::DeviceParams;
@@ -16,10 +16,8 @@ pub struct DeviceSizes {
     pub arena: usize,
     /// Of one of two buffers.
     pub batch: usize,
-    /// Values, gradient and both moments.
+    /// Values, gradient with the step's state, and both moments.
     pub params: [usize; 4],
-    pub state: usize,
-    pub numbers: usize,
     /// Partial column sums: two of the widest tensor's, or those of several operations together; or the losses of labelled
     /// tokens.
     pub partial: usize,
@@ -35,8 +33,6 @@ impl DeviceSizes {
             arena: memory.arena,
             batch: DeviceBatch::size(memory),
             params: DeviceParams::sizes(memory),
-            state: size_of::<StepState>(),
-            numbers: size_of::<StepNumbers>(),
             partial: (2 * (tiles * widest).next_multiple_of(4)).max(labelled[0]) * 4,
             // A head has at least 8 columns in each of q, k and v.
             delta: limits.tokens * widest.div_ceil(24) * 4,
@@ -56,7 +52,7 @@ impl DeviceSizes {
             params: buffers(&self.params),
             arena: Buffer::size(self.arena),
             batch: 2 * Buffer::size(self.batch),
-            workspace: buffers(&[self.state, self.numbers, self.partial, self.delta, self.norm]),
+            workspace: buffers(&[self.partial, self.delta, self.norm]),
             ..Footprint::default()
         }
     }

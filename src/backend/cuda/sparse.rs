@@ -42,7 +42,7 @@ pub fn add(at: &LaunchOperands<'_>, op: &SparseAdd) -> Result<()> {
         rows: row_kind(rows),
         padding: 0,
     };
-    at.cuda.kernels.sparse_add(at.count(op.y.now), args)
+    at.lane.sparse_add(at.count(op.y.now), args)
 }
 
 /// See [`SparseGrad`].
@@ -52,7 +52,7 @@ pub fn gradient(at: &LaunchOperands<'_>, op: &SparseGrad) -> Result<()> {
     at.expect(op.x.0, rows, inputs)?;
     let (lines, count) = (op.entries.lines, op.entries.count);
     ensure!(lines == outputs && grad.len == count, "{count} entries of {lines} lines: {grad:?}");
-    at.cuda.kernels.sparse_grad(SparseGradArgs {
+    at.lane.sparse_grad(SparseGradArgs {
         batch: at.memory.batch.header()?,
         state: at.memory.state()?,
         dy: at.at(op.dy.0)?,
@@ -77,7 +77,7 @@ pub fn set(at: &LaunchOperands<'_>, op: &SparseSet) -> Result<()> {
         count: to_u32(count)?,
         ..Zeroable::zeroed()
     };
-    at.cuda.kernels.sparse_vector("sparse_set", args)
+    at.lane.sparse_vector("sparse_set", args)
 }
 
 /// See [`SparseTake`].
@@ -92,7 +92,7 @@ pub fn take(at: &LaunchOperands<'_>, op: &SparseTake) -> Result<()> {
         count: to_u32(grad.len)?,
         ..Zeroable::zeroed()
     };
-    at.cuda.kernels.sparse_vector("sparse_take", args)
+    at.lane.sparse_vector("sparse_take", args)
 }
 
 /// What lies beside the tables of words, positions and token types, of so many rows each.
@@ -133,7 +133,7 @@ pub fn beside_back(
         if table.count == 0 {
             continue;
         }
-        at.cuda.kernels.sparse_grad(SparseGradArgs {
+        at.lane.sparse_grad(SparseGradArgs {
             batch: batch.header()?,
             state: at.memory.state()?,
             dy: dx,

@@ -1,10 +1,9 @@
 //! Times launches with a pair of events around each, where somebody asks for it.
 
-use super::device::Device;
 use crate::backend::timing::{Launch, Piece, TiledProduct};
 use anyhow::{Context, Result};
 use cudarc::driver::sys::CUevent_flags::CU_EVENT_DEFAULT;
-use cudarc::driver::{CudaEvent, CudaFunction, LaunchConfig};
+use cudarc::driver::{CudaEvent, CudaFunction, CudaStream, LaunchConfig};
 use std::sync::{Mutex, PoisonError};
 
 /// Threads of a warp.
@@ -59,7 +58,7 @@ impl Stopwatch {
     /// As `launch`; when the device has no event.
     pub fn time(
         &self,
-        device: &Device,
+        stream: &CudaStream,
         (name, function): (&str, &CudaFunction),
         config: LaunchConfig,
         launch: impl FnOnce() -> Result<()>,
@@ -67,7 +66,7 @@ impl Stopwatch {
         if self.with(|watched| watched.is_none()) {
             return launch();
         }
-        let event = || device.stream.record_event(Some(CU_EVENT_DEFAULT)).context("no event");
+        let event = || stream.record_event(Some(CU_EVENT_DEFAULT)).context("no event");
         let start = event()?;
         launch()?;
         let end = event()?;

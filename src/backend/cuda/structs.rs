@@ -422,14 +422,23 @@ structures! {
     /// The device's part of an optimizer step.
     #[derive(Pod)]
     StepState {
-        loss: f32,
-        grad_norm: f32,
         scale: f32,
         inverse_scale: f32,
         good_steps: u32,
-        skip: u32,
         clip: f32,
         growth_interval: u32,
+        padding: [u32; 7],
+        ended: [StepOutcome; 2],
+        now: StepOutcome,
+    }
+
+    /// What comes of a step.
+    #[derive(Pod)]
+    StepOutcome {
+        loss: f32,
+        grad_norm: f32,
+        skip: u32,
+        padding: u32,
     }
 
     /// What a step needs to know from the host.
@@ -445,6 +454,7 @@ structures! {
         step_size: f32,
         root_correction: f32,
         eps: f32,
-        padding: [u32; 2],
+        turn: u32,
+        padding: u32,
     }
 }

@@ -20,7 +20,7 @@ pub fn refresh(cuda: &CudaBackend) -> Result<()> {
             copy: weight.halves()?,
             count: range.len as u64,
         };
-        cuda.kernels.refresh(args).context("copies of trained matrices")?;
+        cuda.lane().refresh(args).context("copies of trained matrices")?;
     }
     Ok(())
 }
@@ -50,7 +50,7 @@ pub fn matrix(at: &LaunchOperands<'_>, op: &WeightGrad) -> Result<()> {
     };
     let sizes = [outputs, inputs, at.count(op.x.0)];
     let (product, tile) = at.cuda.tiled("weight_grad".into(), sizes, &GemmTile::SQUARE);
-    at.cuda.kernels.weight_grad(&product, tile, args)
+    at.lane.weight_grad(&product, tile, args)
 }
 
 /// See [`GainGrad`].
@@ -82,7 +82,7 @@ pub fn embed_back(at: &LaunchOperands<'_>, op: &EmbedBack) -> Result<()> {
             table.format
         );
     }
-    let blocks = at.cuda.kernels.summing_blocks(tokens);
+    let blocks = at.lane.summing_blocks(tokens);
     let [gamma, beta] = at.room([op.dgamma, op.dbeta], blocks, width)?;
     ensure!(
         gamma.is_some() && beta.is_some(),
@@ -112,7 +112,7 @@ pub fn embed_back(at: &LaunchOperands<'_>, op: &EmbedBack) -> Result<()> {
         types: to_u32(types.rows)?,
         padding: 0,
     };
-    at.cuda.kernels.embed_backward(tokens, args)?;
+    at.lane.embed_backward(tokens, args)?;
     at.finish([gamma, beta], Tiles { most: blocks, ..Tiles::of(Rows::Tokens, TILE_ROWS) })?;
     if let (Some(added), Sum(Some(grad))) = (op.added, op.dadded) {
         ensure!(grad.len == added.values.len, "a gradient of {} elements", grad.len);
@@ -130,7 +130,7 @@ pub fn embed_back(at: &LaunchOperands<'_>, op: &EmbedBack) -> Result<()> {
             width: to_u32(width)?,
             padding: 0,
         };
-        at.cuda.kernels.table_grad(tokens, args)?;
+        at.lane.table_grad(tokens, args)?;
     }
     Ok(())
 }

@@ -1,11 +1,10 @@
 //! The launches of what other methods than bitfit have beside the products of a step.
 
-use super::{TILE_THREADS, by_rows};
+use super::{Lane, TILE_THREADS, by_rows};
 use crate::backend::cuda::args::*;
-use crate::backend::cuda::kernels::Kernels;
 use anyhow::Result;
 
-impl Kernels {
+impl Lane<'_> {
     pub fn columns(&self, kernel: &str, rows: usize, args: ColumnsArgs) -> Result<()> {
         let grid = by_rows(rows, TILE_ROWS, args.taken, PART);
         // SAFETY: as for `gemm`.

@@ -1,12 +1,11 @@
 //! The launches of the task head: pooling, dense layers and losses.
 
-use super::{ROW_THREADS, by_parts, by_rows, warp_rows};
+use super::{Lane, ROW_THREADS, by_parts, by_rows, warp_rows};
 use crate::backend::cuda::args::*;
-use crate::backend::cuda::kernels::Kernels;
 use crate::backend::cuda::memory::Address;
 use anyhow::Result;
 
-impl Kernels {
+impl Lane<'_> {
     pub fn pool_forward(&self, pooled: usize, args: PoolArgs) -> Result<()> {
         let grid = by_rows(pooled, 1, args.width, PART);
         // SAFETY: as for `gemm`.
@@ -35,15 +34,15 @@ impl Kernels {
         unsafe { self.launch("dense_backward_bias", grid, DENSE_THREADS, 0, &args) }
     }
 
-    /// The gradients of the input and of the weight, where they have a place, and that of the bias if `bias`.
-    pub fn dense_backward(&self, rows: usize, bias: bool, args: DenseArgs) -> Result<()> {
+    /// The gradients of input, weight and bias that have a place.
+    pub fn dense_backward(&self, rows: usize, args: DenseArgs) -> Result<()> {
         const THREADS: usize = DENSE_BACK_WARPS * WARP;
         let (inputs, outputs) = (args.inputs as usize, args.outputs as usize);
         let wanted =
             |place: Address, blocks: usize| if place == Address::NULL { 0 } else { blocks };
         let input = wanted(args.dx, rows.div_ceil(DENSE_ROWS) * inputs.div_ceil(WARP));
         let weight = wanted(args.dweight, outputs * inputs.div_ceil(THREADS * DENSE_BACK_WEIGHTS));
-        let bias = if bias { wanted(args.dbias, outputs.div_ceil(THREADS)) } else { 0 };
+        let bias = wanted(args.dbias, outputs.div_ceil(THREADS));
         let args = DenseArgs {
             input_blocks: u32::try_from(input)?,
             weight_blocks: u32::try_from(weight)?,

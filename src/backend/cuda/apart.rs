@@ -1,0 +1,127 @@
+//! Which operations of a recording run beside others. The last block's work for the first tokens has so few rows that it
+//! leaves most of a device idle: what of it and of the large operation before or behind it does not need the other runs at
+//! the same time. The list's order says nothing of that, and the places in the arena are chosen for it: so the places are
+//! compared.
+
+use super::branch::Branch;
+use super::device::Device;
+use crate::program::{Linear, LinearBack, Op, Program, Region, Rows, Sum, Use, Value};
+use anyhow::Result;
+use cudarc::driver::CudaStream;
+use std::sync::Arc;
+
+/// Where an operation reads and writes.
+struct Touched {
+    reads: Vec<Region>,
+    writes: Vec<Region>,
+    /// It also changes what is no value.
+    acts: bool,
+}
+
+impl Touched {
+    fn of(program: &Program, op: &Op) -> Self {
+        let mut touched = Self { reads: Vec::new(), writes: Vec::new(), acts: op.acts() };
+        op.clone().visit(&mut |used| match used {
+            Use::Read(value) => touched.reads.push(program.region(*value)),
+            Use::Write(value) => touched.writes.push(program.region(*value)),
+            Use::Over(was, now) => {
+                touched.writes.extend([*was, *now].map(|value| program.region(value)));
+            }
+            Use::Aside(value) => touched.writes.extend(value.map(|value| program.region(value))),
+            Use::Sum(_) => {}
+        });
+        touched
+    }
+
+    /// Whether one of both must wait for the other.
+    fn meets(&self, other: &Self) -> bool {
+        let meet = |a: &[Region], b: &[Region]| a.iter().any(|a| b.iter().any(|b| a.overlaps(*b)));
+        self.acts
+            || other.acts
+            || meet(&self.writes, &other.writes)
+            || meet(&self.writes, &other.reads)
+            || meet(&self.reads, &other.writes)
+    }
+}
+
+/// Two streams while a span is issued.
+pub struct Apart<'a> {
+    device: &'a Device,
+    branch: &'a Branch,
+    /// Also operations run on the branch, not only what a step begins with.
+    recorded: bool,
+    /// A branch can begin: in a recording no earlier than that does.
+    marked: bool,
+    /// What went to the operations' stream since the mark.
+    since: Vec<Touched>,
+    /// What went to the branch since it was joined.
+    beside: Vec<Touched>,
+    /// What a step begins with is among that.
+    clearing: bool,
+}
+
+impl<'a> Apart<'a> {
+    pub fn new(device: &'a Device, branch: &'a Branch, recorded: bool) -> Self {
+        let (since, beside) = (Vec::new(), Vec::new());
+        Self { device, branch, recorded, marked: false, since, beside, clearing: false }
+    }
+
+    /// The stream on which an operation is to be launched: behind what it needs, if nothing else is launched there before.
+    pub fn enter(&mut self, program: &Program, op: &Op) -> Result<&'a Arc<CudaStream>> {
+        if matches!(op, Op::Zero(_)) {
+            self.mark()?;
+            self.branch.fork()?;
+            self.clearing = true;
+            return Ok(&self.branch.stream);
+        }
+        let touched = Touched::of(program, op);
+        if self.recorded && has_few_rows(program, op) {
+            if !self.marked || self.since.iter().any(|other| other.meets(&touched)) {
+                self.mark()?;
+            }
+            self.branch.fork()?;
+            self.beside.push(touched);
+            return Ok(&self.branch.stream);
+        }
+        if self.clearing && adds_up(op) || self.beside.iter().any(|other| other.meets(&touched)) {
+            self.leave()?;
+        }
+        self.mark()?;
+        self.since.push(touched);
+        Ok(&self.device.stream)
+    }
+
+    /// Has all that is launched later wait for the branch.
+    pub fn leave(&mut self) -> Result<()> {
+        if self.clearing || !self.beside.is_empty() {
+            self.branch.join(self.device)?;
+        }
+        self.beside.clear();
+        self.clearing = false;
+        Ok(())
+    }
+
+    fn mark(&mut self) -> Result<()> {
+        self.since.clear();
+        self.marked = true;
+        self.branch.mark(self.device)
+    }
+}
+
+/// Whether an operation has a row per sequence, and needs nothing but its operands: no room for partial sums.
+fn has_few_rows(program: &Program, op: &Op) -> bool {
+    let rows = |value: Value| program.list().info(value).rows;
+    match op {
+        Op::First(_) => true,
+        Op::Linear(Linear { x, .. }) => rows(x.0) == Rows::Sequences,
+        Op::LinearBack(LinearBack { dy, dbias: Sum(None), .. }) => rows(dy.0) == Rows::Sequences,
+        _ => false,
+    }
+}
+
+/// Whether it adds to the loss or to a gradient, or reads them: what a step begins with must be done.
+fn adds_up(op: &Op) -> bool {
+    let mut sums = matches!(op, Op::Loss(_) | Op::SparseTake(_) | Op::Update(_));
+    op.clone().visit(&mut |used| sums |= matches!(used, Use::Sum(_)));
+    sums
+}
