@@ -79,6 +79,12 @@ impl TensorMap {
         ELEMENTS[usize::from(self.element)].1
     }
 
+    /// The name of a type whose elements change on their way: subnormals become zero, or bits are rounded off.
+    pub fn changes(&self) -> Option<&'static str> {
+        let name = ELEMENTS[usize::from(self.element)].0;
+        (name.ends_with(".ftz") || name.starts_with("tf32")).then_some(name)
+    }
+
     /// Bytes over which the swizzle repeats within a row; 16 without one.
     pub fn span(&self) -> u64 {
         16 << self.swizzle

@@ -96,6 +96,11 @@ impl Block<'_> {
                 );
                 return Err(self.fault(FaultKind::IllegalInstruction, w, i, l as u32, message));
             }
+            if let Some(name) = map.changes() {
+                let message =
+                    format!("a copy of {name} elements, which change on their way: not supported");
+                return Err(self.fault(FaultKind::IllegalInstruction, w, i, l as u32, message));
+            }
             let span = map.span();
             let row = u64::from(map.box_dims[0]) * map.element_bytes();
             if map.swizzle != 0 && row != span {

@@ -323,6 +323,16 @@ fn misplaced_boxes_and_maps_are_reported() {
     );
     assert_eq!(run(&|m| m.box_dims[0] = 32, &same), Err(FaultKind::IllegalInstruction));
     assert_eq!(run(&|m| m.swizzle = 9, &same), Err(FaultKind::IllegalInstruction));
+    let typed = |element: u8| {
+        move |m: &mut TensorMap| {
+            (m.element, m.dims[0], m.box_dims[0]) = (element, 32, 32);
+        }
+    };
+    assert_eq!(run(&typed(7), &same), Ok(()));
+    // f32.ftz, tf32, tf32.ftz.
+    for element in 10..=12 {
+        assert_eq!(run(&typed(element), &same), Err(FaultKind::IllegalInstruction));
+    }
     let off = |text: String| {
         text.replace(
             "cvta.param.u64 %map, %map;",
