@@ -91,8 +91,10 @@ fn export_and_import_leave_nothing_of_what_does_not_fit() {
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let [adapter, back] = ["adapter", "back"].map(|name| folder.path(name));
     let args = ["export".into(), "--delta".into(), text(&run), "--peft".into(), text(&adapter)];
-    // No room for the head, which is the first, then for the vectors beside it.
-    for (blocks, file) in [(0, "head.safetensors"), (4, "adapter_model.safetensors")] {
+    // No room for the folder's lock, then for the head, which is the first, then for the vectors beside it.
+    for (blocks, file) in
+        [(0, "run.lock"), (1, "head.safetensors"), (4, "adapter_model.safetensors")]
+    {
         limited(blocks, &args).fails(1, &["cannot write", file, "File too large"]);
         assert!(!adapter.exists(), "{blocks}: {:?}", names(&adapter));
     }
@@ -100,7 +102,7 @@ fn export_and_import_leave_nothing_of_what_does_not_fit() {
     let model = text(&fixture("bert-mean"));
     let args = ["--peft".into(), text(&adapter), "--output".into(), text(&back)];
     let args = [vec!["import".to_owned(), "--model".to_owned(), model], args.to_vec()].concat();
-    for (blocks, file) in [(0, "settings.toml"), (4, "bias.safetensors")] {
+    for (blocks, file) in [(0, "run.lock"), (4, "bias.safetensors")] {
         limited(blocks, &args).fails(1, &["cannot write", file, "File too large"]);
         assert!(!back.exists(), "{blocks}: {:?}", names(&back));
     }
