@@ -19,13 +19,13 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 /// Where a box lies in shared memory.
 #[derive(Clone, Copy, Debug)]
-pub struct Tile {
+pub struct SharedBox {
     pub at: u32,
     /// Of the address bits from 7 on, those that are added without carry from bit 4 on.
     pub swizzle: u32,
 }
 
-impl Tile {
+impl SharedBox {
     /// Where chunk `n` of the box is.
     #[inline]
     pub fn chunk(self, n: usize) -> usize {
@@ -38,7 +38,7 @@ impl Tile {
 #[derive(Debug)]
 struct BulkLoad {
     mbar: u32,
-    tile: Tile,
+    tile: SharedBox,
     data: Vec<u8>,
     instr: Instr,
     warp: u32,
@@ -117,7 +117,7 @@ impl Block<'_> {
         bytes: u64,
         align: u64,
         swizzle: u32,
-    ) -> Checked<Tile> {
+    ) -> Checked<SharedBox> {
         if !at.is_multiple_of(align) {
             let message = format!(
                 "a bulk copy of this layout at a shared address that is not a multiple of {align}"
@@ -129,7 +129,7 @@ impl Block<'_> {
             let message = format!("a bulk copy of {bytes} bytes outside shared memory");
             return Err(self.shared_fault(FaultKind::OutOfBounds, w, i, lane, at, message));
         }
-        Ok(Tile { at: at as u32, swizzle })
+        Ok(SharedBox { at: at as u32, swizzle })
     }
 
     /// Takes the bytes of a load on their way to `tile`.
@@ -138,7 +138,7 @@ impl Block<'_> {
         w: &mut Warp,
         i: &Instr,
         lane: usize,
-        tile: Tile,
+        tile: SharedBox,
         mbar: u64,
         data: Vec<u8>,
     ) -> Checked<()> {
@@ -212,7 +212,7 @@ impl Block<'_> {
         w: &mut Warp,
         i: &Instr,
         lane: usize,
-        tile: Tile,
+        tile: SharedBox,
         bytes: usize,
     ) -> Checked<Vec<u8>> {
         let warp = w.place.warp as usize;
