@@ -2,8 +2,8 @@
 //
 // A block works on 64 rows (queries, or keys) of one head of one sequence, 16 rows per warp, and walks over the other side in
 // tiles of kStep rows that arrive two at a time (attention_bwd_short.cu: on all keys of a short sequence; attention_fwd.cu: on
-// as many rows as its warps have). Heads narrower than D are padded with zeros in shared memory only. Grid: tiles of the longest sequence ×
-// heads × sequences, of which a launch has 65,535 at most.
+// as many rows as its warps have). Heads narrower than D are padded with zeros in shared memory only. Grid: tiles of the
+// longest sequence × heads × sequences, of which a launch has 65,535 at most.
 #pragma once
 
 #include "math.cuh"
