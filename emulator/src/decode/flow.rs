@@ -60,31 +60,18 @@ pub fn blocks(p: &Program) -> Vec<u32> {
 
 /// Whether lanes may wait at this instruction for others of their warp.
 fn gathers(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Bar(_)
-            | Op::BarWarp
-            | Op::Shfl(_)
-            | Op::Vote(_)
-            | Op::Match { .. }
-            | Op::Redux(_)
-            | Op::Elect
-            | Op::LdMatrix { .. }
-            | Op::StMatrix { .. }
-            | Op::MovMatrix
-            | Op::Mma(_)
-            | Op::MmaF64 { .. }
-            | Op::WmmaLoad(_)
-            | Op::WmmaStore(_)
-            | Op::Wmma(_)
-            | Op::Wgmma(_)
-            | Op::WgmmaFence
-            | Op::WgmmaCommit
-            | Op::WgmmaWait
-            | Op::SetMaxRegisters { .. }
-            | Op::MapPublish { .. }
-            | Op::Mbar { .. }
-    )
+    op.of_all_lanes()
+        || matches!(
+            op,
+            Op::Bar(_)
+                | Op::BarWarp
+                | Op::Shfl(_)
+                | Op::Vote(_)
+                | Op::Match { .. }
+                | Op::Redux(_)
+                | Op::Elect
+                | Op::Mbar { .. }
+        )
 }
 
 /// Fills `leader` and `rank`.

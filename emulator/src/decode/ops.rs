@@ -349,6 +349,27 @@ impl Class {
 }
 
 impl Op {
+    /// Whether all lanes of a warp that are left run it together (`.aligned`), and none by itself.
+    pub fn of_all_lanes(&self) -> bool {
+        matches!(
+            self,
+            Op::LdMatrix { .. }
+                | Op::StMatrix { .. }
+                | Op::MovMatrix
+                | Op::Mma(_)
+                | Op::MmaF64 { .. }
+                | Op::WmmaLoad(_)
+                | Op::WmmaStore(_)
+                | Op::Wmma(_)
+                | Op::Wgmma(_)
+                | Op::WgmmaFence
+                | Op::WgmmaCommit
+                | Op::WgmmaWait
+                | Op::SetMaxRegisters { .. }
+                | Op::MapPublish { .. }
+        )
+    }
+
     pub fn class(&self) -> Class {
         match self {
             Op::Alu(alu) => match alu {

@@ -10,24 +10,7 @@ use crate::decode::ir::*;
 impl Block<'_> {
     /// Runs a warp-wide instruction for the groups of lanes that are complete; the others wait.
     pub(super) fn gather(&mut self, w: &mut Warp, k: usize, i: &Instr, m: u32) -> Checked<Next> {
-        let matrix = matches!(
-            i.op,
-            Op::Mma(_)
-                | Op::MmaF64 { .. }
-                | Op::Wmma(_)
-                | Op::WmmaLoad(_)
-                | Op::WmmaStore(_)
-                | Op::LdMatrix { .. }
-                | Op::StMatrix { .. }
-                | Op::MovMatrix
-                | Op::Wgmma(_)
-                | Op::WgmmaFence
-                | Op::WgmmaCommit
-                | Op::WgmmaWait
-                | Op::SetMaxRegisters { .. }
-                | Op::MapPublish { .. }
-        );
-        if matrix && w.splits.len() == 1 && m == w.splits[k].mask {
+        if i.op.of_all_lanes() && w.splits.len() == 1 && m == w.splits[k].mask {
             // Every lane that has not left is here.
             w.splits[k].wait = Wait::Run;
             self.tensor(w, i, m)?;

@@ -125,3 +125,19 @@ pub fn kernel(threads: u32, outside: &str, registers: &str, body: &str) -> Strin
          ld.param.u64 %in, [p_in];\nld.param.u64 %out, [p_out];\nmov.u32 %tid0, %tid.x;\nmov.u32 %smem, smem;\n{body}\nret;\n}}\n"
     )
 }
+
+/// A map of `rows` × `width` elements in f16, swizzled over 128 bytes.
+pub fn map_of_halves(address: u64, width: usize, rows: usize, box_dims: [u32; 2]) -> TensorMap {
+    TensorMap {
+        address,
+        element: 6,
+        rank: 2,
+        dims: [width as u64, rows as u64, 1, 1, 1],
+        strides: [2 * width as u64, 0, 0, 0],
+        box_dims: [box_dims[0], box_dims[1], 1, 1, 1],
+        steps: [1; 5],
+        interleave: 0,
+        swizzle: 3,
+        fill_nan: false,
+    }
+}

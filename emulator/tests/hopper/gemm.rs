@@ -1,9 +1,8 @@
 //! A small product in the manner of real ones: a producer warp that loads tiles of A and B into a ring of two stages, a
 //! warpgroup that multiplies them, and an epilogue through shared memory with a bulk store.
 
-use crate::device::{HEAD, Hopper, Param, REGISTERS};
+use crate::device::{HEAD, Hopper, Param, REGISTERS, map_of_halves};
 use emulator::Fault;
-use emulator::tensor_map::TensorMap;
 use half::f16;
 
 /// Rows, columns and depth.
@@ -88,21 +87,6 @@ fn b(n: usize, k: usize) -> f32 {
     ((n * 3 + k * 11) % 5) as f32 - 2.0
 }
 
-pub fn map(address: u64, rows: usize, depth: usize) -> TensorMap {
-    TensorMap {
-        address,
-        element: 6,
-        rank: 2,
-        dims: [depth as u64, rows as u64, 1, 1, 1],
-        strides: [2 * depth as u64, 0, 0, 0],
-        box_dims: [64, 64, 1, 1, 1],
-        steps: [1; 5],
-        interleave: 0,
-        swizzle: 3,
-        fill_nan: false,
-    }
-}
-
 /// Runs a kernel of this shape; the product must be right if nothing is reported.
 pub fn run(text: &str, seed: Option<u64>) -> Result<(), Box<Fault>> {
     let hopper = Hopper::seeded(seed);
@@ -113,8 +97,8 @@ pub fn run(text: &str, seed: Option<u64>) -> Result<(), Box<Fault>> {
     let (at_a, at_b) = (upload(a), upload(b));
     let out = hopper.alloc(4 * SIDE * SIDE);
     let params = [
-        Param::Map(map(at_a, SIDE, DEPTH)),
-        Param::Map(map(at_b, SIDE, DEPTH)),
+        Param::Map(map_of_halves(at_a, DEPTH, SIDE, [64, 64])),
+        Param::Map(map_of_halves(at_b, DEPTH, SIDE, [64, 64])),
         Param::Pointer(out),
     ];
     hopper.run(text, (1, 256, 49152), &params)?;

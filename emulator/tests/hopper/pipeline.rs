@@ -1,7 +1,7 @@
 //! Persistent, warp-specialised products of matrices as nvcc compiles them (fixtures/hopper): rings of stages filled by
 //! tensor maps, two consumer warpgroups, edges on every side, epilogues from registers and through shared memory.
 
-use crate::device::Hopper;
+use crate::device::{Hopper, map_of_halves};
 use emulator::tensor_map::TensorMap;
 use emulator::{Launch, Module, launch};
 use half::f16;
@@ -25,21 +25,6 @@ fn halves(seed: usize, count: usize) -> (Vec<f32>, Vec<u8>) {
     let values: Vec<f32> = (0..count).map(|n| value(seed, n)).collect();
     let bytes = values.iter().flat_map(|&x| f16::from_f32(x).to_bits().to_le_bytes()).collect();
     (values, bytes)
-}
-
-fn map(address: u64, width: usize, rows: usize, box_dims: [u32; 2]) -> TensorMap {
-    TensorMap {
-        address,
-        element: 6,
-        rank: 2,
-        dims: [width as u64, rows as u64, 1, 1, 1],
-        strides: [2 * width as u64, 0, 0, 0],
-        box_dims: [box_dims[0], box_dims[1], 1, 1, 1],
-        steps: [1; 5],
-        interleave: 0,
-        swizzle: 3,
-        fill_nan: false,
-    }
 }
 
 struct Product {
@@ -68,12 +53,12 @@ fn run(p: &Product, n: usize, k: usize, seed: Option<u64>) {
     let slope: Vec<u8> = (0..BUCKET * n).map(|i| (i % 251) as u8).collect();
     let at_slope = hopper.upload(&slope);
     let mut args = vec![0u8; 512];
-    let x_map = map(at_x, k, BUCKET, [64, p.tile[0] as u32]);
+    let x_map = map_of_halves(at_x, k, BUCKET, [64, p.tile[0] as u32]);
     let w_map = match p.by_k {
-        true => map(at_w, n, k, [64, 64]),
-        false => map(at_w, k, n, [64, p.tile[1] as u32]),
+        true => map_of_halves(at_w, n, k, [64, 64]),
+        false => map_of_halves(at_w, k, n, [64, p.tile[1] as u32]),
     };
-    let out_map = map(y, n, TOKENS, [64, 64]);
+    let out_map = map_of_halves(y, n, TOKENS, [64, 64]);
     for (slot, m) in [x_map, w_map, out_map].iter().enumerate() {
         args[128 * slot..128 * (slot + 1)].copy_from_slice(&m.encode());
     }
@@ -212,7 +197,7 @@ fn what_the_headers_of_cuda_make() {
             element: 2,
             strides: [320, 0, 0, 0],
             swizzle: 0,
-            ..map(at, 80, 20, [32, 8])
+            ..map_of_halves(at, 80, 20, [32, 8])
         };
         let mut params = m.encode().to_vec();
         params.extend([16i32.to_le_bytes(), 4i32.to_le_bytes()].concat());
