@@ -13,7 +13,6 @@ use crate::methods::{Trains, ia3, lora};
 use crate::model::config::{Family, ModelConfig};
 use crate::model::load::{TaskSpec, load, outline};
 use crate::model::params::ParamKind;
-use crate::program::{LossKind, PoolKind};
 use crate::results::moved::Moved;
 use crate::settings::biases::{BiasSelection, Component};
 use crate::settings::method::Method;
@@ -113,16 +112,8 @@ fn model(name: &str, method: Method, biases: &BiasSelection) -> Result<()> {
 
 /// Values of the encoder that a method trains, where the pooler of a checkpoint is used.
 fn method_trains(config: &ModelConfig, method: Method, biases: &BiasSelection) -> Result<usize> {
-    let spec = TaskSpec {
-        outputs: 2,
-        loss: LossKind::CrossEntropy,
-        class_weights: Vec::new(),
-        pooling: PoolKind::Cls,
-        reinit_pooler: false,
-        trains: Trains::of(method, biases, None),
-        dropout: None,
-        seed: TrainConfig::with_defaults(String::new(), None, PathBuf::new()).seed,
-    };
+    let seed = TrainConfig::with_defaults(String::new(), None, PathBuf::new()).seed;
+    let spec = TaskSpec::of_any_task(Trains::of(method, biases, None), seed);
     let model = outline(config, &spec)?;
     let encoder = model.params.trained().filter(|param| param.kind != ParamKind::Head);
     Ok(encoder.map(|param| param.range.len).sum())

@@ -9,7 +9,6 @@ use crate::formats::model_tensors::ModelTensors;
 use crate::methods::Trains;
 use crate::model::load::{TaskSpec, outline_of};
 use crate::model::params::{Param, ParamKind};
-use crate::program::{LossKind, PoolKind};
 use crate::settings::biases::{BiasSelection, Component};
 use crate::settings::method::Method;
 use anyhow::{Result, bail, ensure};
@@ -23,17 +22,7 @@ pub struct BaseParams {
 
 impl BaseParams {
     pub fn of(base: &Base, file: &ModelTensors) -> Result<Self> {
-        let spec = TaskSpec {
-            outputs: 2,
-            loss: LossKind::CrossEntropy,
-            class_weights: Vec::new(),
-            // With the pooler, where there is one.
-            pooling: PoolKind::Cls,
-            reinit_pooler: false,
-            trains: Trains::all_biases(),
-            dropout: None,
-            seed: 0,
-        };
+        let spec = TaskSpec::of_any_task(Trains::all_biases(), 0);
         let model = outline_of(file, &base.config, &spec)?;
         let list = model.params.list().iter();
         let of_encoder = |p: &&Param| matches!(p.kind, ParamKind::Bias(_) | ParamKind::Gain);

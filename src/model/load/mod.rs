@@ -48,6 +48,22 @@ pub struct TaskSpec {
     pub seed: u64,
 }
 
+impl TaskSpec {
+    /// For questions about the encoder with its own pooler, where no head matters: one of two classes.
+    pub fn of_any_task(trains: Trains, seed: u64) -> Self {
+        Self {
+            outputs: 2,
+            loss: LossKind::CrossEntropy,
+            class_weights: Vec::new(),
+            pooling: PoolKind::Cls,
+            reinit_pooler: false,
+            trains,
+            dropout: None,
+            seed,
+        }
+    }
+}
+
 /// Where the checkpoint's values come from.
 trait Source {
     /// Whether the encoder has a tensor of this name.
