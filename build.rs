@@ -1,13 +1,14 @@
 //! Compiles `kernels/*.cu` and embeds the images, so that the binary needs no CUDA toolkit at run time.
 //!
 //! Each file is compiled once for f16 and once for bf16: to PTX, which the driver of any GPU from compute
-//! capability 8.0 on can finish, and in release builds also to a cubin per architecture, which starts at once.
+//! capability 8.0 on can finish, and in release builds also to a cubin per architecture, which starts at once. Files named
+//! `hopper_…` use what compute capability 9.0 alone has: they are made for it and for nothing else.
 //!
 //! | variable | meaning |
 //! |---|---|
 //! | `NVCC`, `CUDA_HOME`, `CUDA_PATH` | where the compiler is; else `PATH`, `/usr/local/cuda`, `.cache/cuda` (`scripts/fetch-cuda`) |
 //! | `BITFIT_CUDA_ARCHS` | cubins to build, e.g. `80,90`; empty: PTX alone; `off`: no kernels |
-//! | `BITFIT_REQUIRE_CUDA=1` | no compiler, or a kernel that spills registers, is an error, not a warning |
+//! | `BITFIT_REQUIRE_CUDA=1` | no compiler, or a kernel that spills registers or whose products wait, is an error, not a warning |
 //! | `BITFIT_SHIP_KERNELS` | a folder to write the PTX to, as the packaged source has it in `kernels/ptx` |
 
 use flate2::Compression;
@@ -28,6 +29,9 @@ mod shipped;
 
 /// PTX is made for the oldest architecture that has everything the kernels use.
 const PTX_ARCH: &str = "80";
+/// The files that begin so are made for this architecture alone: "a" is for instructions that no later one has.
+const HOPPER_UNITS: &str = "hopper_";
+const HOPPER_ARCH: &str = "90a";
 /// A100; A10 and RTX 30; RTX 40 and L4; H100; B200; RTX 50.
 const RELEASE_ARCHS: &[&str] = &["80", "86", "89", "90", "100", "120"];
 const VARIABLES: &[&str] = &[
@@ -110,7 +114,7 @@ fn build() -> Result<(), String> {
         let mut hash = base.clone();
         layouts::hash_source(unit, &mirrored, &mut unheld, &mut hash)?;
         for half in HALVES {
-            let targets = archs.iter().cloned().map(Target::Cubin);
+            let targets = archs.iter().filter_map(|arch| cubin(unit, arch));
             for target in [Target::Ptx].into_iter().chain(targets) {
                 jobs.push(Job::new(&nvcc, unit, half, target, &layouts, &hash, &cache));
             }
@@ -199,6 +203,18 @@ fn find_nvcc(root: &Path) -> Option<PathBuf> {
     candidates.into_iter().find(|path| path.is_file())
 }
 
+fn for_hopper(unit: &Path) -> bool {
+    unit.file_name().is_some_and(|name| name.to_string_lossy().starts_with(HOPPER_UNITS))
+}
+
+/// What a file is compiled to for an architecture.
+fn cubin(unit: &Path, arch: &str) -> Option<Target> {
+    match for_hopper(unit) {
+        true => matches!(arch, "90" | HOPPER_ARCH).then(|| Target::Cubin(HOPPER_ARCH.into())),
+        false => Some(Target::Cubin(arch.to_owned())),
+    }
+}
+
 /// Compiled kernels are shared by all profiles: `target/cuda-kernels`, or the build script's own folder where
 /// the layout is another.
 fn cache_folder(out: &Path) -> PathBuf {
@@ -254,7 +270,8 @@ impl Job {
             ["-std=c++17", "-O3", "-lineinfo", "--threads=1", define].map(String::from).into();
         let (label, extension, arch) = match target {
             Target::Ptx => {
-                arguments.extend(["-ptx".into(), format!("-arch=compute_{PTX_ARCH}")]);
+                let arch = if for_hopper(unit) { HOPPER_ARCH } else { PTX_ARCH };
+                arguments.extend(["-ptx".into(), format!("-arch=compute_{arch}")]);
                 ("ptx".to_owned(), "ptx", None)
             }
             Target::Cubin(arch) => {
@@ -316,25 +333,28 @@ impl Job {
         self.check_log(&fs::read_to_string(&log).unwrap_or_default())
     }
 
-    /// Passes the compiler's warnings on, and spills: registers that do not fit go to memory and cost what the kernels
-    /// were written to save. Not every compiler fits them alike, so a user's build goes on.
+    /// Passes the compiler's warnings on, and what costs as much as the kernels were written to save: registers that do not
+    /// fit and go to memory, and notes C75xx, which say as mere information that products of a warpgroup wait for each
+    /// other. Not every compiler does alike, so a user's build goes on.
     fn check_log(&self, log: &str) -> Result<(), String> {
         let mut kernel = "";
-        let mut spills = Vec::new();
+        let mut slow = Vec::new();
         for line in log.lines() {
             if let Some((_, rest)) = line.split_once("Function properties for ") {
                 kernel = rest.trim();
             } else if line.contains("bytes spill stores") && !line.contains(" 0 bytes spill stores")
             {
-                spills.push(format!("{kernel}: {}", line.trim()));
+                slow.push(format!("{kernel}: {}", line.trim()));
+            } else if line.contains("(C75") {
+                slow.push(line.trim().to_owned());
             } else if line.contains("warning") {
                 println!("cargo:warning={}: {}", self.name, line.trim());
             }
         }
-        if spills.is_empty() {
+        if slow.is_empty() {
             return Ok(());
         }
-        let message = format!("{} spills registers: {}", self.name, spills.join("; "));
+        let message = format!("{} is slower than written: {}", self.name, slow.join("; "));
         if cuda_required() {
             return Err(message);
         }

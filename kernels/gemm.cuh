@@ -8,36 +8,8 @@
 // never stored.
 #pragma once
 
-#include "common.cuh"
-#include "derivative.cuh"
-#include "math.cuh"
+#include "epilogue.cuh"
 #include "product.cuh"
-#include "varlen.cuh"
-#include "weights.cuh"
-
-struct GemmArgs {
-    const BatchHeader* batch;
-    const Half* x;
-    MatrixArgs w;
-    Half* out;
-    // Forward: parts of equal length that make up the bias.
-    const float* bias[3];
-    // Forward: act', written if not null; then `out` may be null. Backward: what the product is multiplied with,
-    // element by element, and may be `out` itself.
-    void* derivative;
-    // Column sums of this block's rows, [row tiles, n]; null where nobody asks.
-    float* partial;
-    uint32_t n;
-    uint32_t k;
-    uint32_t bias_part;
-    uint32_t rows;
-    uint32_t activation;
-    // DerivativeKind of `derivative`.
-    uint32_t derivative_kind;
-};
-MIRRORED(GemmArgs);
-
-enum class Epilogue { kBias, kBiasActivation, kStore, kAccumulate, kDerivative };
 
 // `Weights` is how W is stored: Half16 or Quantised of a format.
 template <class Weights, int BlockM, int BlockN, int WarpM, int WarpN>
@@ -54,35 +26,6 @@ struct Gemm {
 
     // A grid has 65,535 rows of blocks at most: what a long batch has more lies behind them.
     static __device__ __forceinline__ uint32_t row_tile() { return blockIdx.z * gridDim.y + blockIdx.y; }
-
-    // Turns eight finished sums of one row into stored elements, and leaves in `e` what they were before they were rounded.
-    template <Epilogue E, uint32_t Activation, uint32_t Derivative>
-    static __device__ __forceinline__ void finish8(
-        const GemmArgs& args, Eight& e, const Eight& bias, size_t at) {
-        if constexpr (E == Epilogue::kBias || E == Epilogue::kBiasActivation) {
-#pragma unroll
-            for (int i = 0; i < 8; ++i) e.v[i] += bias.v[i];
-        }
-        if constexpr (E == Epilogue::kBiasActivation) {
-            Eight slope;
-#pragma unroll
-            for (int i = 0; i < 8; ++i) e.v[i] = activate<Activation>(e.v[i], slope.v[i]);
-            if constexpr (Derivative != kDerivativeNone) store_derivative<Derivative>(args.derivative, at, slope);
-            // Backward makes the derivative again and has no use for the value.
-            if (args.out == nullptr) return;
-        }
-        if constexpr (E == Epilogue::kAccumulate) {
-            const Eight old = load8(args.out + at);
-#pragma unroll
-            for (int i = 0; i < 8; ++i) e.v[i] += old.v[i];
-        }
-        if constexpr (E == Epilogue::kDerivative) {
-            const Eight slope = load_derivative<Derivative>(args.derivative, at);
-#pragma unroll
-            for (int i = 0; i < 8; ++i) e.v[i] *= slope.v[i];
-        }
-        store8(args.out + at, e);
-    }
 
     template <Epilogue E, uint32_t Activation, uint32_t Derivative>
     static __device__ __forceinline__ void store(
@@ -103,11 +46,7 @@ struct Gemm {
 
         Eight bias = {};
         if constexpr (E == Epilogue::kBias || E == Epilogue::kBiasActivation) {
-            if (inside) {
-                const uint32_t part = column / args.bias_part;
-                const float* from = part == 0 ? args.bias[0] : part == 1 ? args.bias[1] : args.bias[2];
-                bias = load8(from + (column - part * args.bias_part));
-            }
+            if (inside) bias = bias_of(args, column);
         }
         Eight sums = {};
         // Half of each group of eight lanes reads its second four words first: no bank twice.
@@ -170,26 +109,6 @@ struct Gemm {
         }
     }
 
-    // The epilogue for the kinds of this launch: chosen once per block.
-    template <Epilogue E>
-    static __device__ __forceinline__ void store_as(
-        const Accumulators& acc, const GemmArgs& args, float* shared, uint32_t rows) {
-        const auto with = [&](auto activation, auto derivative) {
-            store<E, decltype(activation)::value, decltype(derivative)::value>(acc, args, shared, rows);
-        };
-        const Kind<kDerivativeFull> any;
-        if constexpr (E == Epilogue::kBiasActivation) {
-            with_activation(args.activation, [&](auto activation) {
-                if (args.derivative == nullptr) return with(activation, Kind<kDerivativeNone>());
-                with_derivative(args.derivative_kind, [&](auto derivative) { with(activation, derivative); });
-            });
-        } else if constexpr (E == Epilogue::kDerivative) {
-            with_derivative(args.derivative_kind, [&](auto derivative) { with(any, derivative); });
-        } else {
-            with(any, any);
-        }
-    }
-
     // The whole kernel. Grid: column tiles × row tiles (× row tiles).
     template <bool Transposed, Epilogue E>
     static __device__ __forceinline__ void run(const GemmArgs& args) {
@@ -201,6 +120,10 @@ struct Gemm {
         const HalfCopier<false, BlockM, kThreads> x(args.x, row_tile() * BlockM, rows, k);
         const typename Weights::template Copier<Transposed, BlockN, kThreads> w(args.w, n, k);
         Tiles::template accumulate<Transposed>(acc, x, w, k, shared_address(memory));
-        store_as<E>(acc, args, reinterpret_cast<float*>(memory), rows);
+        // Chosen once per block.
+        with_kinds<E>(args, [&](auto activation, auto derivative) {
+            store<E, decltype(activation)::value, decltype(derivative)::value>(
+                acc, args, reinterpret_cast<float*>(memory), rows);
+        });
     }
 };

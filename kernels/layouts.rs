@@ -32,6 +32,10 @@ struct Field {
 type Address = u64;
 type Format = u32;
 
+#[allow(dead_code, reason = "only its layout is looked at")]
+#[repr(C, align(64))]
+struct TensorMap([u64; 16]);
+
 macro_rules! structures {
     ($($(#[$_:meta])* $name:ident { $($field:ident: $kind:ty,)* })*) => {
         $(

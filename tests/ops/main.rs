@@ -13,6 +13,7 @@ mod far;
 mod first_cases;
 mod full_cases;
 mod head_cases;
+mod hopper;
 mod linear_cases;
 mod norm_cases;
 mod optimizer;

@@ -3,6 +3,7 @@
 //! Pointers are [`Address`]es, so each was checked against its allocation.
 
 use super::memory::Address;
+use super::tensor_map::TensorMap;
 use crate::backend::{MatrixKind, MatrixShape, WeightType, nf4};
 use crate::program::{AdamW, Dropout};
 use bytemuck::{Pod, Zeroable};

@@ -9,6 +9,7 @@ use super::args::{
 use super::device::{Device, older_than_kernels};
 use super::images::{self, Image};
 use super::stopwatch::Stopwatch;
+use super::tiles::GemmTile;
 use crate::backend::WeightType;
 use anyhow::{Context, Result, anyhow, bail};
 use cudarc::driver::sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
@@ -18,18 +19,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 const ONE: &[&str] = &[""];
-/// Tile sizes of a product with a frozen matrix, and of the gradient of a matrix.
-const TILES: &[&str] = &["_large", "_medium", "_small"];
+/// Tile sizes of the gradient of a matrix.
 const SQUARE_TILES: &[&str] = &["_large", "_small"];
 /// 256-column parts of a row.
 const PARTS: &[&str] = &["_1", "_2", "_3", "_4"];
 /// Padded head dimensions.
 const DIMS: &[&str] = &["_32", "_64", "_128"];
 
-/// The kernels of a source file of products, one for each type of storage, after the file's name.
-const PRODUCTS: [&str; 5] = ["bias", "activation", "back", "back_add", "back_slope"];
-
-/// The other source files, their kernels, and the endings with each of which every one of these exists.
+/// The source files but those of products with frozen matrices, their kernels, and the endings with each of which every one of these exists.
 const UNITS: &[(&str, &[&str], &[&str])] = &[
     ("norm", &["norm_forward", "norm_backward", "norm_restore"], PARTS),
     ("embed", &["embed_forward", "embed_forward_int8"], PARTS),
@@ -161,10 +158,93 @@ impl AttentionKind {
     }
 }
 
+/// Which kernels multiply with frozen matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Products {
+    /// `gemm…`, on any device.
+    Portable,
+    /// `hopper_gemm…`, on compute capability 9.0 alone.
+    Hopper,
+}
+
+impl Products {
+    /// The fastest that a device has, or what `BITFIT_KERNELS` says: `portable` leaves aside what one architecture alone has,
+    /// so that the two can be compared on one device.
+    ///
+    /// # Errors
+    /// When the variable says something else.
+    fn of(capability: (u32, u32)) -> Result<Self> {
+        match std::env::var("BITFIT_KERNELS") {
+            Ok(told) if told == "portable" => Ok(Self::Portable),
+            Ok(told) if !told.is_empty() => {
+                bail!("BITFIT_KERNELS is {told:?}: it may be `portable`")
+            }
+            _ if capability == (9, 0) => Ok(Self::Hopper),
+            _ => Ok(Self::Portable),
+        }
+    }
+
+    /// The source file for matrices of a format, and the beginning of its kernels' names.
+    fn unit(self, format: Format) -> String {
+        match self {
+            Self::Portable => format.products().to_owned(),
+            Self::Hopper => format!("hopper_{}", format.products()),
+        }
+    }
+
+    /// The tiles that there are for matrices of a format.
+    pub fn tiles(self, format: Format) -> &'static [GemmTile] {
+        match (self, format) {
+            (Self::Portable, _) => &GemmTile::PORTABLE,
+            (Self::Hopper, Format::Half) => &GemmTile::RING,
+            (Self::Hopper, Format::Int8 | Format::Nf4) => &GemmTile::RING_OF_CODES,
+        }
+    }
+}
+
+/// Which product a linear layer's kernel makes, and what it does to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GemmKind {
+    /// `x·Wᵀ + bias`
+    Bias,
+    /// `act(x·Wᵀ + bias)`
+    Activation,
+    /// `x·W`
+    Back,
+    /// `out + x·W`
+    BackAdd,
+    /// `(x·W) ⊙ act′`
+    BackSlope,
+}
+
+impl GemmKind {
+    const ALL: [Self; 5] =
+        [Self::Bias, Self::Activation, Self::Back, Self::BackAdd, Self::BackSlope];
+
+    /// The name of its kernels for matrices of a format, without the tile's.
+    pub fn kernel(self, products: Products, format: Format) -> String {
+        let kind = match self {
+            Self::Bias => "bias",
+            Self::Activation => "activation",
+            Self::Back => "back",
+            Self::BackAdd => "back_add",
+            Self::BackSlope => "back_slope",
+        };
+        format!("{}_{kind}", products.unit(format))
+    }
+
+    /// Whether the matrix is read along its rows.
+    pub fn transposed(self) -> bool {
+        !matches!(self, Self::Bias | Self::Activation)
+    }
+}
+
 /// Every kernel of one half type, ready to launch on one device.
 #[derive(Debug)]
 pub struct Kernels {
     pub device: Device,
+    pub half: HalfType,
+    pub products: Products,
     functions: HashMap<String, CudaFunction>,
     pub stopwatch: Stopwatch,
 }
@@ -182,63 +262,74 @@ impl Kernels {
     /// # Errors
     /// When an image is missing or the driver refuses it, with the name of the file or kernel.
     pub fn load(device: &Device, half: HalfType, weights: WeightType) -> Result<Self> {
-        let mut modules = HashMap::new();
-        let mut functions = HashMap::new();
+        let products = Products::of(device.info.capability)?;
+        let mut table: Vec<(String, String)> = Vec::new();
         // Matrices that train are in 16 bits beside frozen ones of any type.
-        let products = [Format::of_products(weights), Format::Half].map(Format::products);
-        let names = |products: &str| PRODUCTS.map(|kernel| format!("{products}_{kernel}"));
-        let in_products = products.map(names);
-        let in_products = in_products.each_ref().map(|names| names.each_ref().map(String::as_str));
-        let units =
-            products.iter().zip(&in_products).map(|(unit, names)| (*unit, &names[..], TILES));
-        for (unit, kernels, endings) in units.chain(UNITS.iter().copied()) {
-            let module = match modules.get(unit) {
-                Some(module) => Arc::clone(module),
-                None => load_unit(device, unit, half)?,
-            };
-            modules.insert(unit, Arc::clone(&module));
-            for (kernel, ending) in
-                kernels.iter().flat_map(|kernel| endings.iter().map(move |ending| (kernel, ending)))
-            {
-                let name = format!("{kernel}{ending}");
-                let function = module
-                    .load_function(&name)
-                    .with_context(|| format!("kernel {name} is missing from {unit}.cu ({half})"))?;
-                // A driver loads code when it is first needed. Asking about it is a need, and comes before any recording,
-                // in which loading may be refused.
-                function
-                    .num_regs()
-                    .with_context(|| format!("cannot load kernel {name} of {unit}.cu ({half})"))?;
-                functions.insert(name, function);
+        for format in [Format::of_products(weights), Format::Half] {
+            for kind in GemmKind::ALL {
+                let name = kind.kernel(products, format);
+                let tiles = products.tiles(format).iter();
+                table.extend(
+                    tiles.map(|tile| (products.unit(format), format!("{name}_{}", tile.name()))),
+                );
             }
         }
+        for (unit, kernels, endings) in UNITS {
+            for kernel in *kernels {
+                table.extend(
+                    endings.iter().map(|end| ((*unit).to_owned(), format!("{kernel}{end}"))),
+                );
+            }
+        }
+        let mut modules: HashMap<String, Arc<CudaModule>> = HashMap::new();
+        let mut functions = HashMap::new();
+        for (unit, name) in table {
+            let module = match modules.get(&unit) {
+                Some(module) => Arc::clone(module),
+                None => load_unit(device, &unit, half)?,
+            };
+            let function = module
+                .load_function(&name)
+                .with_context(|| format!("kernel {name} is missing from {unit}.cu ({half})"))?;
+            // A driver loads code when it is first needed. Asking about it is a need, and comes before any recording,
+            // in which loading may be refused.
+            function
+                .num_regs()
+                .with_context(|| format!("cannot load kernel {name} of {unit}.cu ({half})"))?;
+            functions.insert(name, function);
+            modules.insert(unit, module);
+        }
         let (device, stopwatch) = (device.clone(), Stopwatch::default());
-        let kernels = Self { device, functions, stopwatch };
-        kernels.allow_shared_memory()?;
+        let kernels = Self { device, half, products, functions, stopwatch };
+        kernels.allow_shared_memory(weights)?;
         Ok(kernels)
     }
 
     /// More than 48 KiB of dynamic shared memory must be asked for once.
-    fn allow_shared_memory(&self) -> Result<()> {
-        for dim in HEAD_DIMS {
-            for kind in AttentionKind::ALL {
-                let bytes = kind.most_shared(dim);
-                if bytes <= 48 * 1024 {
-                    continue;
-                }
-                let kernel = kind.kernel(dim);
-                self.function(&kernel)?
-                    .set_attribute(
-                        CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                        i32::try_from(bytes)?,
-                    )
-                    .with_context(|| {
-                        format!(
-                            "kernel {kernel} needs {bytes} bytes of shared memory per block, the device has {}",
-                            self.device.info.shared_memory
-                        )
-                    })?;
+    fn allow_shared_memory(&self, weights: WeightType) -> Result<()> {
+        let attention = HEAD_DIMS.into_iter().flat_map(|dim| {
+            AttentionKind::ALL.map(|kind| (kind.kernel(dim), kind.most_shared(dim)))
+        });
+        let products =
+            [Format::of_products(weights), Format::Half].into_iter().flat_map(|format| {
+                let tiles = self.products.tiles(format).iter();
+                tiles.flat_map(move |tile| {
+                    let of = |kind: GemmKind| kind.kernel(self.products, format);
+                    GemmKind::ALL
+                        .map(|kind| (format!("{}_{}", of(kind), tile.name()), tile.shared()))
+                })
+            });
+        for (kernel, bytes) in attention.chain(products) {
+            if bytes <= 48 * 1024 {
+                continue;
             }
+            let most = CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            self.function(&kernel)?.set_attribute(most, i32::try_from(bytes)?).with_context(|| {
+                format!(
+                    "kernel {kernel} needs {bytes} bytes of shared memory per block, the device has {}",
+                    self.device.info.shared_memory
+                )
+            })?;
         }
         Ok(())
     }

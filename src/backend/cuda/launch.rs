@@ -4,8 +4,9 @@ mod beside;
 mod head;
 
 use super::args::*;
-pub use super::kernels::AttentionKind;
+pub use super::kernels::{AttentionKind, GemmKind, Products};
 use super::kernels::{HEAD_DIMS, Kernels};
+use super::tensor_map::TensorMap;
 use super::tiles::GemmTile;
 use crate::backend::timing::TiledProduct;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -27,35 +28,6 @@ const EIGHT: usize = 8;
 const MOST_BLOCKS: usize = 65_535;
 /// Widest row that stays in a warp's registers.
 pub const WIDEST_NORM: usize = 4 * PART;
-
-/// Which product a linear layer's kernel makes, and what it does to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GemmKind {
-    /// `x·Wᵀ + bias`
-    Bias,
-    /// `act(x·Wᵀ + bias)`
-    Activation,
-    /// `x·W`
-    Back,
-    /// `out + x·W`
-    BackAdd,
-    /// `(x·W) ⊙ act′`
-    BackSlope,
-}
-
-impl GemmKind {
-    /// The name of its kernels for matrices of a format, without the tile's.
-    pub fn kernel(self, format: Format) -> String {
-        let kind = match self {
-            Self::Bias => "bias",
-            Self::Activation => "activation",
-            Self::Back => "back",
-            Self::BackAdd => "back_add",
-            Self::BackSlope => "back_slope",
-        };
-        format!("{}_{kind}", format.products())
-    }
-}
 
 /// Kernels, and the stream that they are launched on.
 #[derive(Clone, Copy, Debug)]
@@ -102,14 +74,45 @@ impl Lane<'_> {
         })
     }
 
-    /// `product` is one of a [`GemmKind`], `args` its sizes and addresses.
-    pub fn gemm(&self, product: &TiledProduct, tile: GemmTile, args: GemmArgs) -> Result<()> {
+    /// `product` is one of this kind, `args` its sizes and addresses.
+    pub fn gemm(
+        &self,
+        kind: GemmKind,
+        product: &TiledProduct,
+        tile: GemmTile,
+        args: GemmArgs,
+    ) -> Result<()> {
         let name = format!("{}_{}", product.kernel, tile.name());
         let grid = product_grid(product.rows, product.columns, tile);
         self.kernels.stopwatch.tiled(product);
+        if self.kernels.products == Products::Hopper {
+            let args = self.by_map(kind, tile, args)?;
+            let blocks = grid.iter().product::<usize>().min(product.multiprocessors);
+            // SAFETY: as below; any number of blocks goes through all tiles.
+            return unsafe {
+                self.launch(&name, [blocks, 1, 1], RING_THREADS, tile.shared(), &args)
+            };
+        }
         // SAFETY: the argument is a gemm kernel's, built in `linear.rs` of addresses that were checked for the sizes it
         // names. Of the other kernels' arguments the same holds, each built in the file of its operation.
-        unsafe { self.launch(&name, grid, PRODUCT_THREADS, tile.stages(), &args) }
+        unsafe { self.launch(&name, grid, PRODUCT_THREADS, tile.shared(), &args) }
+    }
+
+    /// The same product with operands that Hopper copies by tensor map.
+    fn by_map(&self, kind: GemmKind, tile: GemmTile, args: GemmArgs) -> Result<RingArgs> {
+        let (n, k, half) = (args.n as usize, args.k as usize, self.kernels.half);
+        // Panels of the matrix as wide as a swizzle allows, where its rows are not the tile's depth.
+        let panel = if tile.columns().is_multiple_of(64) { 64 } else { 32 };
+        let w = match (args.w.format, kind.transposed()) {
+            (Format::Half, false) => {
+                TensorMap::matrix(half, args.w.codes, [n, k], [tile.columns(), RING_DEPTH])?
+            }
+            (Format::Half, true) => {
+                TensorMap::matrix(half, args.w.codes, [k, n], [RING_DEPTH, panel])?
+            }
+            _ => TensorMap::none(),
+        };
+        Ok(RingArgs { x: TensorMap::left(half, args.x, k)?, w, gemm: args })
     }
 
     pub fn norm_forward(&self, rows: usize, args: NormForwardArgs) -> Result<()> {
@@ -162,7 +165,7 @@ impl Lane<'_> {
         let grid = [blocks(args.n, tile.columns()), blocks(args.m, tile.rows()), 1];
         self.kernels.stopwatch.tiled(product);
         // SAFETY: as for `gemm`, whose stages these are.
-        unsafe { self.launch(&name, grid, PRODUCT_THREADS, tile.stages(), &args) }
+        unsafe { self.launch(&name, grid, PRODUCT_THREADS, tile.shared(), &args) }
     }
 
     pub fn refresh(&self, args: RefreshArgs) -> Result<()> {

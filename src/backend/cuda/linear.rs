@@ -6,7 +6,6 @@ use super::launch::GemmKind;
 use super::memory::Address;
 use super::norm::Summed;
 use super::operands::LaunchOperands;
-use super::tiles::GemmTile;
 use super::{check_width, norm, row_kind, to_u32};
 use crate::backend::MatrixKind;
 use crate::program::{Activation, Dest, In, Linear, LinearBack, Storage};
@@ -54,9 +53,8 @@ pub fn forward(at: &LaunchOperands<'_>, op: &Linear) -> Result<()> {
         activation: op.act.map_or(0, activation_kind),
         derivative_kind: op.slope.0.map_or(0, |slope| slope_kind(at.tensor(slope).info.storage)),
     };
-    let kernel = kind.kernel(args.w.format);
-    let (product, tile) = at.cuda.tiled(kernel, [rows, n, k], &GemmTile::ALL);
-    at.lane.gemm(&product, tile, args)
+    let (product, tile) = at.cuda.linear(kind, args.w.format, [rows, n, k]);
+    at.lane.gemm(kind, &product, tile, args)
 }
 
 /// See [`LinearBack`].
@@ -78,7 +76,7 @@ pub fn backward(at: &LaunchOperands<'_>, op: &LinearBack) -> Result<()> {
         (Dest::New(_), None) => GemmKind::Back,
     };
     let w = weight.matrix(MatrixKind::Linear)?;
-    let (product, tile) = at.cuda.tiled(kind.kernel(w.format), [rows, n, k], &GemmTile::ALL);
+    let (product, tile) = at.cuda.linear(kind, w.format, [rows, n, k]);
     // Only the product with the activation's slope has fused column sums: no other layer needs them.
     let fused = match slope {
         Some(_) => at.room([op.dbias], rows.div_ceil(tile.rows()), n)?,
@@ -97,7 +95,7 @@ pub fn backward(at: &LaunchOperands<'_>, op: &LinearBack) -> Result<()> {
         rows: row_kind(at.rows(op.dy.0)),
         ..Zeroable::zeroed()
     };
-    at.lane.gemm(&product, tile, args)?;
+    at.lane.gemm(kind, &product, tile, args)?;
     match slope {
         Some(_) => at.finish(fused, Tiles::of(of, tile.rows())),
         None => norm::sum_columns(at, op.dbias, Summed::all(dx, of)),

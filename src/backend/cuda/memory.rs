@@ -14,6 +14,11 @@ pub struct Address(u64);
 
 impl Address {
     pub const NULL: Self = Self(0);
+
+    /// As the driver takes it.
+    pub fn bits(self) -> u64 {
+        self.0
+    }
 }
 
 /// One allocation.

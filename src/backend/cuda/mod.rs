@@ -41,6 +41,7 @@ mod scale;
 mod sizes;
 mod sparse;
 mod stopwatch;
+mod tensor_map;
 pub mod tiles;
 mod weight_gradients;
 mod weights;
@@ -54,8 +55,9 @@ use crate::batch::Batch;
 use crate::program::{Numbers, ParamRange, Program, Region, Rows, Span, Storage, WeightId};
 use allocated::Allocated;
 use anyhow::{Context, Result, ensure};
+use args::Format;
 use device::Device;
-use kernels::Kernels;
+use kernels::{GemmKind, Kernels, Products};
 use launch::Lane;
 pub use sizes::footprint;
 use std::ops::Range;
@@ -183,6 +185,11 @@ impl CudaBackend {
         &self.device.info
     }
 
+    /// Which kernels multiply with frozen matrices.
+    pub fn products(&self) -> Products {
+        self.kernels.products
+    }
+
     /// Recordings made since memory was allocated.
     pub fn recordings(&self) -> usize {
         self.allocated.as_ref().map_or(0, |m| m.graphs.len())
@@ -199,6 +206,17 @@ impl CudaBackend {
 
     fn memory_mut(&mut self) -> Result<&mut Allocated> {
         self.allocated.as_mut().context("the CUDA backend is used before its memory is allocated")
+    }
+
+    /// A product of `[rows, columns, depth]` with a frozen matrix, and the tile that it is to be cut into.
+    fn linear(
+        &self,
+        kind: GemmKind,
+        format: Format,
+        sizes: [usize; 3],
+    ) -> (TiledProduct, GemmTile) {
+        let products = self.kernels.products;
+        self.tiled(kind.kernel(products, format), sizes, products.tiles(format))
     }
 
     /// A product of `[rows, columns, depth]`, and the tile, among some, that it is to be cut into.

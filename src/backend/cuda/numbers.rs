@@ -64,6 +64,16 @@ numbers! {
         PRODUCT_THREADS = 128,
     }
 
+    /// Products on Hopper: rows of a block's tile, how deep it is, threads of a block, and its stages by the tile's columns.
+    RingTile: usize {
+        RING_ROWS = 128,
+        RING_DEPTH = 64,
+        RING_THREADS = 384,
+        RING_STAGES_96 = 7,
+        RING_STAGES_192 = 5,
+        RING_STAGES_256 = 4,
+    }
+
     /// Columns that the codes of a matrix are cut into.
     Stretch: usize {
         STRETCH = 32,

@@ -93,6 +93,13 @@ structures! {
         derivative_kind: u32,
     }
 
+    /// On Hopper.
+    RingArgs {
+        x: TensorMap,
+        w: TensorMap,
+        gemm: GemmArgs,
+    }
+
     NormForwardArgs {
         batch: Address,
         x: Address,

@@ -4,7 +4,10 @@
 //! is done first was measured for some shapes (`tiles.tsv`; `docs/gpu.md` says how its lines are made); for all others a
 //! model counts the waves. Neither looks at anything but the shape and the device, so that a run repeats.
 
-use super::args::{LARGE_TILE, MEDIUM_COLUMNS, MEDIUM_ROWS, SMALL_TILE, TILE_DEPTH, TILE_STAGES};
+use super::args::{
+    LARGE_TILE, MEDIUM_COLUMNS, MEDIUM_ROWS, RING_DEPTH, RING_ROWS, RING_STAGES_96,
+    RING_STAGES_192, RING_STAGES_256, SMALL_TILE, TILE_DEPTH, TILE_STAGES,
+};
 use crate::backend::timing::TiledProduct;
 use anyhow::{Context, Result, ensure};
 
@@ -17,14 +20,26 @@ pub enum GemmTile {
     Medium,
     /// 64 × 64: four times the blocks of a large one.
     Small,
+    /// On Hopper 128 × 96.
+    Ring96,
+    /// On Hopper 128 × 192.
+    Ring192,
+    /// On Hopper 128 × 256: reads least per product.
+    Ring256,
 }
 
 impl GemmTile {
-    pub const ALL: [Self; 3] = [Self::Large, Self::Medium, Self::Small];
+    pub const ALL: [Self; 6] =
+        [Self::Large, Self::Medium, Self::Small, Self::Ring96, Self::Ring192, Self::Ring256];
     /// The ends of their kernels' names, behind `_`.
-    pub const NAMES: [&str; Self::ALL.len()] = ["large", "medium", "small"];
+    pub const NAMES: [&str; Self::ALL.len()] = ["large", "medium", "small", "96", "192", "256"];
+    /// Those of a product with a frozen matrix on any device.
+    pub const PORTABLE: [Self; 3] = [Self::Large, Self::Medium, Self::Small];
     /// Those of the gradient of a matrix.
     pub const SQUARE: [Self; 2] = [Self::Large, Self::Small];
+    /// On Hopper those of a product with a frozen matrix in 16 bits, and in fewer.
+    pub const RING: [Self; 3] = [Self::Ring96, Self::Ring192, Self::Ring256];
+    pub const RING_OF_CODES: [Self; 2] = [Self::Ring96, Self::Ring192];
 
     pub fn name(self) -> &'static str {
         Self::NAMES[self as usize]
@@ -37,11 +52,20 @@ impl GemmTile {
         tile.with_context(|| format!("there is no tile {name}"))
     }
 
+    /// Those among which the kernels of a name are.
+    pub fn of(kernel: &str) -> &'static [Self] {
+        match kernel.starts_with("hopper_") {
+            true => &Self::RING,
+            false => &Self::PORTABLE,
+        }
+    }
+
     pub fn rows(self) -> usize {
         match self {
             Self::Large => LARGE_TILE,
             Self::Medium => MEDIUM_ROWS,
             Self::Small => SMALL_TILE,
+            Self::Ring96 | Self::Ring192 | Self::Ring256 => RING_ROWS,
         }
     }
 
@@ -50,12 +74,28 @@ impl GemmTile {
             Self::Large => LARGE_TILE,
             Self::Medium => MEDIUM_COLUMNS,
             Self::Small => SMALL_TILE,
+            Self::Ring96 => 96,
+            Self::Ring192 => 192,
+            Self::Ring256 => 256,
         }
     }
 
-    /// Bytes of shared memory for the stages of both operands' tiles, in 16 bits.
-    pub fn stages(self) -> usize {
-        TILE_STAGES * (self.rows() + self.columns()) * TILE_DEPTH * size_of::<u16>()
+    /// Bytes of shared memory of a block: the stages of both operands' tiles in 16 bits; on Hopper also each multiplying
+    /// warp's column sums, and two barriers per stage.
+    pub fn shared(self) -> usize {
+        let ring = |stages| {
+            let stage = (RING_ROWS + self.columns()) * RING_DEPTH * size_of::<u16>();
+            let warps = RING_ROWS / 16;
+            stages * (stage + 2 * size_of::<u64>()) + warps * self.columns() * size_of::<f32>()
+        };
+        match self {
+            Self::Large | Self::Medium | Self::Small => {
+                TILE_STAGES * (self.rows() + self.columns()) * TILE_DEPTH * size_of::<u16>()
+            }
+            Self::Ring96 => ring(RING_STAGES_96),
+            Self::Ring192 => ring(RING_STAGES_192),
+            Self::Ring256 => ring(RING_STAGES_256),
+        }
     }
 
     /// Blocks that one multiprocessor has to do, one after another, where it has the most.
@@ -64,14 +104,17 @@ impl GemmTile {
         blocks.div_ceil(product.multiprocessors.max(1))
     }
 
-    /// What a block takes, in thousandths of a large one. A small one is a quarter of the work at about two thirds of the
-    /// speed; a medium one, three quarters of the work, loads seven fragments for 24 products of the tensor cores where a large
-    /// one loads eight for 32, and begins and ends as often.
+    /// What a block takes, in thousandths of a large one, and on Hopper of one of 256 columns. A small one is a quarter of the
+    /// work at about two thirds of the speed; a medium one, three quarters of the work, loads seven fragments for 24 products
+    /// of the tensor cores where a large one loads eight for 32, and begins and ends as often. On Hopper the cache's rate allows
+    /// tiles of 96, 192 and 256 columns 45, 64 and 71 % of the tensor cores' (docs/gpu.md).
     fn cost(self) -> usize {
         match self {
-            Self::Large => 1000,
+            Self::Large | Self::Ring256 => 1000,
             Self::Medium => 820,
             Self::Small => 375,
+            Self::Ring192 => 832,
+            Self::Ring96 => 592,
         }
     }
 }
@@ -85,13 +128,16 @@ pub struct MeasuredProduct {
 
 impl MeasuredProduct {
     /// The first lines of a file of these.
-    pub const HEADING: &str =
-        "# kernel\trows\tn\tk\tmultiprocessors\tµs large\tµs medium\tµs small";
+    pub const HEADING: &str = "# kernel\trows\tn\tk\tmultiprocessors\tµs large\tµs medium\tµs small\tµs 96\tµs 192\tµs 256";
+
+    /// What it took in a tile.
+    pub fn time(&self, tile: GemmTile) -> Option<f64> {
+        self.microseconds[tile as usize]
+    }
 
     /// The tile that was fastest.
     pub fn best(&self) -> Option<GemmTile> {
-        let timed = GemmTile::ALL.into_iter().zip(self.microseconds);
-        let timed = timed.filter_map(|(tile, time)| Some((tile, time?)));
+        let timed = GemmTile::ALL.into_iter().filter_map(|tile| Some((tile, self.time(tile)?)));
         timed.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(tile, _)| tile)
     }
 
@@ -104,16 +150,16 @@ impl MeasuredProduct {
 
     fn of(line: &str) -> Result<Self> {
         let fields: Vec<&str> = line.split('\t').collect();
-        let [kernel, sizes @ .., large, medium, small] = &fields[..] else {
-            anyhow::bail!("a line has eight fields");
-        };
-        let sizes: Vec<usize> = sizes
-            .iter()
-            .map(|size| size.parse().with_context(|| format!("{size:?} is no size")))
-            .collect::<Result<_>>()?;
-        let &[rows, columns, depth, multiprocessors] = &sizes[..] else {
-            anyhow::bail!("a line has eight fields");
-        };
+        ensure!(
+            fields.len() == 5 + GemmTile::ALL.len(),
+            "a line has {} fields",
+            5 + GemmTile::ALL.len()
+        );
+        let size = |text: &str| text.parse().with_context(|| format!("{text:?} is no size"));
+        let [rows, columns] = [size(fields[1])?, size(fields[2])?];
+        let [depth, multiprocessors] = [size(fields[3])?, size(fields[4])?];
+        let kernel = fields[0].to_owned();
+        let product = TiledProduct { kernel, rows, columns, depth, multiprocessors };
         let time = |text: &str| -> Result<Option<f64>> {
             if text == "-" {
                 return Ok(None);
@@ -122,9 +168,11 @@ impl MeasuredProduct {
             ensure!(time.is_finite() && time > 0.0, "{text:?} is no time");
             Ok(Some(time))
         };
-        let kernel = (*kernel).to_owned();
-        let product = TiledProduct { kernel, rows, columns, depth, multiprocessors };
-        let measured = Self { product, microseconds: [time(large)?, time(medium)?, time(small)?] };
+        let mut microseconds = [None; GemmTile::ALL.len()];
+        for (microseconds, text) in microseconds.iter_mut().zip(&fields[5..]) {
+            *microseconds = time(text)?;
+        }
+        let measured = Self { product, microseconds };
         ensure!(measured.best().is_some(), "no tile has a time");
         Ok(measured)
     }
@@ -171,7 +219,7 @@ impl TileChoice {
     /// The tile, among some, in which a product should be done first.
     pub fn choose(&self, product: &TiledProduct, among: &[GemmTile]) -> GemmTile {
         // What was measured holds for all numbers of rows that take as many waves in every tile.
-        let waves = |product: &TiledProduct| GemmTile::ALL.map(|tile| tile.waves(product));
+        let waves = |of: &TiledProduct| among.iter().map(|tile| tile.waves(of)).collect::<Vec<_>>();
         let alike = |measured: &&MeasuredProduct| {
             let TiledProduct { kernel, columns, depth, .. } = &measured.product;
             (kernel, columns, depth) == (&product.kernel, &product.columns, &product.depth)
@@ -212,9 +260,40 @@ mod tests {
             (16, 384, 108, GemmTile::Small),
         ] {
             let product = product(rows, columns, multiprocessors);
-            assert_eq!(modelled(&product, &GemmTile::ALL), tile, "{product:?}");
+            assert_eq!(modelled(&product, &GemmTile::PORTABLE), tile, "{product:?}");
             assert_ne!(modelled(&product, &GemmTile::SQUARE), GemmTile::Medium);
         }
+    }
+
+    /// The shapes of MiniLM, BERT-base and BERT-large at 32 × 128 tokens, forward and backward.
+    #[test]
+    fn on_a_hopper_of_132_multiprocessors_the_tiles_of_every_usual_width_fill_their_waves() {
+        for (columns, tile) in [
+            (384, GemmTile::Ring96),
+            (768, GemmTile::Ring192),
+            (1024, GemmTile::Ring256),
+            (1152, GemmTile::Ring96),
+            (1536, GemmTile::Ring192),
+            (2304, GemmTile::Ring192),
+            (3072, GemmTile::Ring256),
+            (4096, GemmTile::Ring256),
+        ] {
+            let product = product(4096, columns, 132);
+            let chosen = modelled(&product, &GemmTile::RING);
+            let tiles = 4096usize.div_ceil(chosen.rows()) * columns.div_ceil(chosen.columns());
+            let filled = tiles as f64 / (chosen.waves(&product) * 132) as f64;
+            println!("{columns}: {chosen:?}, {tiles} tiles, {:.1} % of the waves", 100.0 * filled);
+            assert_eq!(chosen, tile, "{columns}");
+            if [384, 768, 1024].contains(&columns) {
+                assert!(filled >= 0.95, "{columns}: {filled}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_of_every_tile_fits_the_shared_memory_of_the_devices_that_have_it() {
+        assert!(GemmTile::PORTABLE.iter().all(|tile| tile.shared() <= 48 * 1024));
+        assert!(GemmTile::RING.iter().all(|tile| tile.shared() <= 227 * 1024));
     }
 
     #[test]
@@ -226,21 +305,22 @@ mod tests {
     fn a_measured_shape_decides_for_rows_that_take_as_many_waves_and_for_nothing_else() {
         let measured = MeasuredProduct {
             product: product(4096, 768, 132),
-            microseconds: [Some(30.0), Some(40.0), Some(20.5)],
+            microseconds: [Some(30.0), Some(40.0), Some(20.5), None, None, None],
         };
         let table = format!("{}\n\n{}\n", MeasuredProduct::HEADING, measured.line());
         let choice = TileChoice::of(&table, 132).unwrap();
         assert_eq!(choice.measured, [measured]);
-        let choose = |rows, columns| choice.choose(&product(rows, columns, 132), &GemmTile::ALL);
+        let choose =
+            |rows, columns| choice.choose(&product(rows, columns, 132), &GemmTile::PORTABLE);
         assert_eq!(choose(4096, 768), GemmTile::Small);
         assert_eq!(choose(4000, 768), GemmTile::Small);
         // Another number of waves, another width, another device: the model.
-        assert_eq!(choose(3400, 768), modelled(&product(3400, 768, 132), &GemmTile::ALL));
+        assert_eq!(choose(3400, 768), modelled(&product(3400, 768, 132), &GemmTile::PORTABLE));
         assert_eq!(choose(4096, 2304), GemmTile::Medium);
         assert!(TileChoice::of(&table, 108).unwrap().measured.is_empty());
         let mut back = product(4096, 768, 132);
         back.kernel = "gemm_back".into();
-        assert_eq!(choice.choose(&back, &GemmTile::ALL), GemmTile::Medium);
+        assert_eq!(choice.choose(&back, &GemmTile::PORTABLE), GemmTile::Medium);
         // A tile that was fastest and is not to be had is not taken.
         let large = [GemmTile::Large];
         assert_eq!(choice.choose(&product(4096, 768, 132), &large), GemmTile::Large);
@@ -249,10 +329,11 @@ mod tests {
     #[test]
     fn a_damaged_table_is_refused_by_line() {
         for (line, said) in [
-            ("gemm_bias\t1\t2\t3\t132\t1.0\t2.0", "eight fields"),
-            ("gemm_bias\t1\t2\tx\t132\t1.0\t2.0\t3.0", "\"x\" is no size"),
-            ("gemm_bias\t1\t2\t3\t132\t1.0\t-1\t3.0", "\"-1\" is no time"),
-            ("gemm_bias\t1\t2\t3\t132\t-\t-\t-", "no tile has a time"),
+            ("gemm_bias\t1\t2", "11 fields"),
+            ("gemm_bias\t1\t2\t3\t132\t1.0\t2.0", "11 fields"),
+            ("gemm_bias\t1\t2\tx\t132\t1.0\t2.0\t3.0\t-\t-\t-", "\"x\" is no size"),
+            ("gemm_bias\t1\t2\t3\t132\t1.0\t-1\t3.0\t-\t-\t-", "\"-1\" is no time"),
+            ("gemm_bias\t1\t2\t3\t132\t-\t-\t-\t-\t-\t-", "no tile has a time"),
         ] {
             let refused = TileChoice::of(&format!("# a comment\n{line}\n"), 132).unwrap_err();
             let refused = format!("{refused:#}");

@@ -1,0 +1,158 @@
+//! The products that compute capability 9.0 has kernels of its own for, on an emulator of such a device: its checks see
+//! what hardware does not tell, an operand that is overwritten while the tensor cores read it, a missing fence or wait.
+
+use crate::cases::{self, Case, Keep, Kind, Mode};
+use crate::cuda::{agree, backend, stored};
+use crate::cuda_cases::{cases_for_cuda, cases_of_few_bits, oddest, oddest_products, products};
+use crate::emulated::{emulated, emulated_alone};
+use crate::rig::Rounding;
+use bitfit::backend::WeightType;
+use bitfit::backend::cuda::HalfType;
+use bitfit::backend::cuda::launch::Products;
+use bitfit::backend::cuda::tiles::GemmTile;
+use bitfit::program::{Activation, Rows, Storage};
+
+const DEVICE: (&str, &str) = ("CUDA_EMULATOR_CAPABILITY", "9.0");
+const HALVES: [HalfType; 2] = [HalfType::F16, HalfType::Bf16];
+
+/// Row counts around a tile's; widths around those of tiles and of the panels that the copy engine takes, and depths of
+/// less than one stage and of more than there are.
+fn edges(weights: WeightType) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (rows, inputs, outputs) in [
+        (1, 8, 96),
+        (127, 64, 192),
+        (128, 72, 256),
+        (129, 56, 104),
+        (300, 520, 264),
+        (260, 136, 448),
+        (17, 104, 520),
+    ] {
+        products_at(rows, inputs, outputs, &mut |kind| {
+            cases.push(Case { lens: vec![rows], weights, p: 0.0, kind });
+        });
+    }
+    cases
+}
+
+fn products_at(rows: usize, inputs: usize, outputs: usize, add: &mut impl FnMut(Kind)) {
+    let of = Rows::Tokens;
+    let parts = if outputs.is_multiple_of(24) { 3 } else { 1 };
+    let keep = match rows % 3 {
+        0 => Keep::Beside(Storage::Activation),
+        1 => Keep::Beside(Storage::Slope8),
+        _ => Keep::Alone(Storage::Slope4),
+    };
+    for act in [None, Some((Activation::GeluErf, keep))] {
+        let parts = if act.is_none() { parts } else { 1 };
+        add(Kind::Linear { inputs, outputs, rows: of, parts, act });
+    }
+    for mode in Mode::ALL {
+        add(Kind::LinearBackward { inputs, outputs, rows: of, mode, dbias: true });
+        // The other way round: what was the width is the depth.
+        add(Kind::LinearBackward { inputs: outputs, outputs: inputs, rows: of, mode, dbias: true });
+    }
+}
+
+#[test]
+fn products_agree_with_the_oracle_in_every_tile() {
+    emulated("hopper::products_agree_with_the_oracle_in_every_tile", &[DEVICE], || {
+        let mut cases = products(cases_for_cuda());
+        cases.extend(edges(WeightType::F16));
+        if std::env::var_os(DEVICE.0).is_some() {
+            let opened = backend(HalfType::F16, WeightType::F16, None);
+            assert_eq!(opened.products(), Products::Hopper);
+        }
+        for tile in GemmTile::RING {
+            for half in HALVES {
+                agree(half, WeightType::F16, Some(tile), &cases);
+            }
+        }
+    });
+}
+
+fn few_bits_agree(weights: WeightType) {
+    let mut cases = products(cases_of_few_bits(weights));
+    cases.extend(edges(weights));
+    for tile in GemmTile::RING_OF_CODES {
+        for half in HALVES {
+            agree(half, weights, Some(tile), &cases);
+        }
+    }
+}
+
+#[test]
+fn products_of_matrices_in_8_bits_agree_with_the_oracle_in_every_tile() {
+    let name = "hopper::products_of_matrices_in_8_bits_agree_with_the_oracle_in_every_tile";
+    emulated(name, &[DEVICE], || few_bits_agree(WeightType::Int8));
+}
+
+#[test]
+fn products_of_matrices_in_4_bits_agree_with_the_oracle_in_every_tile() {
+    let name = "hopper::products_of_matrices_in_4_bits_agree_with_the_oracle_in_every_tile";
+    emulated(name, &[DEVICE], || few_bits_agree(WeightType::Nf4));
+}
+
+/// A tile has 128 rows whatever its width, so that even column sums are the same.
+#[test]
+fn a_product_has_the_same_bits_in_every_tile() {
+    emulated("hopper::a_product_has_the_same_bits_in_every_tile", &[DEVICE], || {
+        for weights in [WeightType::F16, WeightType::Int8, WeightType::Nf4] {
+            let opened = backend(HalfType::Bf16, weights, None);
+            let stored = stored(HalfType::Bf16);
+            let rounding = Rounding { matrix: stored, activation: stored };
+            let tiles = match weights {
+                WeightType::F16 => &GemmTile::RING[..],
+                _ => &GemmTile::RING_OF_CODES,
+            };
+            for case in edges(weights) {
+                let run = |tile: &GemmTile| {
+                    let outcomes =
+                        cases::run_rounding(&case, opened.another(Some(*tile)), rounding);
+                    let bits = |of: &[f32]| of.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                    outcomes.iter().map(|of| (of.name, bits(&of.got))).collect::<Vec<_>>()
+                };
+                let first = run(&tiles[0]);
+                assert!(tiles[1..].iter().all(|tile| run(tile) == first), "{case:?}");
+            }
+        }
+    });
+}
+
+/// The emulator's seed decides which warp goes next, and when a copy lands.
+#[test]
+fn twenty_orders_of_the_warps_agree_with_the_oracle() {
+    let name = "hopper::twenty_orders_of_the_warps_agree_with_the_oracle";
+    for seed in 1..=20 {
+        let seed = seed.to_string();
+        let environment = [DEVICE, ("CUDA_EMULATOR_SEED", seed.as_str())];
+        let ran = emulated_alone(name, &environment, || {
+            let mut some = products(oddest());
+            some.extend(edges(WeightType::F16).into_iter().step_by(5));
+            for tile in GemmTile::RING {
+                agree(HalfType::Bf16, WeightType::F16, Some(tile), &some);
+            }
+            for weights in [WeightType::Int8, WeightType::Nf4] {
+                let mut some = oddest_products(weights);
+                some.extend(edges(weights).into_iter().step_by(7));
+                agree(HalfType::F16, weights, Some(GemmTile::Ring192), &some);
+            }
+        });
+        if ran.is_none() {
+            // In the child, which has one order; or there are no kernels.
+            return;
+        }
+    }
+}
+
+/// Both families run on one device, so that a run on hardware can tell which of them is to blame.
+#[test]
+fn the_portable_kernels_are_there_for_who_asks() {
+    let name = "hopper::the_portable_kernels_are_there_for_who_asks";
+    emulated_alone(name, &[DEVICE, ("BITFIT_KERNELS", "portable")], || {
+        let cases: Vec<_> = edges(WeightType::F16).into_iter().step_by(4).collect();
+        let opened = backend(HalfType::Bf16, WeightType::F16, None);
+        assert_eq!(opened.products(), Products::Portable);
+        agree(HalfType::Bf16, WeightType::F16, Some(GemmTile::Medium), &cases);
+    });
+}
