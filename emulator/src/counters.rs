@@ -36,6 +36,8 @@ pub struct KernelCounters {
     pub local_bytes: u64,
     pub barriers: u64,
     pub async_copies: u64,
+    /// Of global memory, by copies with a tensor map.
+    pub bulk_read_bytes: u64,
     /// Only with the L2 model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dram_read_bytes: Option<u64>,
@@ -78,6 +80,7 @@ impl KernelCounters {
         self.local_bytes += other.local_bytes;
         self.barriers += other.barriers;
         self.async_copies += other.async_copies;
+        self.bulk_read_bytes += other.bulk_read_bytes;
         let sum = |a: Option<u64>, b: Option<u64>| match (a, b) {
             (None, None) => None,
             (a, b) => Some(a.unwrap_or(0) + b.unwrap_or(0)),

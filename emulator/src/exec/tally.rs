@@ -21,6 +21,7 @@ pub struct Tally {
     pub local_bytes: u64,
     pub barriers: u64,
     pub async_copies: u64,
+    pub bulk_read_bytes: u64,
 }
 
 impl Tally {
@@ -46,6 +47,7 @@ impl Tally {
         k.local_bytes += self.local_bytes;
         k.barriers += self.barriers;
         k.async_copies += self.async_copies;
+        k.bulk_read_bytes += self.bulk_read_bytes;
     }
 }
 

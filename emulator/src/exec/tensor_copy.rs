@@ -326,7 +326,10 @@ impl Block<'_> {
         let sectors = last - first + 1;
         match write {
             true => self.tally.global_stores += 1,
-            false => self.tally.global_loads += 1,
+            false => {
+                self.tally.global_loads += 1;
+                self.tally.bulk_read_bytes += bytes;
+            }
         }
         self.tally.global_bytes += bytes;
         self.tally.sectors += sectors;
