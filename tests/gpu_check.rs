@@ -76,7 +76,34 @@ fn the_check_for_machines_with_a_gpu_runs_on_the_emulator() {
         let line = table.lines().find(|line| line.contains(&format!(": {kernel}\t")));
         let line = line.unwrap_or_else(|| panic!("no {kernel} in\n{table}"));
         let untimed = line.matches("\t-").count();
-        assert_eq!(untimed, usize::from(kernel == "weight_grad"), "{line}");
+        // Three are Hopper's.
+        assert_eq!(untimed, 3 + usize::from(kernel == "weight_grad"), "{line}");
+    }
+}
+
+/// Of compute capability 9.0: its own products in each of their tiles, and the portable ones beside them.
+#[test]
+fn a_hopper_has_a_stage_of_its_own() {
+    if !bitfit::backend::cuda::images::built_in() || !python() {
+        eprintln!("skipped: built without CUDA kernels; scripts/fetch-cuda gets a compiler");
+        return;
+    }
+    let report = tempfile::tempdir().unwrap();
+    let library = driver::folder().join("libcuda.so.1");
+    let (succeeded, said) = gpu_check(&report, |command| {
+        command.args(["--emulator", "--slower", "10", "--bitfit", env!("CARGO_BIN_EXE_bitfit")]);
+        command.arg("--library").arg(library).env("CUDA_EMULATOR_CAPABILITY", "9.0");
+        command.args(["--stage", "there", "--stage", "tiles", "--stage", "hopper"]);
+    });
+    assert!(
+        succeeded && said.contains("ok   hopper: tiny 4x32 --weights int8, portable"),
+        "{said}"
+    );
+    let table = std::fs::read_to_string(report.path().join("tiles.tsv")).unwrap();
+    for (kernel, tiles) in [("hopper_gemm_back_slope", 3), ("hopper_gemm_nf4_bias", 2)] {
+        let line = table.lines().find(|line| line.contains(&format!(": {kernel}\t")));
+        let line = line.unwrap_or_else(|| panic!("no {kernel} in\n{table}"));
+        assert_eq!(line.matches("\t-").count(), 6 - tiles, "{line}");
     }
 }
 
@@ -118,6 +145,10 @@ fn all_stages_together_leave_two_of_twelve_minutes() {
     let (stages, together): (Vec<&str>, Vec<&str>) =
         said.lines().partition(|line| !line.starts_with("together"));
     assert!(stages.len() >= 11, "{said}");
+    // Five minutes more are for one compute capability alone.
+    let (hopper, stages): (Vec<&str>, Vec<&str>) =
+        stages.into_iter().partition(|line| line.starts_with("hopper"));
+    assert_eq!(seconds(hopper[0]), Some(5 * 60), "{said}");
     let sum: u32 = stages.iter().map(|line| seconds(line).unwrap()).sum();
     assert_eq!(seconds(together[0]), Some(sum), "{said}");
     assert!(sum <= 10 * 60, "{said}");

@@ -49,6 +49,9 @@ def pack(args):
     tests = built(["test", "-p", "bitfit", "--test", "ops", "--test", "cuda", "--no-run"], environment)
     for name in TESTS:
         take(tests["test", name], name)
+    if any(arch.strip().removeprefix("sm_") in ("90", "90a") for arch in args.archs.split(",")):
+        singles = built(["test", "-p", "emulator", "--test", "hopper", "--no-run"], environment)
+        take(singles["test", "hopper"], "instructions")
     if args.emulator:
         take(tests["test", "ops"].parent / "libemulator.so", "libemulator.so")
     optimised = [] if args.debug else ["--release"]

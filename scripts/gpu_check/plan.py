@@ -1,5 +1,5 @@
 """What gpu-check measures, and the time that each of its stages may take. A machine is rented for twelve minutes: all
-stages together leave two of them."""
+stages together leave two of them. One of compute capability 9.0 is rented for five more."""
 
 # Stage: what it is for, and its most seconds. They run in this order.
 STAGES = {
@@ -11,6 +11,8 @@ STAGES = {
                    "0.1", 80),
     "profile": ("the time of each operation in the same, with a picture of the device's roofs", 60),
     "tiles": ("every product in every tile, as the table that the choice of tiles reads", 50),
+    "hopper": ("on compute capability 9.0 alone: single instructions bit by bit as the emulator has them, and each product "
+               "beside its portable kernel", 300),
     "pytorch": ("the same products, attention, steps and copies in PyTorch, where it is installed with CUDA", 45),
     "ncu": ("Nsight Compute on one launch of each large kernel, where it is installed", 55),
     "reviews": ("MiniLM on movie reviews end to end, where it is packed", 35),
@@ -20,6 +22,7 @@ STAGES = {
 }
 RENTED_MINUTES, SPARE_MINUTES = 12, 2
 MINUTES = RENTED_MINUTES - SPARE_MINUTES
+HOPPER = "9.0"
 
 # Shape, sequences, tokens of each, and options of `train` or `profile`. Models have a dropout of 0.1.
 THROUGHPUT = [("BERT-base", 32, 128, ""), ("BERT-base", 32, 128, "--dropout 0"),
@@ -37,14 +40,21 @@ FEW_BITS = [("BERT-base", 32, 128, "--weights int8"), ("BERT-base", 32, 128, "--
 SMALL = ("tiny", 4, 32)
 
 # One kernel of each kind that takes long; which tile a product has depends on the device.
-TILE = "_(large|medium|small)"
-LARGE_KERNELS = ["gemm_bias" + TILE, "gemm_activation" + TILE, "gemm_back" + TILE, "gemm_back_slope" + TILE,
-                 "gemm_back_add" + TILE, "attention_forward_64", "attention_backward_short_64", "norm_forward_3",
+TILE = "_(large|medium|small|96|192|256)"
+PRODUCT = "(hopper_)?gemm_"
+LARGE_KERNELS = [PRODUCT + "bias" + TILE, PRODUCT + "activation" + TILE, PRODUCT + "back" + TILE,
+                 PRODUCT + "back_slope" + TILE, PRODUCT + "back_add" + TILE, "attention_forward_64", "attention_backward_short_64", "norm_forward_3",
                  "norm_backward_3"]
 
 # Test binaries: how the tests in them that need a device begin.
-TESTS = {"ops": ("cuda::", "far::"), "cuda": ("",)}
+TESTS = {"ops": ("cuda::", "far::", "hopper::"), "cuda": ("",)}
 ON_PTX = ("cuda", "recorded::recorded_steps_give_the_bits_of_issued_ones")
+# Of the emulator's own tests those that expect no fault, by what they hold: one instruction each, or a few.
+INSTRUCTIONS = ["products::", "copies::boxes_are_loaded_with_every_swizzle_and_zeros_outside",
+                "copies::boxes_of_one_to_five_dimensions", "copies::a_ragged_tensor", "copies::boxes_are_stored_and_clipped",
+                "copies::plain_ranges_both_ways", "copies::maps_in_global_memory",
+                "mbarriers::a_phase_ends_when_arrivals_and_bytes_have_come",
+                "mbarriers::bytes_may_come_before_they_are_expected", "mbarriers::parities_through_three_phases"]
 # On the emulator one of each binary: all of them are what `cargo test` runs there.
 TESTS_ON_EMULATOR = [("ops", "cuda::the_optimizer_follows_the_definition")]
 SANITIZED = [("memcheck", "ops", "cuda::larger_tiles_agree_with_the_oracle_in_every_product"),
@@ -56,6 +66,7 @@ def shown():
     """The plan as a table, and what it sums up to."""
     width = max(map(len, STAGES))
     lines = [f"{name:{width}}  {seconds:4} s  {what}" for name, (what, seconds) in STAGES.items()]
-    together = sum(seconds for _, seconds in STAGES.values())
+    more = STAGES["hopper"][1]
+    together = sum(seconds for _, seconds in STAGES.values()) - more
     return "\n".join(lines + [f"{'together':{width}}  {together:4} s  of {60 * RENTED_MINUTES} s, {60 * SPARE_MINUTES} s of "
-                              "them to spare"])
+                              f"them to spare; and {more} s on compute capability {HOPPER}"])

@@ -40,6 +40,8 @@ class Run:
                 (library / name).symlink_to((args.library or HERE / "libemulator.so").resolve())
             self.environment["LD_LIBRARY_PATH"] = str(library)
         self.results, self.left_out = [], {}
+        # What stages find that later ones need: the device's compute capability, and products by profile.
+        self.capability, self.products = None, {}
         self.machine = {"machine": platform.platform(), "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
         self.lines = open(self.folder / "results.jsonl", "w")
 

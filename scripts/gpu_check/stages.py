@@ -36,6 +36,9 @@ def there(run):
         archs = [int(arch) for arch in re.findall(r"sm_(\d+)", said)]
         ours = any(arch // 10 == major and arch % 10 <= minor for arch in archs)
         figures = {"built in for it": "machine code" if ours else "PTX alone, which the driver compiles"}
+        run.capability = f"{major}.{minor}"
+        if run.capability == plan.HOPPER:
+            run.end += plan.STAGES["hopper"][1]
     run.note("doctor", code == 0 and found, seconds, figures, said)
     run.machine["device"] = "bitfit CUDA emulator (CPU)" if run.args.emulator else asked(
         run, "name,driver_version,compute_cap,memory.total,clocks.max.sm,clocks.max.mem,power.limit")
@@ -157,7 +160,7 @@ def few_bits(run):
     speed(run, plan.FEW_BITS)
 
 
-def profiled(run, case, *more):
+def profiled(run, case, *more, **environment):
     """One run of `bitfit profile`: what it is called, exit code, output, seconds and what it wrote as JSON."""
     name, sequences, length, options = case
     what = f"{name} {sequences}x{length} {options}".strip()
@@ -165,7 +168,7 @@ def profiled(run, case, *more):
     command = [run.bitfit, "profile", "--model", shape(run, name, sequences, length) / "model", "--device", "cuda:0",
                "--batch-size", sequences, "--max-length", length, "--repeat", 1 if run.args.emulator else 10,
                "--json", f"{path}.json", *options.split()]
-    code, out, seconds = run.run([*command, *(option.format(path=path) for option in more)])
+    code, out, seconds = run.run([*command, *(option.format(path=path) for option in more)], **environment)
     written = json.loads(path.with_name(path.name + ".json").read_text()) if code == 0 else {}
     return what, code, out, seconds, written, path
 
@@ -194,7 +197,7 @@ def tiles(run):
     measured = set()
     for case in cases(run, plan.TILED):
         what, code, out, seconds, found, path = profiled(run, case, "--tiles", "{path}.tsv")
-        products = found.get("tiles", [])
+        products = run.products[what] = found.get("tiles", [])
         figures = {"products": len(products)}
         if saved := re.search(r"^products of a step: (.*)$", out, re.M):
             figures["products of a step"] = saved[1]
@@ -206,6 +209,41 @@ def tiles(run):
                 table += line + "\n"
                 measured.add(key)
         (run.folder / "tiles.tsv").write_text(table)
+
+
+def hopper(run):
+    if run.capability != plan.HOPPER:
+        run.left_out["hopper"] = f"the device has compute capability {run.capability or 'unknown'}"
+        return
+    instructions(run)
+    # The stage before has left every product in every tile of its own; these are the portable ones.
+    for case in cases(run, plan.TILED[:4]):
+        what, code, out, seconds, found, path = profiled(run, case, "--tiles", "{path}.tsv", BITFIT_KERNELS="portable")
+        own = run.products.get(what, [])
+        faster = []
+        for product in found.get("tiles", []):
+            sizes = {key: product[key] for key in ["rows", "n", "k"]}
+            twin = [p for p in own if p["kernel"] == f"hopper_{product['kernel']}" and sizes.items() <= p.items()]
+            times = [min((t for t in p["microseconds"] if t), default=0) for p in [product, *twin]]
+            if twin and all(times):
+                faster.append(times[0] / times[1])
+        figures = {"products": len(found.get("tiles", []))}
+        if faster and not run.args.emulator:
+            figures["portable / own, smallest, median, largest"] = " ".join(
+                f"{f:.2f}" for f in [min(faster), statistics.median(faster), max(faster)])
+        run.note(f"{what}, portable", code == 0 and bool(figures["products"]), seconds, figures, out)
+
+
+def instructions(run):
+    """The emulator's tests of single instructions, on this device's driver."""
+    binary = run.here / "instructions"
+    if not binary.exists():
+        run.left_out["instructions"] = "their tests are not packed"
+        return
+    for beginning in plan.INSTRUCTIONS:
+        code, out, seconds = run.run([binary, beginning, "--test-threads", "1"], EMULATOR_TEST_CUDA="1")
+        passed = re.search(r"(\d+) passed", out)
+        run.note(beginning.strip(":"), code == 0 and passed and int(passed[1]) > 0, seconds, {}, out)
 
 
 def pytorch(run):
@@ -228,7 +266,7 @@ def ncu(run):
         return
     folder = shape(run, "BERT-base", 32, 128)
     for kernel in plan.LARGE_KERNELS:
-        name = kernel.split("_(")[0]
+        name = re.sub(r"\(.*?\)\??", "", kernel).strip("_")
         code, out, seconds = run.run(
             [tool, "--kernel-name", f"regex:^{kernel}$", "--launch-skip", "2", "--launch-count", "1", "--set", "basic",
              "--section", "WarpStateStats", run.bitfit, "train", "--output", run.work / f"ncu-{name}", "--quiet", "--model",
@@ -293,5 +331,5 @@ def benches(run):
 
 
 FUNCTIONS = {"there": there, "steps": steps, "tests": tests, "throughput": throughput, "profile": profile, "tiles": tiles,
-             "pytorch": pytorch, "ncu": ncu, "reviews": reviews, "few-bits": few_bits, "sanitizer": sanitizer,
+             "hopper": hopper, "pytorch": pytorch, "ncu": ncu, "reviews": reviews, "few-bits": few_bits, "sanitizer": sanitizer,
              "benches": benches}

@@ -1,5 +1,6 @@
 //! A device of capability 9.0, and kernels that begin by filling shared memory from an image.
 
+use crate::hardware;
 use emulator::tensor_map::TensorMap;
 use emulator::{AllocationKind, DeviceConfig, DeviceMemory, Fault, Launch, Module, launch};
 use std::sync::Arc;
@@ -36,16 +37,26 @@ impl Hopper {
     }
 
     pub fn alloc(&self, bytes: usize) -> u64 {
+        if hardware::wanted() {
+            return hardware::alloc(bytes);
+        }
         self.memory.alloc(bytes.max(16) as u64, AllocationKind::Device).expect("enough memory")
     }
 
     pub fn upload(&self, bytes: &[u8]) -> u64 {
         let at = self.alloc(bytes.len());
+        if hardware::wanted() {
+            hardware::upload(at, bytes);
+            return at;
+        }
         self.memory.copy_from_host(at, bytes).expect("a copy inside its allocation");
         at
     }
 
     pub fn bytes(&self, at: u64, count: usize) -> Vec<u8> {
+        if hardware::wanted() {
+            return hardware::bytes(at, count);
+        }
         let mut out = vec![0; count];
         self.memory.copy_to_host(&mut out, at).expect("a copy inside its allocation");
         out
@@ -74,6 +85,10 @@ impl Hopper {
         (blocks, threads, dynamic_shared): (u32, u32, u32),
         params: &[Param],
     ) -> Result<(), Box<Fault>> {
+        if hardware::wanted() {
+            hardware::run(text, (blocks, threads, dynamic_shared), params);
+            return Ok(());
+        }
         let module = self.load(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
         let kernel = module.kernel("k").expect("a kernel");
         assert_eq!(kernel.params.len(), params.len());

@@ -6,6 +6,7 @@ mod copies;
 mod defects;
 mod device;
 mod gemm;
+mod hardware;
 mod layouts;
 mod mbarriers;
 mod pipeline;
