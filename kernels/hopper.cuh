@@ -70,6 +70,24 @@ __device__ __forceinline__ void fence_shared_writes() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
+// The box comes to the cache alone: it will be copied soon.
+__device__ __forceinline__ void prefetch_box(const TensorMap* map, int c0, int c1) {
+    asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%0, {%1, %2}];" ::"l"(map), "r"(c0), "r"(c1)
+                 : "memory");
+}
+
+// --- neighbours ------------------------------------------------------------------------------------------
+
+// A launch may begin before the one before it has ended. Waits until that one has, and what it wrote is here.
+__device__ __forceinline__ void wait_for_previous() {
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+
+// The next launch may begin when every block has said so or ended.
+__device__ __forceinline__ void let_next_begin() {
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+
 // --- warpgroups ------------------------------------------------------------------------------------------
 
 // Gives registers back, or takes some that others gave back: a warpgroup's threads then have `Registers` each.

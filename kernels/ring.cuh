@@ -60,13 +60,28 @@ struct Mapped {
 
     __device__ __forceinline__ explicit Mapped(const RingArgs& args) : args(args), column(0) {}
 
+    // What may be done before the kernel before this one has ended: nothing changes W meanwhile.
+    static __device__ __forceinline__ void ahead(const RingArgs& args, int first, int steps) {
+        for (int step = 0; step < steps; ++step) {
+            boxes(step, first, [&](int, int along, int down) { prefetch_box(&args.w, along, down); });
+        }
+    }
+
     __device__ __forceinline__ void begin(int first) { column = first; }
 
     __device__ __forceinline__ void fill(uint32_t tile, int step, int, uint32_t full) {
+        boxes(step, column, [&](int panel, int along, int down) {
+            copy_box(tile + panel * Tile::kPanelBytes, &args.w, along, down, full);
+        });
+    }
+
+    // Calls `with` for each panel of a step's tile, and where it is in W.
+    template <class With>
+    static __device__ __forceinline__ void boxes(int step, int column, With with) {
 #pragma unroll
         for (int p = 0; p < Tile::kColumns / Tile::kPanel; ++p) {
             const int along = (Transposed ? column : step * kRingDepth) + p * Tile::kPanel;
-            copy_box(tile + p * Tile::kPanelBytes, &args.w, along, Transposed ? step * kRingDepth : column, full);
+            with(p, along, Transposed ? step * kRingDepth : column);
         }
     }
 };
@@ -111,12 +126,16 @@ struct Ring {
             }
             barrier_init_fence();
         }
+        const uint32_t columns = (args.gemm.n + BlockN - 1) / BlockN;
+        const int steps = int(args.gemm.k + kRingDepth - 1) / kRingDepth;
+        if (threadIdx.x == kRingThreads - 1) {
+            Source::ahead(args, int(blockIdx.x % columns) * BlockN, min(steps, kStages));
+        }
         __syncthreads();
+        wait_for_previous();
 
         const uint32_t rows = row_count(args.gemm.batch, args.gemm.rows);
-        const uint32_t columns = (args.gemm.n + BlockN - 1) / BlockN;
         const uint32_t tiles = (rows + kRingRows - 1) / kRingRows * columns;
-        const int steps = int(args.gemm.k + kRingDepth - 1) / kRingDepth;
         // The same in all lanes of a warp, and known to be.
         const int group = __shfl_sync(kFullWarp, int(threadIdx.x) / kGroup, 0);
         Turn turn;
@@ -139,6 +158,8 @@ struct Ring {
                     source.fill(right + turn.stage * kRightBytes, s, steps, filled);
                 }
             }
+            // Its blocks find room as these end.
+            let_next_begin();
         } else {
             more_registers<Source::kMultiplyRegisters>();
             for (uint32_t t = blockIdx.x; t < tiles; t += gridDim.x) {

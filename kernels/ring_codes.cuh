@@ -35,6 +35,8 @@ struct Expanded {
 
     __device__ __forceinline__ explicit Expanded(const RingArgs& args) : args(args.gemm) {}
 
+    static __device__ __forceinline__ void ahead(const RingArgs&, int, int) {}
+
     static __device__ __forceinline__ int row_of(int unit) {
         return (unit * kThreads + int(threadIdx.x)) % Tile::kRows;
     }

@@ -58,21 +58,33 @@ pub struct Apart<'a> {
     beside: Vec<Touched>,
     /// What a step begins with is among that.
     clearing: bool,
+    /// The last thing on the operations' stream is a kernel.
+    kernel: bool,
 }
 
 impl<'a> Apart<'a> {
     pub fn new(device: &'a Device, branch: &'a Branch, recorded: bool) -> Self {
         let (since, beside) = (Vec::new(), Vec::new());
-        Self { device, branch, recorded, marked: false, since, beside, clearing: false }
+        Self {
+            device,
+            branch,
+            recorded,
+            marked: false,
+            since,
+            beside,
+            clearing: false,
+            kernel: false,
+        }
     }
 
     /// The stream on which an operation is to be launched: behind what it needs, if nothing else is launched there before.
-    pub fn enter(&mut self, program: &Program, op: &Op) -> Result<&'a Arc<CudaStream>> {
+    /// And whether its first kernel may begin while the one before it ends: in a recording, where it waits for nothing else.
+    pub fn enter(&mut self, program: &Program, op: &Op) -> Result<(&'a Arc<CudaStream>, bool)> {
         if matches!(op, Op::Zero(_)) {
             self.mark()?;
             self.branch.fork()?;
             self.clearing = true;
-            return Ok(&self.branch.stream);
+            return Ok((&self.branch.stream, false));
         }
         let touched = Touched::of(program, op);
         if self.recorded && has_few_rows(program, op) {
@@ -81,20 +93,23 @@ impl<'a> Apart<'a> {
             }
             self.branch.fork()?;
             self.beside.push(touched);
-            return Ok(&self.branch.stream);
+            return Ok((&self.branch.stream, false));
         }
         if self.clearing && adds_up(op) || self.beside.iter().any(|other| other.meets(&touched)) {
             self.leave()?;
         }
         self.mark()?;
         self.since.push(touched);
-        Ok(&self.device.stream)
+        let early = self.recorded && self.kernel;
+        self.kernel = true;
+        Ok((&self.device.stream, early))
     }
 
     /// Has all that is launched later wait for the branch.
     pub fn leave(&mut self) -> Result<()> {
         if self.clearing || !self.beside.is_empty() {
             self.branch.join(self.device)?;
+            self.kernel = false;
         }
         self.beside.clear();
         self.clearing = false;

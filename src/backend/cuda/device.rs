@@ -180,7 +180,7 @@ fn older(version: u32, needed: u32) -> Option<String> {
 }
 
 /// As `cuDriverGetVersion` gives it: 1000 · major + 10 · minor.
-fn driver_version() -> Result<u32> {
+pub fn driver_version() -> Result<u32> {
     let mut version = 0;
     // SAFETY: the driver is there, and writes one int to a live variable.
     unsafe { sys::cuDriverGetVersion(&mut version) }

@@ -6,8 +6,9 @@ use super::args::{
     ATTENTION_STEP, ATTENTION_STEP_WIDE, ATTENTION_WARPS, FORWARD_ROWS, FORWARD_ROWS_WIDE, Format,
     SHORT_ELEMENTS, SHORT_KEYS,
 };
-use super::device::{Device, older_than_kernels};
+use super::device::{Device, driver_version, older_than_kernels};
 use super::images::{self, Image};
+use super::launch::early::SINCE_DRIVER;
 use super::stopwatch::Stopwatch;
 use super::tiles::GemmTile;
 use crate::backend::WeightType;
@@ -245,6 +246,8 @@ pub struct Kernels {
     pub device: Device,
     pub half: HalfType,
     pub products: Products,
+    /// Whether a launch may begin before the one before it has ended.
+    pub begin_early: bool,
     functions: HashMap<String, CudaFunction>,
     pub stopwatch: Stopwatch,
 }
@@ -300,7 +303,8 @@ impl Kernels {
             modules.insert(unit, module);
         }
         let (device, stopwatch) = (device.clone(), Stopwatch::default());
-        let kernels = Self { device, half, products, functions, stopwatch };
+        let begin_early = driver_version()? >= SINCE_DRIVER;
+        let kernels = Self { device, half, products, begin_early, functions, stopwatch };
         kernels.allow_shared_memory(weights)?;
         Ok(kernels)
     }

@@ -1,6 +1,7 @@
 //! All launches, one typed function per kernel: grid, block and shared memory are decided here and nowhere else.
 
 mod beside;
+pub(super) mod early;
 mod head;
 
 use super::args::*;
@@ -29,11 +30,22 @@ const MOST_BLOCKS: usize = 65_535;
 /// Widest row that stays in a warp's registers.
 pub const WIDEST_NORM: usize = 4 * PART;
 
+/// When a kernel begins.
+#[derive(Clone, Copy)]
+enum Begins {
+    /// When what was launched before has ended.
+    Behind,
+    /// As soon as there is room.
+    Early,
+}
+
 /// Kernels, and the stream that they are launched on.
 #[derive(Clone, Copy, Debug)]
 pub struct Lane<'a> {
     pub kernels: &'a Kernels,
     pub stream: &'a Arc<CudaStream>,
+    /// An operation's first kernel may begin while the kernel before it ends.
+    pub early: bool,
 }
 
 impl Lane<'_> {
@@ -44,6 +56,23 @@ impl Lane<'_> {
     /// writes for the current batch, and block and shared memory must be what the kernel was written for.
     unsafe fn launch<A: DeviceRepr>(
         &self,
+        name: &str,
+        grid: [usize; 3],
+        threads: usize,
+        shared: usize,
+        args: &A,
+    ) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.launch_after(Begins::Behind, name, grid, threads, shared, args) }
+    }
+
+    /// The same, where the kernel may begin early.
+    ///
+    /// # Safety
+    /// As `launch`; and a kernel that may begin early must wait before it touches what others write.
+    unsafe fn launch_after<A: DeviceRepr>(
+        &self,
+        begins: Begins,
         name: &str,
         grid: [usize; 3],
         threads: usize,
@@ -68,9 +97,15 @@ impl Lane<'_> {
         let function = self.kernels.function(name)?;
         self.kernels.stopwatch.time(self.stream, (name, function), config, || {
             // SAFETY: the caller's promise; the argument outlives the call, which copies it.
-            unsafe { self.stream.launch_builder(function).arg(args).launch(config) }
-                .with_context(failed)?;
-            Ok(())
+            unsafe {
+                match begins {
+                    Begins::Behind => {
+                        self.stream.launch_builder(function).arg(args).launch(config).map(drop)
+                    }
+                    Begins::Early => early::launch(self.stream, function, config, args),
+                }
+            }
+            .with_context(failed)
         })
     }
 
@@ -88,10 +123,11 @@ impl Lane<'_> {
         if self.kernels.products == Products::Hopper {
             let args = self.by_map(kind, tile, args)?;
             let blocks = grid.iter().product::<usize>().min(product.multiprocessors);
-            // SAFETY: as below; any number of blocks goes through all tiles.
-            return unsafe {
-                self.launch(&name, [blocks, 1, 1], RING_THREADS, tile.shared(), &args)
-            };
+            let early = self.early && self.kernels.begin_early;
+            let begins = if early { Begins::Early } else { Begins::Behind };
+            let (grid, shared) = ([blocks, 1, 1], tile.shared());
+            // SAFETY: as below; any number of blocks goes through all tiles, and each waits before it reads.
+            return unsafe { self.launch_after(begins, &name, grid, RING_THREADS, shared, &args) };
         }
         // SAFETY: the argument is a gemm kernel's, built in `linear.rs` of addresses that were checked for the sizes it
         // names. Of the other kernels' arguments the same holds, each built in the file of its operation.

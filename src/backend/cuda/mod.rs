@@ -197,7 +197,7 @@ impl CudaBackend {
 
     /// The kernels on the operations' stream.
     fn lane(&self) -> Lane<'_> {
-        Lane { kernels: &self.kernels, stream: &self.device.stream }
+        Lane { kernels: &self.kernels, stream: &self.device.stream, early: false }
     }
 
     fn memory(&self) -> Result<&Allocated> {

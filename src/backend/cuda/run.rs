@@ -115,8 +115,8 @@ fn issue(cuda: &mut CudaBackend, program: &Program, span: Span, recorded: bool) 
     program.list().range(span).try_for_each(|i| {
         let op = &program.list().ops[i];
         cuda.kernels.stopwatch.enter(Some(i));
-        let stream = apart.enter(program, op)?;
-        launch(cuda, program, &sums, stream, op).with_context(|| program.list().name_of(i))
+        let entered = apart.enter(program, op)?;
+        launch(cuda, program, &sums, entered, op).with_context(|| program.list().name_of(i))
     })?;
     cuda.kernels.stopwatch.enter(None);
     apart.leave()?;
@@ -127,13 +127,13 @@ fn launch(
     cuda: &mut CudaBackend,
     program: &Program,
     sums: &RefCell<ColumnSums>,
-    stream: &Arc<CudaStream>,
+    (stream, early): (&Arc<CudaStream>, bool),
     op: &Op,
 ) -> Result<()> {
     if let Op::Zero(_) = op {
         return cuda.memory_mut()?.params.begin_step(stream);
     }
-    let lane = Lane { stream, ..cuda.lane() };
+    let lane = Lane { stream, early, ..cuda.lane() };
     let at = LaunchOperands { cuda, memory: cuda.memory()?, program, lane, sums };
     match op {
         Op::Zero(_) => Ok(()),

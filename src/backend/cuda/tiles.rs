@@ -272,7 +272,7 @@ mod tests {
             (384, GemmTile::Ring96),
             (768, GemmTile::Ring192),
             (1024, GemmTile::Ring256),
-            (1152, GemmTile::Ring96),
+            (1152, GemmTile::Ring192),
             (1536, GemmTile::Ring192),
             (2304, GemmTile::Ring192),
             (3072, GemmTile::Ring256),
