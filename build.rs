@@ -7,7 +7,7 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `NVCC`, `CUDA_HOME`, `CUDA_PATH` | where the compiler is; else `PATH`, `/usr/local/cuda`, `.cache/cuda` (`scripts/fetch-cuda`) |
-//! | `BITFIT_CUDA_ARCHS` | cubins to build, e.g. `80,90`; empty: PTX alone; `off`: no kernels |
+//! | `BITFIT_CUDA_ARCHS` | cubins to build, e.g. `80,90`; `90a`: of `hopper_…` alone; empty: PTX alone; `off`: no kernels |
 //! | `BITFIT_REQUIRE_CUDA=1` | no compiler, or a kernel that spills registers or whose products wait, is an error, not a warning |
 //! | `BITFIT_SHIP_KERNELS` | a folder to write the PTX to, as the packaged source has it in `kernels/ptx` |
 
@@ -211,7 +211,7 @@ fn for_hopper(unit: &Path) -> bool {
 fn cubin(unit: &Path, arch: &str) -> Option<Target> {
     match for_hopper(unit) {
         true => matches!(arch, "90" | HOPPER_ARCH).then(|| Target::Cubin(HOPPER_ARCH.into())),
-        false => Some(Target::Cubin(arch.to_owned())),
+        false => (arch != HOPPER_ARCH).then(|| Target::Cubin(arch.to_owned())),
     }
 }
 

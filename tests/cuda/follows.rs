@@ -71,6 +71,17 @@ fn training_with_matrices_in_8_and_4_bits_follows_the_cpu() {
     });
 }
 
+/// With the products that compute capability 9.0 has for itself, in each type of storage.
+#[test]
+fn training_on_hopper_follows_the_cpu() {
+    emulated("follows::training_on_hopper_follows_the_cpu", &[HOPPER], || {
+        follows_the_cpu(&MODELS[..1], HalfType::F16, WeightType::F32, 0.02);
+        follows_the_cpu(&MODELS[3..], HalfType::Bf16, WeightType::F32, 0.08);
+        follows_the_cpu(&MODELS[1..2], HalfType::F16, WeightType::Int8, 0.01);
+        follows_the_cpu(&MODELS[2..3], HalfType::Bf16, WeightType::Nf4, 0.02);
+    });
+}
+
 /// Twelve steps on both backends; every gradient of the first within rounding of the CPU's. With ReLU that is the most:
 /// rounding flips a slope where a sum is near 0.
 fn every_gradient_follows_the_cpu(

@@ -47,6 +47,9 @@ const SPANS: [Family; 2] =
 const LABELLED: PoolKind = PoolKind::Labelled(Portion { thousandths: 200 });
 const WORDS: Family = ("roberta", LossKind::CrossEntropy, LABELLED, 344);
 
+/// Makes the emulator a device of that compute capability.
+const HOPPER: (&str, &str) = ("CUDA_EMULATOR_CAPABILITY", "9.0");
+
 fn folder(name: &str) -> PathBuf {
     fixture::fixtures().join(name)
 }

@@ -22,17 +22,27 @@ fn full_training_repeats_to_the_bit() {
 #[test]
 fn training_repeats_and_resumes_to_the_bit_in_any_order_of_warps() {
     let name = "repeats::training_repeats_and_resumes_to_the_bit_in_any_order_of_warps";
-    repeats_and_resumes(name, MODELS[0]);
+    repeats_and_resumes(name, MODELS[0], &[]);
+}
+
+#[test]
+fn training_on_hopper_repeats_and_resumes_to_the_bit_in_any_order_of_warps() {
+    let name = "repeats::training_on_hopper_repeats_and_resumes_to_the_bit_in_any_order_of_warps";
+    repeats_and_resumes(name, MODELS[0], &[HOPPER]);
 }
 
 #[test]
 fn training_of_masked_words_repeats_and_resumes_to_the_bit_in_any_order_of_warps() {
     let name =
         "repeats::training_of_masked_words_repeats_and_resumes_to_the_bit_in_any_order_of_warps";
-    repeats_and_resumes(name, WORDS);
+    repeats_and_resumes(name, WORDS, &[]);
 }
 
-fn repeats_and_resumes(name: &str, (model, kind, pooling, outputs): Family) {
+fn repeats_and_resumes(
+    name: &str,
+    (model, kind, pooling, outputs): Family,
+    device: &[(&str, &str)],
+) {
     let run = || {
         // A scale that changes within the test: it belongs to the state.
         let options = CudaOptions {
@@ -78,7 +88,8 @@ fn repeats_and_resumes(name: &str, (model, kind, pooling, outputs): Family) {
     let mut digests = Vec::new();
     for seed in ["1", "2", "3"] {
         // In the child, which has one schedule, once is enough.
-        let Some(said) = emulated(name, &[("CUDA_EMULATOR_SEED", seed)], run) else {
+        let environment = [device, &[("CUDA_EMULATOR_SEED", seed)]].concat();
+        let Some(said) = emulated(name, &environment, run) else {
             return;
         };
         let digest = said.split_once("state ").map(|(_, rest)| rest.lines().next());
