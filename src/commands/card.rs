@@ -69,7 +69,7 @@ impl CardOf<'_> {
                 say(
                     quiet,
                     format_args!(
-                        "{}: this was there and stays; --replace-card writes the model card over it",
+                        "{}: this file exists and was kept; --replace-card replaces it with the model card",
                         path.display()
                     ),
                 );

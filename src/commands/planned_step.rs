@@ -43,7 +43,7 @@ impl PlannedStep {
             .max(longest);
         if step.batch_size < ranks {
             return Err(UsageError::new(format!(
-                "--ranks {ranks}: a batch of --batch-size {} has nothing for some of them",
+                "--ranks {ranks}: a batch of --batch-size {} leaves some of them without texts",
                 step.batch_size
             ))
             .into());

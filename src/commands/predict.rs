@@ -96,10 +96,7 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
 
     let texts = task.facts().reads == Reads::Texts;
     if args.columns.label_column.is_some() {
-        return Err(UsageError::new(
-            "--label-column has no use here: predict reads no labels; leave it out",
-        )
-        .into());
+        return Err(UsageError::new("--label-column: predict reads no labels; leave it out").into());
     }
     no_use(args.stride.is_some() && texts, "--stride", task)?;
     let options = read_options(&args.columns, LabelUse::Ignored, &predictor.trained.info)?;
@@ -142,7 +139,7 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
         let (have, fields) = (have(predictor.respelled), count(predictor.respelled, "field"));
         warn(format_args!(
             "{fields} of the predictions {have} a tab or a line break, written as a space in tsv; --output-format jsonl \
-             keeps it"
+             keeps them"
         ));
     }
     say_counts(args.compute.quiet, incoming.name(), counts, max_len);
@@ -303,7 +300,7 @@ impl Predictor {
                     let first = self.ids.is_empty();
                     if !self.ids.insert(id.clone()) {
                         bail!(
-                            "{here}: the id {id:?} stands there twice, and --output-format squad has one answer for each"
+                            "{here}: the id {id:?} is used twice, and --output-format squad has one answer per id"
                         );
                     }
                     let text = &answer.record["answer"];

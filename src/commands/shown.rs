@@ -33,7 +33,7 @@ impl Shown {
                 let near = suggestion(name, names.iter().map(String::as_str));
                 let all = list(names);
                 Err(UsageError::new(format!(
-                    "--class {name:?}: no such class{near}; there are {all}"
+                    "--class {name:?}: no such class{near}; the classes are {all}"
                 )))
             }
         };

@@ -199,7 +199,7 @@ fn what_was_decided_between_files_is_said() {
         ("bert-without-types", "no token types"),
         ("bert-as-written", "no token types"),
         ("roberta-prefix-space", "another pre-tokenizer than RobertaTokenizer"),
-        ("roberta-as-written", "version 4 took that of"),
+        ("roberta-as-written", "version 4 used that of"),
         ("xlm-roberta-no-space", "another pre-tokenizer than XLMRobertaTokenizer"),
     ] {
         assert!(said(name).contains(part), "{name}: {}", said(name));

@@ -71,7 +71,7 @@ fn the_time_for_json_lines_grows_with_their_keys_and_no_faster() {
     let rows = read(FileFormat::Jsonl, later, LabelUse::Required).unwrap();
     assert_eq!(rows[1].text_pair.as_deref(), Some("b"));
     let twice = line(0, ", \"label\": 1");
-    assert!(refused(FileFormat::Jsonl, twice).contains("\"label\" stands there twice"));
+    assert!(refused(FileFormat::Jsonl, twice).contains("\"label\" occurs twice"));
 }
 
 #[test]
@@ -111,10 +111,7 @@ fn the_header_once_more_is_refused_and_a_text_may_be_the_name_of_its_column() {
         (FileFormat::Csv, "text,label\na,x\n\"text\", label\nb,y\n"),
     ] {
         let message = refused(format, input);
-        assert!(
-            message.starts_with("f:3: the names of the columns stand here once more"),
-            "{message}"
-        );
+        assert!(message.starts_with("f:3: this line repeats the column names"), "{message}");
     }
     assert_eq!(read(FileFormat::Tsv, "text\na\ntext\n", LabelUse::Ignored).unwrap().len(), 2);
     assert_eq!(labelled(FileFormat::Tsv, "text\tlabel\ntext\tx\n"), [row(2, "text", "x")]);
@@ -313,7 +310,7 @@ fn json_labels_stay_as_they_are_written_and_null_is_none() {
     let read: Vec<_> = rows.into_iter().filter_map(|row| row.label).collect();
     assert_eq!(read, ["1", "1.0", "1e2", "true", labels[4], "", "x"]);
     let twice = jsonl(&[r#"{"text": "a", "label": 0, "label": 1}"#], |_| ()).unwrap_err();
-    assert!(twice.to_string().contains("stands there twice"), "{twice}");
+    assert!(twice.to_string().contains("occurs twice"), "{twice}");
 }
 
 #[test]

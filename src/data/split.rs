@@ -18,7 +18,7 @@ pub struct Split {
 /// A fraction outside 0..1, or fewer than two rows.
 pub fn split(rows: usize, fraction: f64, seed: u64) -> Result<Split> {
     if !(fraction > 0.0 && fraction < 1.0) {
-        bail!("the dev fraction is {fraction}; it must lie between 0 and 1, both excluded");
+        bail!("the dev fraction is {fraction}; it must be greater than 0 and less than 1");
     }
     if rows < 2 {
         bail!(

@@ -95,15 +95,15 @@ fn what_does_not_fit_is_refused_by_line() {
     for (given, problem) in [
         (r#"[{"start": 0, "end": 5, "label": "x"}]"#, "it cuts the word \"Lee\""),
         (r#"[{"start": 1, "end": 3, "label": "x"}]"#, "it cuts the word \"Ann\""),
-        (r#"[{"start": 3, "end": 4, "label": "x"}]"#, "there is no word in it"),
-        (r#"[{"start": 4, "end": 4, "label": "x"}]"#, "it ends before it has a character"),
+        (r#"[{"start": 3, "end": 4, "label": "x"}]"#, "it contains no word"),
+        (r#"[{"start": 4, "end": 4, "label": "x"}]"#, "it is empty"),
         (r#"[{"start": 13, "end": 19, "label": "x"}]"#, "the text has 18 characters"),
         (r#"[{"start": 0, "end": 3, "label": ""}]"#, "its label is empty"),
         (
             r#"[{"start": 0, "end": 7, "label": "x"}, {"start": 4, "end": 7, "label": "y"}]"#,
             "span 2 (4 to 7, \"y\"): it overlaps another span",
         ),
-        (r#"[{"start": -1, "end": 3, "label": "x"}]"#, "is no list of spans"),
+        (r#"[{"start": -1, "end": 3, "label": "x"}]"#, "is not a list of spans"),
         (r#"[{"start": 0, "end": 3}]"#, "missing field `label`"),
         (
             r#"[{"start": 0, "end": 3, "text": "Rome", "label": "x"}]"#,

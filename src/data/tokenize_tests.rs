@@ -269,7 +269,7 @@ fn a_special_token_beyond_the_model_is_refused_by_name() {
         (
             3,
             1,
-            "the special token \"[CLS]\" has the id 3, and the model's embedding table only 3 rows",
+            "the special token \"[CLS]\" has the id 3, but the model's embedding table has only 3 rows",
         ),
         (99_999, 1, "\"[CLS]\" has the id 99999"),
         (1, 3, "\"[P]\" has the id 3"),
@@ -331,7 +331,7 @@ fn a_text_that_its_tokenizer_would_blow_up_is_refused_with_its_line() {
         TextTokenizer::load(folder(&[("tokenizer.json", &text)]).path(), options(32))
     };
     let error = with(10).err().unwrap().to_string();
-    assert!(error.contains("asks for too much") && error.contains("Replace"), "{error}");
+    assert!(error.contains("exceeds a limit") && error.contains("Replace"), "{error}");
     let tokenizer = with(3).unwrap();
     assert!(tokenizer.encode(&[row("foo", None)], &|_| ()).is_ok());
     let error =

@@ -82,21 +82,21 @@ const VECTORS: [(&str, Slot); 3] = [
 pub enum CheckpointError {
     #[error(transparent)]
     File(#[from] ContainerError),
-    #[error("it is no checkpoint: its metadata lack `format = {FORMAT}`")]
+    #[error("it is not a checkpoint: its metadata lack `format = {FORMAT}`")]
     NotACheckpoint,
     #[error(
-        "it was written by version {found} of the format, and this program reads version {FORMAT_VERSION}: use the program that wrote it"
+        "its format has version {found}, but this bitfit reads version {FORMAT_VERSION}: use the bitfit that wrote it"
     )]
     OtherVersion { found: u32 },
     #[error("its metadata lack `{0}`")]
     MissingMetadata(&'static str),
     #[error("its metadata have a wrong `{key}`: `{value}`")]
     WrongMetadata { key: &'static str, value: String },
-    #[error("its values do not give the checksum that was written with them; the file is damaged")]
+    #[error("its values do not match their checksum; the file is damaged")]
     Damaged,
     #[error("tensor `{0}` is missing")]
     MissingTensor(&'static str),
-    #[error("tensor `{tensor}` has length {found}, and this run trains {expected} values")]
+    #[error("tensor `{tensor}` has length {found}, but this run trains {expected} values")]
     WrongLength { tensor: &'static str, found: usize, expected: usize },
     #[error(transparent)]
     Changed(#[from] Changed),

@@ -63,7 +63,7 @@ fn other_ways_to_pool_are_named_and_never_taken_for_the_makers() {
         (r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}"#, "cls + mean"),
         (r#"{"pooling_mode": "weightedmean"}"#, "weightedmean"),
         // Versions of Sentence Transformers differ in what they make of it.
-        (r#"{"pooling_mode_mean_tokens": false}"#, "no to every way"),
+        (r#"{"pooling_mode_mean_tokens": false}"#, "off every kind"),
         (r#"{"pooling_mode": "lasttoken"}"#, "lasttoken"),
         (r#"{"pooling_mode": ["mean", "max"]}"#, "mean + max"),
     ] {

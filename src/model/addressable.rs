@@ -30,8 +30,8 @@ impl Model {
         let (part, bytes) = named.map_or(("nothing", 0), |(part, bytes)| (part.as_str(), *bytes));
         ensure!(
             all <= MOST,
-            "{part} alone would need {bytes} bytes, and a plan as a whole more than any machine addresses: give smaller \
-             batches, or look at config.json"
+            "{part} alone would need {bytes} bytes, and the whole plan more than any machine can address: use smaller \
+             batches, or check config.json"
         );
         Ok(())
     }

@@ -28,7 +28,7 @@ fn names_come_in_any_order() {
 #[test]
 fn ways_that_exclude_each_other_and_unknown_ones_are_refused() {
     for (text, said) in [
-        ("", "unknown way of saving ``; choose one of keep; recompute-qkv;"),
+        ("", "unknown saving ``; choose one of keep; recompute-qkv;"),
         ("gelu2", "`gelu2`"),
         ("gelu8,gelu2", "`gelu2`"),
         ("keep,gelu8", "do not go together"),

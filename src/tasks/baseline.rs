@@ -69,7 +69,9 @@ impl Baseline {
         let Self { metric, value, who } = self;
         let &(_, found) = scores.iter().find(|(measured, _)| measured == metric)?;
         (!metric.improves(found, Some(*value))).then(|| {
-            format!("the {metric} of {found:.4} is no better than that of giving {who}, {value:.4}")
+            format!(
+                "the {metric} of {found:.4} is no better than the {value:.4} of always giving {who}"
+            )
         })
     }
 }

@@ -103,8 +103,9 @@ fn of_file(path: &Path, classes: &ClassNames) -> Result<Vec<f32>> {
     let here = path.display();
     let bytes = read_bounded(path, MOST_BYTES)
         .context("--class-weights (it is balanced, inverse-sqrt or a file)")?;
-    let Entries(given) = serde_json::from_slice(&bytes)
-        .with_context(|| format!("--class-weights: {here} is no JSON object of class weights"))?;
+    let Entries(given) = serde_json::from_slice(&bytes).with_context(|| {
+        format!("--class-weights: {here} is not a JSON object of class weights")
+    })?;
     let mut weights = vec![None; classes.names().len()];
     for (name, value) in given {
         let Some(id) = classes.id(&name) else {

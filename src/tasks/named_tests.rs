@@ -74,7 +74,7 @@ fn the_hubs_parquet_files_are_read_with_their_classes() {
     assert_eq!(seen(&scores)[1].2, Some("4.8"));
     let qqp = try_read(Path::new(GLUE), "qqp", ReadFor::Train).unwrap().unwrap();
     assert_eq!(qqp.table.rows.len(), 7, "one has no second question");
-    assert!(qqp.notes[0].contains("no question or no label in 1 row,"), "{:?}", qqp.notes);
+    assert!(qqp.notes[0].contains("no question or no label on 1 row,"), "{:?}", qqp.notes);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn cola_has_no_header_but_in_its_test_file() {
         &[("CoLA/train.tsv", "gj04\t2\t\tx\n")],
         "cola",
         ReadFor::Train,
-        &["train.tsv:1", "column \"label\"", "\"2\" is no label of CoLA", "acceptable (1)"],
+        &["train.tsv:1", "column \"label\"", "\"2\" is not a label of CoLA", "acceptable (1)"],
     );
 }
 
@@ -158,7 +158,7 @@ fn rows_of_qqp_with_missing_fields_are_counted_said_and_left_out() {
         train.notes
     );
     assert!(
-        train.notes.iter().any(|note| note.contains("no question or no label in 1 row")),
+        train.notes.iter().any(|note| note.contains("no question or no label on 1 row")),
         "{:?}",
         train.notes
     );
@@ -297,7 +297,7 @@ fn superglue_is_json_lines() {
         &["val.jsonl:1, column \"premise\"", "neither text"],
     );
     let other = r#"{"premise": "a", "hypothesis": "b", "label": "maybe"}"#;
-    refused(&[("CB/val.jsonl", other)], "cb", ReadFor::Dev, &["\"maybe\" is no label of CB"]);
+    refused(&[("CB/val.jsonl", other)], "cb", ReadFor::Dev, &["\"maybe\" is not a label of CB"]);
 }
 
 #[test]
@@ -401,7 +401,7 @@ fn what_is_no_parquet_file_is_named_and_nothing_panics() {
         try_read(here.path(), "cola", ReadFor::Train).map(drop)
     };
     for (bytes, said) in [
-        (&b"<!DOCTYPE html>"[..], "was a page"),
+        (&b"<!DOCTYPE html>"[..], "was an error page"),
         (b"", "no parquet file"),
         (b"PAR1", "no parquet file"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
@@ -434,9 +434,9 @@ fn parquet_files_of_other_forms_are_read_or_named_with_row_and_column() {
     assert_eq!((groups.rows.len(), groups.rows[2499].line), (2500, 2500));
     for (name, parts) in [
         ("zstd", &["compressed as ZSTD", "snappy"][..]),
-        ("nested", &["the column \"sentence\" has a structure"]),
+        ("nested", &["the column \"sentence\" holds structures"]),
         ("dates", &["the column \"sentence\" holds numbers", "text is needed"]),
-        ("words", &["row 3, column \"label\"", "\"maybe\" is no label of CoLA"]),
+        ("words", &["row 3, column \"label\"", "\"maybe\" is not a label of CoLA"]),
         ("halves", &["row 2, column \"label\"", "\"0.5\" is no label"]),
         ("null", &["row 2, column \"label\"", "an empty field says"]),
         ("bytes", &["row 2, column \"sentence\"", "invalid UTF-8"]),
@@ -463,7 +463,7 @@ fn labels_of_the_test_rows_are_none_to_train_on() {
     }
     let task = task("cola");
     let none = read(copy.path(), task, task.train.as_ref().unwrap(), ReadFor::Train, true);
-    assert!(none.unwrap_err().to_string().contains("no row is left"));
+    assert!(none.unwrap_err().to_string().contains("no rows are left"));
 }
 
 #[test]

@@ -40,7 +40,7 @@ impl FolderLock {
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => bail!(
-                    "another run is writing {}{}; wait until it ends, or name another folder",
+                    "another run is writing {}{}; wait until it ends, or use another folder",
                     folder.display(),
                     holder(&mut file)
                 ),

@@ -107,7 +107,7 @@ const CASES: &[Case] = &[
         data: ("a.csv", b"text,label\n\"a,1\nc,2\n"),
         options: "",
         code: 1,
-        says: &["{}:2: a quoted field is opened here and never closed"],
+        says: &["{}:2: a quoted field begins here and is never closed"],
     },
     Case {
         name: "blank line between rows",
@@ -201,7 +201,7 @@ const CASES: &[Case] = &[
         says: &["--patience needs rows", "--dev"],
     },
     Case {
-        name: "two options that exclude each other",
+        name: "two options that cannot be used together",
         data: GOOD,
         options: "--epochs 1 --steps 2",
         code: 2,

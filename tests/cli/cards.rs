@@ -79,7 +79,11 @@ fn a_card_that_is_there_stays_until_it_is_to_be_replaced() {
         let card = made.join("README.md");
         fs::write(&card, "my own").unwrap();
         let done = written(command, &run, &made, &[]).success();
-        assert!(done.stderr.contains("README.md: this was there and stays"), "{}", done.stderr);
+        assert!(
+            done.stderr.contains("README.md: this file exists and was kept"),
+            "{}",
+            done.stderr
+        );
         assert_eq!(fs::read_to_string(&card).unwrap(), "my own");
         for name in names(&made).iter().filter(|name| *name != "README.md") {
             fs::remove_file(made.join(name)).unwrap();

@@ -91,7 +91,7 @@ fn a_number_is_the_class_of_that_number_and_never_a_place_in_the_list() {
     let words = folder.write("words.tsv", toy_tsv(9, 3));
     try_train(&folder, &words, "").success();
     let run = run_with("eval", &folder.path("run"), "--data", &dev, "");
-    run.fails(1, &["the label \"1\" is unknown", "24 of 24 rows", "no", "place in this list"]);
+    run.fails(1, &["the label \"1\" is unknown", "24 of 24 rows", "no", "position in this list"]);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn one_label_in_several_spellings_is_refused_with_counts() {
     assert_eq!(labels_in(&folder.path("run")), r#"["00","+1"]"#);
     let data = folder.write("e.csv", "text,label\na,Yes\nb,yes\nc,None\n");
     let run = try_train(&folder, &data, "--quiet").success();
-    assert!(run.stderr.contains("nothing but case"), "{}", run.stderr);
+    assert!(run.stderr.contains("only in case"), "{}", run.stderr);
     assert!(run.stderr.contains("\"None\" is taken for a class"), "{}", run.stderr);
 }
 

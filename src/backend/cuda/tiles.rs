@@ -34,7 +34,7 @@ impl GemmTile {
     /// A name of none.
     pub fn named(name: &str) -> Result<Self> {
         let tile = Self::ALL.into_iter().find(|tile| tile.name() == name);
-        tile.with_context(|| format!("there is no tile {name}"))
+        tile.with_context(|| format!("unknown tile {name}"))
     }
 
     pub fn rows(self) -> usize {
@@ -109,7 +109,7 @@ impl MeasuredProduct {
         };
         let sizes: Vec<usize> = sizes
             .iter()
-            .map(|size| size.parse().with_context(|| format!("{size:?} is no size")))
+            .map(|size| size.parse().with_context(|| format!("{size:?} is not a size")))
             .collect::<Result<_>>()?;
         let &[rows, columns, depth, multiprocessors] = &sizes[..] else {
             anyhow::bail!("a line has eight fields");
@@ -118,8 +118,8 @@ impl MeasuredProduct {
             if text == "-" {
                 return Ok(None);
             }
-            let time: f64 = text.parse().with_context(|| format!("{text:?} is no time"))?;
-            ensure!(time.is_finite() && time > 0.0, "{text:?} is no time");
+            let time: f64 = text.parse().with_context(|| format!("{text:?} is not a time"))?;
+            ensure!(time.is_finite() && time > 0.0, "{text:?} is not a time");
             Ok(Some(time))
         };
         let kernel = (*kernel).to_owned();
@@ -250,8 +250,8 @@ mod tests {
     fn a_damaged_table_is_refused_by_line() {
         for (line, said) in [
             ("gemm_bias\t1\t2\t3\t132\t1.0\t2.0", "eight fields"),
-            ("gemm_bias\t1\t2\tx\t132\t1.0\t2.0\t3.0", "\"x\" is no size"),
-            ("gemm_bias\t1\t2\t3\t132\t1.0\t-1\t3.0", "\"-1\" is no time"),
+            ("gemm_bias\t1\t2\tx\t132\t1.0\t2.0\t3.0", "\"x\" is not a size"),
+            ("gemm_bias\t1\t2\t3\t132\t1.0\t-1\t3.0", "\"-1\" is not a time"),
             ("gemm_bias\t1\t2\t3\t132\t-\t-\t-", "no tile has a time"),
         ] {
             let refused = TileChoice::of(&format!("# a comment\n{line}\n"), 132).unwrap_err();

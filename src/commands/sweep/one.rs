@@ -46,8 +46,7 @@ pub fn make(run: &SweepRun, shared: &Surroundings<'_>) -> Result<Option<RunRow>>
     let attempt = || catch_unwind(AssertUnwindSafe(|| attempt(run, shared)));
     let made = heard_by(Rc::clone(&log) as Rc<dyn crate::commands::notes::Hearer>, attempt);
     // Its message stands above, as the program's own does.
-    let made =
-        made.unwrap_or_else(|_| Err(anyhow!("it panicked, which is a fault of the program")));
+    let made = made.unwrap_or_else(|_| Err(anyhow!("it panicked, which is a bug in bitfit")));
     let error = match made {
         Ok(row) => return Ok(row),
         Err(error) => error,

@@ -47,8 +47,8 @@ pub fn chosen(found: Option<&ChosenRate>, ranks: &dyn Ranks) -> Result<f64> {
     let lr = f64::from_bits(u64::from_le_bytes(bytes));
     ensure!(
         lr.is_finite(),
-        "--lr auto: the log has lost which rate the trial of this run chose; go on with the one that stands in settings.toml \
-         (--lr RATE)"
+        "--lr auto: the log no longer has the rate that this run's trial chose; continue with the one in settings.toml (--lr \
+         RATE)"
     );
     Ok(lr)
 }
