@@ -35,7 +35,7 @@ fn question(i: usize, none: bool) -> Question {
 }
 
 /// SQuAD's form, two questions on each paragraph and several paragraphs per article.
-fn squad(count: usize, none: bool) -> String {
+pub fn squad(count: usize, none: bool) -> String {
     let paragraph = |i: usize| {
         let Question { context, answer } = question(i, none);
         let mut one = value!({"id": format!("q{i}"), "question": "what is that?"});
@@ -58,7 +58,7 @@ fn squad(count: usize, none: bool) -> String {
 }
 
 /// The same questions as JSON lines, without answers.
-fn lines(count: usize, none: bool) -> String {
+pub fn lines(count: usize, none: bool) -> String {
     let line = |i: usize| {
         let question = question(i, none);
         value!({"question": "what is that?", "context": question.context}).to_string() + "\n"
