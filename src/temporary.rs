@@ -83,7 +83,7 @@ impl Temporary {
     /// Gives it the name of the file that it is for, in the place of what has it.
     ///
     /// # Errors
-    /// The disk refuses; then it is gone.
+    /// The disk refuses; then the file is gone.
     pub fn become_file(self, path: &Path) -> Result<()> {
         let Self { file, listed: _listed } = self;
         file.as_file().sync_all()?;

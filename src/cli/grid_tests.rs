@@ -53,7 +53,7 @@ fn mistakes_have_their_line_and_a_way_out() {
         ("grid = 1", "1: `grid` is a section"),
         ("lr = 1\n[grid]\nlr = [1]", "3: `lr` has values here"),
         ("epochs = 1\n[grid]\nsteps = [1]", "3: `steps` has values here"),
-        ("output = \"x\"", "1: the folder is not in the grid"),
+        ("output = \"x\"", "1: the folder is not part of the grid"),
         ("config = \"x\"", "1: a grid cannot name another file"),
         ("[grid]\nresume = [true]", "2: a grid cannot set --resume"),
         ("[variant]\nname = \"a\"", "1: each variant is a section"),

@@ -158,7 +158,7 @@ fn what_a_command_needs_is_asked_for() {
     assert!(said(&[]).contains("--grid is missing"));
     assert!(said(&["--resume"]).contains("is not the folder of a sweep"));
     assert!(said(&["--resume", "--config", "x"]).contains("--config needs --grid"));
-    assert!(said(&["--predict-test", "x"]).contains("cannot be set here"));
+    assert!(said(&["--predict-test", "x"]).contains("not for several runs"));
     let args = SweepArgs { grid: None, jobs: Some(0), common: TrainArgs::default() };
     assert!(args.resolve().unwrap_err().to_string().contains("--jobs must be from 1"));
     let missing = folder.resolve(Some("train = \"x\""), &[]).unwrap_err().to_string();

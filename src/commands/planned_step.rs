@@ -29,7 +29,7 @@ impl PlannedStep {
     /// Reads `config.json`, and what the makers say of texts.
     ///
     /// # Errors
-    /// A folder that holds no model of a family that is known, options that do not go together.
+    /// A folder that holds no model of a family that is known, options that cannot be combined.
     pub fn of(step: &StepArgs, ranks: usize) -> Result<Self> {
         let folder = fetching::model_folder(&step.model, true)?;
         not_mistaken(&folder)?;

@@ -184,7 +184,7 @@ impl Trained {
     /// Plans and allocates for batches of up to `limits`.
     ///
     /// # Errors
-    /// More than the device has room for, or than any machine addresses.
+    /// More than the device has room for, or than any machine can address.
     pub fn prepare(&mut self, limits: Limits) -> Result<()> {
         self.session.model().addressable(limits, self.session.device())?;
         let program = self.session.program(limits, None);

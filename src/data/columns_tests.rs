@@ -204,7 +204,7 @@ fn a_task_on_single_texts_is_held_to_those() {
 #[test]
 fn half_a_pair_is_named_as_what_it_is_and_nothing_is_suggested_that_was_given() {
     let message = refused(&["sentence1", "label"], &ColumnNames::default());
-    assert!(message.contains("\"sentence2\" is not there"), "{message}");
+    assert!(message.contains("\"sentence2\" is missing"), "{message}");
     assert!(!message.contains("did you mean"), "{message}");
     let message = refused(&["Text", "label"], &named(Some("text"), None, None));
     assert!(message.contains("did you mean \"Text\"?"), "{message}");

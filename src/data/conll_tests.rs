@@ -76,7 +76,7 @@ fn what_does_not_fit_is_refused_by_line() {
         assert!(error.starts_with(problem), "{error}");
     }
     for (label, problem) in [
-        ("3", "d.conll:1: 2 columns, and --label-column asks for column 3"),
+        ("3", "d.conll:1: 2 columns, but --label-column asks for column 3"),
         ("0", "d.conll: --label-column \"0\": columns of this file are numbered from 1"),
         ("ner", "d.conll: --label-column \"ner\": columns of this file are numbered"),
         ("1", "d.conll:1: --text-column and --label-column are the same column"),

@@ -78,7 +78,7 @@ fn the_time_for_json_lines_grows_with_their_keys_and_no_faster() {
 fn a_record_over_several_lines_keeps_the_numbers_of_later_rows_right() {
     let input = "text,label\n\"a\nb\n\",x\nc,y\nd\n";
     let message = refused(FileFormat::Csv, input);
-    assert_eq!(message, "f:6: 1 field where the header has 2");
+    assert_eq!(message, "f:6: 1 field, but the header has 2");
     let rows = labelled(FileFormat::Csv, &input[..input.len() - 2]);
     assert_eq!(rows, [row(2, "a\nb\n", "x"), row(5, "c", "y")]);
 }
@@ -87,11 +87,11 @@ fn a_record_over_several_lines_keeps_the_numbers_of_later_rows_right() {
 fn ragged_rows_are_refused_with_their_line() {
     assert_eq!(
         refused(FileFormat::Tsv, "text\tlabel\na\tx\nb\n"),
-        "f:3: 1 field where the header has 2"
+        "f:3: 1 field, but the header has 2"
     );
     assert_eq!(
         refused(FileFormat::Tsv, "text\tlabel\na\tx\ty\n"),
-        "f:2: 3 fields where the header has 2"
+        "f:2: 3 fields, but the header has 2"
     );
 }
 
@@ -232,7 +232,7 @@ fn a_table_is_a_whole_file_and_names_it_in_errors() {
     assert_eq!(table.select(&[1]).rows[0].text, "b");
     std::fs::write(&path, "text,label\na\n").unwrap();
     let message = Table::read(&path, &options).unwrap_err().to_string();
-    assert_eq!(message, format!("{}:2: 1 field where the header has 2", path.display()));
+    assert_eq!(message, format!("{}:2: 1 field, but the header has 2", path.display()));
     let message = Table::read(&folder.path().join("no.csv"), &options).unwrap_err().to_string();
     assert!(message.starts_with("cannot open "), "{message}");
 }

@@ -201,7 +201,7 @@ mod tests {
     fn a_quote_that_closes_a_field_too_early_is_refused_by_line_and_column() {
         let message = |input: &str| records(Splitter::csv(), input).unwrap_err().to_string();
         let plain = message("a,b\n\"the \"film\" good\",pos\n");
-        assert!(plain.starts_with("t:2:7: 'f' stands behind the quote"), "{plain}");
+        assert!(plain.starts_with("t:2:7: 'f' follows the quote"), "{plain}");
         assert!(plain.contains("double a quote within a field"), "{plain}");
         let escaped = message("\"the \\\"film\\\" good\",pos\n");
         assert!(escaped.starts_with("t:1:8: 'f'") && escaped.contains("a backslash"), "{escaped}");

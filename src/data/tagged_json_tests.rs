@@ -72,14 +72,14 @@ fn what_does_not_fit_is_refused_by_line() {
         (r#"{"tokens": ["a", "b"], "tags": ["O"]}"#, "2 words in \"tokens\" and 1 tag in \"tags\""),
         (
             r#"{"tokens": ["a", "b"], "tags": [0, 3]}"#,
-            "element 1 of \"tags\" is a number, not a string; the names",
+            "element 1 of \"tags\" is a number, not a string; this file",
         ),
         (r#"{"tokens": ["a", null], "tags": ["O", "O"]}"#, "element 2 of \"tokens\" is null"),
         (r#"{"tokens": ["a", "b"], "tags": ["O", " "]}"#, "the tag of word 2 (\"b\") is empty"),
         (r#"{"tokens": ["a"], "tags": "O"}"#, "the value of \"tags\" is a string"),
         (
             r#"{"tokens": "a b", "tags": ["O"]}"#,
-            "the value of \"tokens\" is a string, and in the first line",
+            "the value of \"tokens\" is a string, but on the first line",
         ),
         (r#"{"tokens": ["a"]}"#, "the key \"tags\" is missing"),
         (r#"{"tokens": ["a"], "tags": ["O"]"#, "not a JSON object on one line"),

@@ -308,7 +308,7 @@ fn total(metadata: &BTreeMap<String, String>) -> Result<u64, CheckpointError> {
 /// Values that are read from a device at a time.
 const PIECE: usize = 1 << 18;
 
-/// The sha256 over a file's metadata and vectors, so that no changed bit is gone on with.
+/// The sha256 over a file's metadata and vectors, so that a run never continues from changed bits.
 struct Checksum(Sha256);
 
 impl Checksum {

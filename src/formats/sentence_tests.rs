@@ -121,7 +121,7 @@ fn modules_that_change_what_is_pooled_are_refused_by_name() {
         ),
         (vec![("1_Pooling", "own_code.Pooling")], "Pooling"),
         (vec![("1_Pooling", POOL), ("2_Pooling", POOL)], "Pooling"),
-        (vec![("1_Pooling", POOL)], "is not there"),
+        (vec![("1_Pooling", POOL)], "is missing"),
     ] {
         let folder = folder(&[(MODULES, &modules(&behind))]);
         let makers = Makers::of(folder.path()).unwrap();

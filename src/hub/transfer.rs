@@ -323,7 +323,7 @@ fn body(
 fn set_aside(part: &Path, keep: bool) -> Option<String> {
     let length = fs::metadata(part).ok()?.len();
     if length == 0 {
-        // Nobody misses it; where it cannot be removed it is gone on with.
+        // Nobody misses it; if it cannot be removed, the next attempt continues it.
         let _ = fs::remove_file(part);
         return None;
     }

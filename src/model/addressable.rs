@@ -113,7 +113,7 @@ mod tests {
         ] {
             let said = refusal("", 2, limits, all()).unwrap();
             assert!(
-                said.contains("the tensor `") && said.contains("any machine addresses"),
+                said.contains("the tensor `") && said.contains("any machine can address"),
                 "{said}"
             );
         }

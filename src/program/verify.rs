@@ -186,7 +186,7 @@ impl Names {
     }
 }
 
-/// Operands that do not go together.
+/// Operands that cannot be combined.
 fn together(list: &List, op: &Op) -> Result<()> {
     match op {
         Op::Linear(op) => ensure!(

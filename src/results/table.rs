@@ -269,11 +269,11 @@ mod tests {
         let text =
             |rows: &[RunRow]| ResultTable::of(&Groups::of(rows), &AnswersByRun::new()).text();
         let some = text(&[of("a", &[1, 2, 3]), of("b", &[2, 3, 4])].concat());
-        assert!(some.contains("those that a has, too: \"b (2 seeds)\"."), "{some}");
+        assert!(some.contains("those that a also has: \"b (2 seeds)\"."), "{some}");
         assert!(some.contains("Intervals of 2 seeds are rough."), "{some}");
         let none = text(&[of("a", &[1, 2]), of("b", &[3, 4])].concat());
         assert!(none.contains("Not compared, as a has no seed in common: \"b\"."), "{none}");
-        assert!(!none.contains("Differences to a"), "{none}");
+        assert!(!none.contains("Differences from a"), "{none}");
         let mut rows = [of("a", &[1, 2]), of("b", &[1, 2])].concat();
         for (row, value) in rows.iter_mut().zip(["2", "2", "4", "4"]) {
             row.axes.insert("lora-rank".to_owned(), value.to_owned());

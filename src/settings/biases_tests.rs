@@ -61,8 +61,8 @@ fn mistakes_are_named_with_a_way_out() {
     assert!(error("intermediate@x").contains("`x` is not a layer number"));
     assert!(error("intermediate@..").contains("neither end"));
     assert!(error("pooler@1").contains("exists once per model"));
-    assert!(error("all,query").contains("`all` stands alone"));
-    assert!(error("all@2..").contains("`all` stands alone"));
+    assert!(error("all,query").contains("`all` cannot be combined"));
+    assert!(error("all@2..").contains("`all` cannot be combined"));
     assert!(error("query,,key").contains("a name is missing"));
     assert!(error("  ").contains("no biases named"));
 }

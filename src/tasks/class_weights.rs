@@ -190,7 +190,7 @@ mod tests {
             (r#"{"a": 1e30, "b": 1, "c": 1}"#, "is 1e+30; a number from 0.000001 to 1000000 is"),
             (r#"{"a": 1e-9, "b": 1, "c": 1}"#, "the weight of \"a\" is 1e-9;"),
             (r#"{"a": 1, "b": 1, "c": 1, "a": 2}"#, "has two weights for \"a\""),
-            ("[1, 2, 3]", "is no JSON object"),
+            ("[1, 2, 3]", "is not a JSON object"),
         ] {
             let message = format!("{:#}", read(text).unwrap_err());
             assert!(message.contains(problem), "{message}");

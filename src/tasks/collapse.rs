@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn one_class_for_everything_is_said() {
         let text = said(&[1, 1, 1, 1], &[1, 1, 0, 2]).unwrap();
-        assert!(text.contains("every one of the 4 rows") && text.contains("\"b\""), "{text}");
+        assert!(text.contains("all of the 4 rows") && text.contains("\"b\""), "{text}");
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl ClassNames {
     }
 }
 
-/// Refuses names that are one and are written in several ways. They are names of `what`, counted in `unit`s.
+/// Refuses names that are one and are spelled in several ways. They are names of `what`, counted in `unit`s.
 pub fn one_spelling_each(
     file: &str,
     [what, unit]: [&str; 2],

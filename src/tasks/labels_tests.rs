@@ -67,7 +67,7 @@ fn one_label_in_several_spellings_is_refused_with_their_rows() {
         &["not ok", "not\u{a0}ok"],
     ] {
         let message = ClassNames::from_table(&table(labels)).unwrap_err().to_string();
-        assert!(message.contains("written in several ways"), "{message}");
+        assert!(message.contains("spelled in several ways"), "{message}");
         assert!(message.contains(" row"), "{message}");
     }
     let message = ClassNames::from_table(&table(&["cafe\u{301}", "café"])).unwrap_err();
@@ -213,7 +213,7 @@ fn a_number_for_a_word_and_another_case_get_a_hint() {
     let targets = Targets::Classes(ClassNames::from_table(&table(&["no", "yes"])).unwrap());
     let message = error(&targets, &["yes", "1", "0"]);
     assert!(
-        message.contains("2 of 3 rows") && message.contains("no") && message.contains("place"),
+        message.contains("2 of 3 rows") && message.contains("no") && message.contains("position"),
         "{message}"
     );
     assert!(error(&targets, &["YES"]).contains("did you mean \"yes\"?"));
@@ -250,14 +250,14 @@ fn regression_reads_numbers_and_refuses_everything_else_with_the_line() {
         VALUES.read(&table(&["1", "-2.5", "3e-1 "])).unwrap(),
         Labels::Values(vec![1.0, -2.5, 0.3])
     );
-    for infinite in ["nan", "inf", "-Infinity", "1e60"] {
+    for infinite in ["nan", "inf", "-Infinity"] {
         let message = error(&VALUES, &["1", infinite]);
         assert!(
             message.starts_with("f.tsv:3: ") && message.contains("not a finite number"),
             "{message}"
         );
     }
-    for large in ["1e38", "-2e15"] {
+    for large in ["1e38", "-2e15", "1e60"] {
         let message = error(&VALUES, &["1", large]);
         assert!(message.contains("divide all labels"), "{message}");
     }

@@ -19,7 +19,7 @@ fn labels_of(splitting: &Splitting, name: &str, row: &Row) -> Result<Vec<String>
 /// The distinct labels of a table.
 ///
 /// # Errors
-/// No row has one, or one label is written in several ways.
+/// No row has one, or one label is spelled in several ways.
 pub fn names(table: &Table, splitting: &Splitting) -> Result<ClassNames> {
     let rows = table.rows.iter().map(|row| labels_of(splitting, &table.name, row));
     let labels: Vec<Vec<String>> = rows.collect::<Result<_>>()?;

@@ -148,7 +148,7 @@ mod tests {
         let document = Document { gold: Gold::Tags(tags), ..Document::of_words(&words) };
         let documents = Documents { name: "d.conll".to_owned(), list: vec![document] };
         let message = crate::tasks::tags::names(&documents).unwrap_err().to_string();
-        assert!(message.starts_with("d.conll: one type is written in several ways"), "{message}");
+        assert!(message.starts_with("d.conll: one type is spelled in several ways"), "{message}");
         assert!(message.contains("\"Cafe\\u{301}\" (1 word)"), "{message}");
     }
 

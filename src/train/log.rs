@@ -199,7 +199,7 @@ mod tests {
         assert!(log.lost().unwrap().ends_with("it was truncated: 1 whole line is left, and the lines after that, up to the checkpoint, are missing"));
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"step\":1}\n");
         let missing = JsonLines::resume(&folder.path().join("none.jsonl"), 1000).unwrap();
-        assert!(missing.is_empty() && missing.lost().unwrap().contains("it is gone"));
+        assert!(missing.is_empty() && missing.lost().unwrap().contains("it is missing"));
         fs::write(&path, "{\"step\":1}\n{\"st\0p\":\n").unwrap();
         let damaged = JsonLines::resume(&path, 20).unwrap();
         assert!(damaged.lost().unwrap().ends_with("line 2 is damaged and is left as it is"));

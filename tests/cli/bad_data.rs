@@ -93,14 +93,14 @@ const CASES: &[Case] = &[
         data: ("a.tsv", b"text\tlabel\na\t1\nb\t2\tc\n"),
         options: "",
         code: 1,
-        says: &["{}:3: 3 fields where the header has 2"],
+        says: &["{}:3: 3 fields, but the header has 2"],
     },
     Case {
         name: "ragged csv row after a quoted line break",
         data: ("a.csv", b"text,label\n\"a\nb\",1\nc\n"),
         options: "",
         code: 1,
-        says: &["{}:4: 1 field where the header has 2"],
+        says: &["{}:4: 1 field, but the header has 2"],
     },
     Case {
         name: "open quote",

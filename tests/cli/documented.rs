@@ -79,7 +79,8 @@ fn root() -> &'static Path {
 
 fn pages() -> Vec<PathBuf> {
     let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let mut pages: Vec<_> = docs.filter(|path| path.extension().is_some_and(|e| e == "md")).collect();
+    let mut pages: Vec<_> =
+        docs.filter(|path| path.extension().is_some_and(|e| e == "md")).collect();
     pages.sort();
     pages.insert(0, root().join("README.md"));
     pages
@@ -148,8 +149,11 @@ fn every_command_within_a_sentence_has_options_that_exist() {
 #[test]
 fn every_example_of_the_help_is_one_that_the_program_takes() {
     let mut seen = 0;
-    for command in ["", "train", "compare", "sweep", "export", "import", "profile", "completions", "man"] {
-        let help = Finished::of(&mut bitfit(["help", command].iter().filter(|word| !word.is_empty())));
+    for command in
+        ["", "train", "compare", "sweep", "export", "import", "profile", "completions", "man"]
+    {
+        let help =
+            Finished::of(&mut bitfit(["help", command].iter().filter(|word| !word.is_empty())));
         for line in help.success().stdout.lines().filter(|line| line.starts_with("  bitfit ")) {
             for call in Shown::new(format!("help {command}"), line.to_owned()).calls() {
                 let args = std::iter::once("bitfit".to_owned()).chain(call);
@@ -207,7 +211,8 @@ fn the_commands_of_every_page_run_in_their_order() {
             continue;
         }
         let folder = small_files();
-        let makes = |c: &&&&Shown| c.text.contains("--output runs/reviews") && !c.text.contains("--resume");
+        let makes =
+            |c: &&&&Shown| c.text.contains("--output runs/reviews") && !c.text.contains("--resume");
         let uses = runs.iter().any(|c| c.text.contains("runs/reviews"));
         if uses && !runs.iter().any(|c| makes(&c)) {
             run(&folder, FIRST, "before the page");

@@ -173,8 +173,8 @@ fn a_plan_of_what_cannot_be_is_wrong_usage() {
     let model = model.to_str().unwrap();
     for (args, said) in [
         (vec!["--saving", "half"], "unknown saving `half`"),
-        (vec!["--saving", "recompute,gelu8"], "do not go together"),
-        (vec!["--saving", "recompute-qkv,xhat8"], "do not go together"),
+        (vec!["--saving", "recompute,gelu8"], "cannot be combined"),
+        (vec!["--saving", "recompute-qkv,xhat8"], "cannot be combined"),
         (vec!["--memory", "4 floppies"], "4GiB"),
         (vec!["--max-length", "100000"], "--max-length"),
         (vec!["--biases", "qurey"], "query"),

@@ -117,7 +117,7 @@ fn labels_that_say_that_there_is_none_are_refused_in_every_task_with_classes() {
         run("a.tsv", &values, &format!("{more} --unlabelled keep")),
         &["the label -99 often means that there is none", "(1 of 3 rows)"],
     );
-    says(run("a.tsv", &rows(&["0.5", "4", "-1"]), more), &["the label -1 often says"]);
+    says(run("a.tsv", &rows(&["0.5", "4", "-1"]), more), &["the label -1 often means"]);
 }
 
 #[test]

@@ -253,7 +253,7 @@ fn a_log_that_was_cut_lost_or_damaged_is_said_when_the_run_goes_on() {
     let mut damaged = whole.clone();
     damaged[3] = 0xff;
     for (left, says) in [
-        (None, "it is gone"),
+        (None, "it is missing"),
         (Some(&whole[..whole.len() - 30]), "it was truncated: 7 whole lines are left"),
         (Some(&[][..]), "it was truncated: 0 whole lines are left"),
         (Some(&damaged), "line 1 is damaged"),
@@ -302,7 +302,7 @@ fn a_run_whose_checkpoint_is_empty_or_gone_does_not_begin_anew_over_what_it_had_
     fs::write(&checkpoint, "").unwrap();
     resume().fails(1, &["checkpoint.safetensors: the file is empty"]);
     fs::remove_file(&checkpoint).unwrap();
-    resume().fails(1, &["checkpoint.safetensors: it is gone", "bias.safetensors"]);
+    resume().fails(1, &["checkpoint.safetensors: it is missing", "bias.safetensors"]);
     assert_eq!(fs::read(output.join("metrics.jsonl")).unwrap(), log);
 }
 

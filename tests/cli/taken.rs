@@ -93,7 +93,10 @@ fn numbers_for_none_are_dealt_with_in_evaluation_as_in_training() {
     train(&fixture("bert"), &data, &run, &more);
     asked("eval", &run, "--data", &dev).fails(1, &["dev.tsv:3: the label \"-9\"", "--unlabelled"]);
     let one = folder.write("one.tsv", rows(&["0.5", "-1", "2"]));
-    says(asked("eval", &run, "--data", &one), &["the label -1 often says", "measured as a number"]);
+    says(
+        asked("eval", &run, "--data", &one),
+        &["the label -1 often means", "measured as a number"],
+    );
 }
 
 #[test]

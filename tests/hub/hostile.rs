@@ -372,7 +372,7 @@ fn notes_of_an_honest_fetch_are_none() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// Whatever comes, the client comes back with a word about it, and nothing lies outside the cache.
+    /// Whatever comes, the client comes back with a word about it, and nothing is outside the cache.
     #[test]
     fn a_mutated_answer_never_panics(
         cut in 0usize..400,

@@ -251,7 +251,7 @@ mod tests {
         assert!(worth_trying(13_000, 13_010) && worth_trying(13_020, 13_000));
         assert!(worth_trying(14_000, 13_010) && !worth_trying(12_090, 13_000));
         let said = older(13_000, 13_010).unwrap();
-        assert!(said.contains("speaks CUDA 13.0") && said.contains("with 13.1"), "{said}");
+        assert!(said.contains("supports CUDA 13.0") && said.contains("with 13.1"), "{said}");
         assert_eq!(older(13_010, 13_010), None);
     }
 
