@@ -14,7 +14,6 @@ The answers are held to each other.
 
 Needs torch, transformers and safetensors; see scripts/requirements.txt.
 """
-import argparse
 import json
 import os
 import resource
@@ -26,6 +25,8 @@ from pathlib import Path
 
 import torch
 from transformers import pipeline
+
+import arguments
 
 BATCHES = (1, 8, 16, 32, 64, 128)
 
@@ -74,10 +75,7 @@ def far(one, other):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bitfit", required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--train", required=True)
+    parser = arguments.parser(__doc__)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())

@@ -237,6 +237,8 @@ impl CardOf<'_> {
             let results = evaluations.iter().enumerate().map(|(place, (_, found))| {
                 let metrics = scores(found).filter_map(|(metric, value)| {
                     let named = name_on_hub(metric)?;
+                    // As in the table. With more places a small one is written with an exponent, which YAML takes for text.
+                    let value = (value * 1e4).round() / 1e4;
                     Some(json!({ "type": named, "name": metric.key(), "value": value }))
                 });
                 json!({

@@ -22,6 +22,7 @@ use crate::settings::task::{Reads, Task};
 use crate::tasks::examples::TokenLogits;
 use crate::tasks::masked_words;
 use crate::tasks::tag_remarks::tags_for_words;
+use crate::tasks::targets::Prediction;
 use crate::tasks::targets::Targets;
 use crate::train::evaluate::logits;
 use crate::words::{count, have};
@@ -92,6 +93,7 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
         quiet: args.compute.quiet,
         ids: HashSet::new(),
         respelled: 0,
+        without_mask: 0,
     };
 
     let texts = task.facts().reads == Reads::Texts;
@@ -142,6 +144,13 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
              keeps them"
         ));
     }
+    if predictor.without_mask > 0 {
+        let texts = count(predictor.without_mask, "text");
+        warn(format_args!(
+            "{texts} {} no mask, so there is nothing to predict",
+            have(predictor.without_mask)
+        ));
+    }
     say_counts(args.compute.quiet, incoming.name(), counts, max_len);
     Ok(())
 }
@@ -165,6 +174,8 @@ struct Predictor {
     ids: HashSet<String>,
     /// Fields of the table that are not what was answered.
     respelled: usize,
+    /// Texts of `masked-lm` that ask for nothing.
+    without_mask: usize,
 }
 
 impl Predictor {
@@ -289,6 +300,10 @@ impl Predictor {
                 targets.answers(documents, &windows, &logits)
             }
         };
+        if mask.is_some() {
+            let empty = |answer: &&Prediction| answer.record["masks"] == json!([]);
+            self.without_mask += answers.iter().filter(empty).count();
+        }
         for (answer, document) in answers.iter().zip(documents) {
             match self.format {
                 OutputFormat::Squad => {

@@ -427,22 +427,9 @@ fn an_exported_adapter_is_held_to_its_base_and_to_what_it_was_written_as() {
     assert!(!back.exists());
 }
 
-/// Interpreters that may have peft, the one of the environment first.
-fn python_with_peft() -> Option<String> {
-    let asked = std::env::var("BITFIT_PYTHON").ok();
-    let known = asked.into_iter().chain(["python3".to_owned()]);
-    let has = |python: &String| {
-        let check = "import peft; from peft import BeftConfig";
-        let done = Command::new(python).args(["-c", check]).output();
-        done.is_ok_and(|done| done.status.success())
-    };
-    let mut found = known.filter(has);
-    found.next()
-}
-
 #[test]
 fn peft_itself_computes_the_same_from_an_export() {
-    let Some(python) = python_with_peft() else {
+    let Some(python) = python_that("import peft; from peft import BeftConfig") else {
         eprintln!("skipped: no Python with peft; BITFIT_PYTHON names one");
         return;
     };
