@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Training steps of `bitfit` and of PyTorch on the same CPU, by turns.
+"""Training steps of `bitfit` and of PyTorch on the same CPU, alternating.
 
     python3 benches/beside_torch.py --bitfit target/release/bitfit --model .cache/models/minilm \\
         --train .cache/data/movie-reviews.tsv --rounds 5 --steps 20

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Training steps on a quiet machine and with one core kept busy by another program, by turns.
+"""Training steps on a quiet machine and with one core kept busy by another program, alternating.
 
     python3 benches/busy_core.py --bitfit target/release/bitfit --model .cache/models/minilm \\
         --train .cache/data/movie-reviews.tsv --rounds 5
 
-A chunk of work whose home thread is late is taken over by another, so a lost core of two should cost about its half. Prints
-tokens per second and the ratio of each round; minimum, median and maximum. The other program spins on core 0 and nowhere
-else.
+Work of a thread that is late is taken over by another, so losing one of two cores should cost about half. Prints tokens per
+second and the ratio of each round; minimum, median and maximum. The other program spins on core 0
+only.
 """
 import json
 import os

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a user waits for where there is little to do: the first training step, and the answer to one text.
+"""How long a user waits for the first training step, and for the answer to one text.
 
     python3 benches/latency.py --bitfit target/release/bitfit --model .cache/models/minilm \\
         --train .cache/data/movie-reviews.tsv --rounds 11

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`bitfit predict` and the pipeline of transformers on the same rows of the same model, by turns.
+"""`bitfit predict` and transformers' pipeline on the same rows and the same model, alternating.
 
     python3 benches/predict_beside_torch.py --bitfit target/release/bitfit --model .cache/models/minilm \\
         --train .cache/data/movie-reviews.tsv --rows 10000 --rounds 5
@@ -10,7 +10,7 @@ length there and in the rounds, which spares it padding and is its fastest way. 
 is all rows with each, in turn. Of `bitfit` the whole process counts, from its start to the last answer; of the pipeline, the
 calls alone, as its libraries take seconds to load. For each the least, the median and the most of the rounds, in texts per
 second and per second of processor time, which says more where something else is running, and of the ratios within a round.
-The answers are held to each other.
+The answers are compared.
 
 Needs torch, transformers and safetensors; see scripts/requirements.txt.
 """

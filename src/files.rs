@@ -136,7 +136,8 @@ pub fn no_links<S: AsRef<str>>(folder: &Path, names: &[S]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what is not a regular file in the places of files that the program writes in `folder`: at their end it would be too late.
+/// Refuses what is not a regular file in the places of files that the program writes in `folder`: at their end it would
+/// be too late.
 ///
 /// # Errors
 /// The first of `names` that is a link, a folder, or else no file.

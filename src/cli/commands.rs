@@ -22,7 +22,8 @@ pub struct EvalArgs {
     /// training]
     #[arg(long, value_name = "FILE|FOLDER", help_heading = "Data")]
     pub data: Option<PathBuf>,
-    /// What to do with rows whose label means that there is none: empty, -, nan, null, \N, or -1 if it is not a class [default: as in training]
+    /// What to do with rows whose label means that there is none: empty, -, nan, null, \N, or -1 if it is not a class
+    /// [default: as in training]
     #[arg(long, value_parser = choice::<Unlabelled>(), value_name = "HOW", help_heading = "Data")]
     pub unlabelled: Option<Unlabelled>,
     /// What separates the labels or numbers of one text; JSON lists need no separator [default: as in training]

@@ -22,7 +22,8 @@ pub struct ColumnArgs {
     /// Column with the second text of a pair [default: the first of the usual names, if there is one]
     #[arg(long, value_name = "NAME")]
     pub text_pair_column: Option<String>,
-    /// Column with the label, which predict does not read [default: the first of the usual names: label, gold_label, score, …]
+    /// Column with the label, which predict does not read [default: the first of the usual names: label, gold_label,
+    /// score, …]
     #[arg(long, value_name = "NAME")]
     pub label_column: Option<String>,
 }

@@ -13,8 +13,8 @@ use crate::settings::method::Method;
 pub struct PlanArgs {
     #[command(flatten)]
     pub step: StepArgs,
-    /// Methods to plan, one per column, joined by commas; with --list the one whose step is printed [default: bitfit,head,full; with
-    /// --list bitfit]
+    /// Methods to plan, one per column, joined by commas; with --list the one whose step is printed [default:
+    /// bitfit,head,full; with --list bitfit]
     #[arg(long, value_name = "NAMES", value_parser = choice::<Method>(), value_delimiter = ',', help_heading = "What trains")]
     pub method: Vec<Method>,
 
@@ -25,7 +25,8 @@ pub struct PlanArgs {
     /// Print the step instead, one line per operation: shapes, bytes kept, FLOPs, and the gradient it computes
     #[arg(long, conflicts_with = "allocate", help_heading = "Listing")]
     pub list: bool,
-    /// With --list: the device's speed in matrix products, in TFLOP/s; with --bandwidth, shows a lower bound of the step's time
+    /// With --list: the device's speed in matrix products, in TFLOP/s; with --bandwidth, shows a lower bound of the
+    /// step's time
     #[arg(
         long,
         value_name = "TFLOP/s",

@@ -47,15 +47,14 @@ pub struct TrainArgs {
     /// Start from the head in this safetensors file, which uses Hugging Face's names [default: random, from --seed]
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     pub init_head: Option<PathBuf>,
-    /// Start from the encoder values of another run on the same model, for any task: its folder or its
-    /// bias.safetensors [default:
-    /// the model's own]
+    /// Start from the encoder values of another run on the same model, for any task: its folder or its bias.safetensors
+    /// [default: the model's own]
     #[arg(long, value_name = "DELTA", help_heading = "Model")]
     pub init_delta: Option<PathBuf>,
 
-    /// Labelled texts to train on: tsv, csv or jsonl with named columns; for --task token-classification CoNLL
-    /// columns, CoNLL-U or jsonl; for question-answering SQuAD's JSON or jsonl; for
-    /// masked-lm txt with one text per line, or a column of tsv, csv or jsonl
+    /// Labelled texts to train on: tsv, csv or jsonl with named columns; for --task token-classification CoNLL columns,
+    /// CoNLL-U or jsonl; for question-answering SQuAD's JSON or jsonl; for masked-lm txt with one text per line, or a
+    /// column of tsv, csv or jsonl
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub train: Option<PathBuf>,
     /// Labelled texts to evaluate on
@@ -90,7 +89,8 @@ pub struct TrainArgs {
     /// tags, spans, entities, or the only other usual key]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub label_column: Option<String>,
-    /// What to do with rows whose label means that there is none: empty, -, nan, null, \N, or -1 or -100 next to 0 and 1 [default: refuse]
+    /// What to do with rows whose label means that there is none: empty, -, nan, null, \N, or -1 or -100 next to 0 and
+    /// 1 [default: refuse]
     #[arg(long, value_parser = choice::<Unlabelled>(), value_name = "HOW", help_heading = "Data")]
     pub unlabelled: Option<Unlabelled>,
     /// What separates the labels (--task multi-label) or numbers (--task regression) of one text; JSON lists need no
@@ -101,7 +101,8 @@ pub struct TrainArgs {
     /// or a JSON file with a number per class, from 0.000001 to 1000000 [default: every row the same]
     #[arg(long, value_name = "balanced|inverse-sqrt|FILE", help_heading = "Data")]
     pub class_weights: Option<Weighting>,
-    /// Cut texts after this many tokens, including special ones [default: the checkpoint's limit, else its number of positions]
+    /// Cut texts after this many tokens, including special ones [default: the checkpoint's limit, else its number of
+    /// positions]
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub max_length: Option<usize>,
     /// Tokens that neighbouring windows on a long text share, in tasks on tokens [default: depends on the task]

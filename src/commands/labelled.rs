@@ -262,7 +262,8 @@ fn refuse_quotes(table: &Table, quiet: bool) -> Result<()> {
         |row: &&Row| doubled(&row.text) || row.text_pair.as_deref().is_some_and(doubled);
     if let Some(first) = texts().find(has_doubled) {
         warn(format_args!(
-            "{}: {} in quotes with doubled quotes inside, the first on line {}, as in a csv, and all these quotes are part of \
+            "{}: {} in quotes with doubled quotes inside, the first on line {}, as in a csv, and all these quotes \
+             are part of \
              the text: a tsv has no quoting; save the file without them, or as csv",
             table.name,
             match texts().filter(has_doubled).count() {

@@ -68,7 +68,8 @@ pub fn run(args: &PredictArgs, folder: &Path) -> Result<()> {
     let info = &trained.info;
     let task = args.task.unwrap_or(info.settings.task).named().ok_or_else(|| {
         UsageError::new(
-            "--predict-test answers the test rows of a named task, and this model was not trained on one: name it with --task",
+            "--predict-test answers the test rows of a named task, and this model was not trained on one: name it \
+             with --task",
         )
     })?;
     fits(info, task)?;

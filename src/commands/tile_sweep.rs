@@ -127,7 +127,8 @@ pub fn table(products: &[SweptProduct], timed: bool) -> String {
         table.row(cells);
     }
     format!(
-        "\nProducts with each tile size, µs:\n\n{table}\nproducts of a step: {:.3} ms with the chosen tiles, {:.3} ms with the \
+        "\nProducts with each tile size, µs:\n\n{table}\nproducts of a step: {:.3} ms with the chosen tiles, {:.3} \
+         ms with the \
          fastest\n",
         chosen / 1e3,
         best / 1e3

@@ -98,7 +98,8 @@ fn patterns(part: &Value) -> Result<(), String> {
                 pattern.len()
             )),
             Some(pattern) if key == "Regex" && looks_through_all(pattern) => Err(format!(
-                "the pattern {pattern:?} has a lookbehind, an unbounded lookahead or a backreference, whose time grows with the \
+                "the pattern {pattern:?} has a lookbehind, an unbounded lookahead or a backreference, whose time \
+                 grows with the \
                  square of a text's length"
             )),
             _ => patterns(value),

@@ -140,7 +140,8 @@ pub enum DeltaError {
     #[error("tensor `{0}` is missing")]
     MissingTensor(String),
     #[error(
-        "tensor `{0}` does not belong to this model: its config.json, or the settings in the delta, have changed since training"
+        "tensor `{0}` does not belong to this model: its config.json, or the settings in the delta, have changed \
+         since training"
     )]
     UnexpectedTensor(String),
     #[error(

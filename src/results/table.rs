@@ -160,7 +160,8 @@ fn notes(groups: &Groups<'_>, first: Option<&str>, drawn: &Drawn) -> Vec<String>
         let resamples = grouped(RESAMPLES);
         let of = |what: &str| {
             format!(
-                "Differences from {first} are for the same seeds; in brackets, 95 % of {resamples} bootstrap resamples of {what}."
+                "Differences from {first} are for the same seeds; in brackets, 95 % of {resamples} bootstrap \
+                 resamples of {what}."
             )
         };
         match (drawn.rows, drawn.seeds_alone.is_empty()) {

@@ -226,7 +226,8 @@ choices! {
     pub enum FormatChoice {
         #[default]
         Auto = "auto",
-            "By the file's extension: .tsv or .txt, .csv, .jsonl, .ndjson or .json; for tagged words also .conll, .conllu, .bio, .iob";
+            "By the file's extension: .tsv or .txt, .csv, .jsonl, .ndjson or .json; for tagged words also .conll, \
+             .conllu, .bio, .iob";
         Tsv = "tsv",
             "Tab-separated, with a header line";
         Csv = "csv",

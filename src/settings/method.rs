@@ -23,7 +23,8 @@ choices! {
         Random = "random",
             "As many single values, drawn from the whole encoder, as --biases selects, and the head (a control)";
         Rows = "rows",
-            "Rows and columns of matrices, drawn until they have about as many values as --biases selects, and the head (a control)";
+            "Rows and columns of matrices, drawn until they have about as many values as --biases selects, and the \
+             head (a control)";
         Full = "full",
             "Everything: matrices, embedding tables, LayerNorms, biases and head; writes a whole model, not a delta";
     }

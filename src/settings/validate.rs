@@ -302,7 +302,12 @@ impl TrainConfig {
             return invalid("biases", problem);
         }
         if facts.adds == Adds::LowRank && self.lora.is_none() {
-            return invalid("lora-rank", "or another setting of --method lora (--lora-alpha, --lora-dropout, --lora-on) is missing".into());
+            return invalid(
+                "lora-rank",
+                "or another setting of --method lora (--lora-alpha, --lora-dropout, \
+                --lora-on) is missing"
+                    .into(),
+            );
         }
         if let Some(lora) = &self.lora {
             if facts.adds != Adds::LowRank {

@@ -109,7 +109,8 @@ pub fn summary(rule: Answering, documents: &Documents, windows: &Windows) -> Str
     let cut = match all - without - found.len() {
         0 => String::new(),
         cut => format!(
-            "; {} {} whole in no window and count as unanswered there (a larger --stride keeps more of them whole, except those that the tokenizer \
+            "; {} {} whole in no window and count as unanswered there (a larger --stride keeps more of them whole, \
+             except those that the tokenizer \
              drops)",
             words::count(cut, "answer"),
             words::are(cut)

@@ -11,7 +11,8 @@ use crate::words::list;
 
 /// What usually helps, in every task and in those with classes.
 const HELP: &str = "train longer (--epochs), or with a higher --lr (try auto)";
-const HELP_CLASSES: &str = "train longer (--epochs), with a higher --lr (try auto), or give rare classes more weight (--class-weights)";
+const HELP_CLASSES: &str = "train longer (--epochs), with a higher --lr (try auto), or give rare classes more \
+    weight (--class-weights)";
 
 /// A sentence where an evaluation says that nothing was learned of the texts, with what helps.
 pub fn nothing_learned(

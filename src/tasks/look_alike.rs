@@ -123,7 +123,8 @@ pub fn hold_rows(table: &Table, task: &NamedTask) -> Result<()> {
     if found != wanted {
         let kind = |pair: bool| if pair { "pairs of texts" } else { "single texts" };
         bail!(
-            "{}: {} has {}, but this file has {} ({}); name the columns with --text-column and --text-pair-column, or another task",
+            "{}: {} has {}, but this file has {} ({}); name the columns with --text-column and --text-pair-column, \
+             or another task",
             table.name,
             task.title,
             kind(wanted),

@@ -71,7 +71,8 @@ impl Counted<'_> {
             let (names, takes) = (list(&odd), if odd.len() == 1 { "is" } else { "are" });
             doubts.push(match of_words {
                 true => format!(
-                    "{names} {takes} learned as a tag like any other; if it means that a word has none, write the tag of such \
+                    "{names} {takes} learned as a tag like any other; if it means that a word has none, write the \
+                     tag of such \
                      words (O)"
                 ),
                 false => format!(

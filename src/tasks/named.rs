@@ -161,7 +161,8 @@ impl Ids {
         let [first, second] = missing().min().filter(|_| self.wanted)?;
         let (missing, all) = (missing().count(), named().count());
         Some(format!(
-            "{}: no row has the ids of {missing} of the {all} lines, such as {first:?} and {second:?}: the development rows are \
+            "{}: no row has the ids of {missing} of the {all} lines, such as {first:?} and {second:?}: the \
+             development rows are \
              incomplete",
             self.name
         ))

@@ -98,7 +98,8 @@ pub fn odd(documents: &Documents) -> Option<String> {
     });
     let shown: Vec<_> = shown.collect();
     Some(format!(
-        "of the tags, {} {} not IOB or IOBES, so words are scored instead of entities: correct {} (a word outside all entities has O), or leave it so",
+        "of the tags, {} {} not IOB or IOBES, so words are scored instead of entities: correct {} (a word outside \
+         all entities has O), or leave it so",
         shown.join(", "),
         if odd.len() == 1 { "is" } else { "are" },
         if odd.len() == 1 { "it" } else { "them" }

@@ -67,7 +67,8 @@ impl TestNumbers {
         {
             let missing = (0..rows).find(|number| !self.places.contains_key(number));
             bail!(
-                "{}: the row's number is {number}, but none of the {rows} rows, numbered from 0, has {}: rows are missing, or \
+                "{}: the row's number is {number}, but none of the {rows} rows, numbered from 0, has {}: rows are \
+                 missing, or \
                  these are not the test rows",
                 self.files[file].cell(at, column),
                 missing.unwrap_or_default()

@@ -1,4 +1,5 @@
-//! What a run keeps as its result, and how a run that goes on is held to it: values that somebody changed in the meantime are no
+// ! What a run keeps as its result, and how a run that goes on is held to it: values that somebody changed in the
+// meantime are no
 //! result of this run.
 
 use crate::files::sha256_file;

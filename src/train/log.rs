@@ -196,7 +196,10 @@ mod tests {
         fs::write(&path, "{\"step\":1}\n{\"st").unwrap();
         let log = JsonLines::resume(&path, 1000).unwrap();
         assert_eq!(log.len(), 11);
-        assert!(log.lost().unwrap().ends_with("it was truncated: 1 whole line is left, and the lines after that, up to the checkpoint, are missing"));
+        assert!(log.lost().unwrap().ends_with(
+            "it was truncated: 1 whole line is left, and the lines after that, up \
+            to the checkpoint, are missing"
+        ));
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"step\":1}\n");
         let missing = JsonLines::resume(&folder.path().join("none.jsonl"), 1000).unwrap();
         assert!(missing.is_empty() && missing.lost().unwrap().contains("it is missing"));

@@ -161,7 +161,8 @@ impl Trial<'_> {
             let stop = if self.session.ranks().several() { given.stop } else { stop };
             if stop {
                 bail!(OfAllRanks::new(format!(
-                    "stopped on request in the trial of --lr auto; `bitfit train --resume --output {}` starts the trial again",
+                    "stopped on request in the trial of --lr auto; `bitfit train --resume --output {}` starts the \
+                     trial again",
                     self.config.output.display()
                 )));
             }

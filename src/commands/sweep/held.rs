@@ -117,7 +117,8 @@ pub fn same_files(runs: &[&SweepRun], files: &mut FilesNow<'_>) -> Result<()> {
         let Some(recorded) = fingerprint_of(config)? else {
             if is_done(config) {
                 warn(format_args!(
-                    "{name}: {CHECKPOINT_FILE} is missing from {}, so it is not known whether the run had the same data and base",
+                    "{name}: {CHECKPOINT_FILE} is missing from {}, so it is not known whether the run had the same \
+                     data and base",
                     config.output.display()
                 ));
             }
@@ -126,7 +127,8 @@ pub fn same_files(runs: &[&SweepRun], files: &mut FilesNow<'_>) -> Result<()> {
         let now = files.of(config).with_context(|| format!("{name}, which {begun}"))?;
         if let Some(differences) = now.differences(&identity::files_in(&recorded, config)) {
             bail!(
-                "{name}: the run in {} {begun}, with other files: {differences}; restore these, remove its folder to run it on \
+                "{name}: the run in {} {begun}, with other files: {differences}; restore these, remove its folder \
+                 to run it on \
                  the new ones, or use a new --output",
                 config.output.display()
             );
@@ -151,7 +153,8 @@ pub fn same_precision(runs: &[&SweepRun]) -> Result<()> {
         };
         if let Some(differences) = now.differences(&identity::precision_in(&recorded)) {
             bail!(
-                "{name}: the run in {} began on another device: {differences}, so the remaining runs would not be comparable; \
+                "{name}: the run in {} began on another device: {differences}, so the remaining runs would not be \
+                 comparable; \
                  continue on that device, or use a new --output",
                 config.output.display()
             );

@@ -128,7 +128,8 @@ fn in_folder(name: &str, command: &SweepCommand) -> Result<()> {
     let ledger = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
     if !whole {
         bail!(
-            "stopped on request with {} of {} runs done; everything is saved: continue with `bitfit {name} --resume --output {}`",
+            "stopped on request with {} of {} runs done; everything is saved: continue with `bitfit {name} --resume \
+             --output {}`",
             ledger.ended(),
             runs.len(),
             output.display()

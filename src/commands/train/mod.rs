@@ -67,7 +67,8 @@ pub fn run(command: TrainCommand, ranks: &Rc<dyn Ranks>) -> Result<()> {
     }
     if let Ended::Stopped { step, total } = result? {
         bail!(OfAllRanks::new(format!(
-            "stopped on request after step {step} of {total}; everything is saved: continue with `bitfit train --resume --output {}`",
+            "stopped on request after step {step} of {total}; everything is saved: continue with `bitfit train \
+             --resume --output {}`",
             config.output.display()
         )));
     }

@@ -55,7 +55,8 @@ fn saved(output: &OutputFolder, config: &TrainConfig) -> Result<Vec<u8>> {
         let bytes = fs::read(&path).with_context(|| format!("checkpoint {shown}"))?;
         ensure!(
             !bytes.is_empty(),
-            "checkpoint {shown}: the file is empty, so this run's saved state is lost: restore it from a copy, or start again \
+            "checkpoint {shown}: the file is empty, so this run's saved state is lost: restore it from a copy, or \
+             start again \
              in another folder"
         );
         return Ok(bytes);

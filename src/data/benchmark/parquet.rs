@@ -105,7 +105,8 @@ fn rows(path: &Path, fields: &Fields<'_>, file: RawFile) -> Result<RawRows> {
         |codec: &Compression| !matches!(codec, Compression::UNCOMPRESSED | Compression::SNAPPY);
     if let Some(codec) = chunks.map(|chunk| chunk.compression()).find(unread) {
         bail!(
-            "{name}: it is compressed with {codec}, but only snappy and uncompressed parquet are supported; save it with one of these"
+            "{name}: it is compressed with {codec}, but only snappy and uncompressed parquet are supported; save it \
+             with one of these"
         );
     }
     let is_wanted = |column: &str| fields.all().any(|field| field == column);

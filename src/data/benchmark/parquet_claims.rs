@@ -275,7 +275,8 @@ fn check_page(page: &ThriftValue, left: u64, packed: bool) -> Result<u64, String
     let most = if packed { stored.saturating_mul(PACKED).saturating_add(SMALL) } else { stored };
     if !(0..=most.min(LARGEST_PAGE)).contains(&unpacked) {
         return Err(format!(
-            "claims that its {stored} bytes unpack to {unpacked}; the most they can give is {most}, and up to {} MiB are read",
+            "claims that its {stored} bytes unpack to {unpacked}; the most they can give is {most}, and up to {} \
+             MiB are read",
             LARGEST_PAGE >> 20
         ));
     }

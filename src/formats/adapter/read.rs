@@ -131,7 +131,8 @@ impl ReadAdapter {
                     let shape = shapes.get(&name).cloned().unwrap_or_default();
                     ensure!(
                         shape == vector.shape,
-                        "`{key}` has {} values, but the base's `{name}` has shape {shape:?}: the adapter is for another model",
+                        "`{key}` has {} values, but the base's `{name}` has shape {shape:?}: the adapter is for \
+                         another model",
                         vector.data.len()
                     );
                     self.sum(key, &name, vector, base(inside, &shape)?)?
@@ -261,7 +262,8 @@ impl ReadAdapter {
             let other = self.tensors.get(&format!("{module}.lora_{other}"));
             ensure!(
                 zero(tensor) || other.is_some_and(zero),
-                "`{key}` changes the matrix of `{module}`: a delta has only biases, LayerNorms and the head; merge the adapter \
+                "`{key}` changes the matrix of `{module}`: a delta has only biases, LayerNorms and the head; merge \
+                 the adapter \
                  into its base first (peft's `merge_and_unload()`)"
             );
         }

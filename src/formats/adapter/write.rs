@@ -105,7 +105,8 @@ pub fn beft_of(
 
 fn no_place(name: &str) -> String {
     format!(
-        "`{name}`: PEFT's BEFT cannot hold this, only a vector for each linear layer, whole LayerNorms and the head of a task \
+        "`{name}`: PEFT's BEFT cannot hold this, only a vector for each linear layer, whole LayerNorms and the head \
+         of a task \
          on texts, words or questions; `bitfit merge` makes a whole model from the delta"
     )
 }
