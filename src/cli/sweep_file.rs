@@ -1,6 +1,6 @@
-//! The runs of a sweep as its folder keeps them, so that it can go on without its grid, and be held to it.
+//! The runs of a sweep as recorded in its folder, so that it can continue without its grid, or be checked against it.
 //!
-//! The settings that all runs share stand at the top and those of a run in its `[[run]]`, by the names of options.
+//! Settings shared by all runs are at the top, those of a run in its `[[run]]`, under the names of options.
 
 use super::config_file::FileOptions;
 use super::run_names;

@@ -1,5 +1,5 @@
-//! The model card of a merged model or an adapter: what the delta and its run's `result.json` say, and nothing else. One that
-//! is there is somebody's own and stays, unless it is to be replaced.
+//! The model card of a merged model or an adapter: what the delta and its run's `result.json` say, and nothing else. An
+//! existing card is kept unless the user asks to replace it.
 
 use super::say;
 use crate::files::{only_files, sha256_file, write_bytes_atomic};

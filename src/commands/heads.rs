@@ -1,5 +1,5 @@
-//! What a checkpoint has beyond what a run takes of it: a trained head, by which class each of its rows is for or that it
-//! is not used, layers that its configuration leaves out, and an adapter beside it.
+//! Warnings about parts of a checkpoint that a run does not use, or uses by assumption: a trained head and the classes of
+//! its rows, layers that its configuration leaves out, and an adapter next to it.
 
 use super::base::Base;
 use super::{say, warn};

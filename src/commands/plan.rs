@@ -1,4 +1,4 @@
-//! `bitfit plan`: what training would take, part by part, from `config.json` alone.
+//! `bitfit plan`: the memory that training would take, part by part, from `config.json` only.
 
 use super::listing::{Listing, Rates};
 use super::planned_step::{PlannedStep, device_of};

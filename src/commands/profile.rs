@@ -1,8 +1,8 @@
-//! `bitfit profile`: where the time of a training step goes, operation by operation, and how far each is from what the
-//! device can do.
+//! `bitfit profile`: where the time of a training step goes, operation by operation, and how close each is to the
+//! device's limits.
 //!
-//! The model is drawn and not read: how long a step takes depends on shapes alone. On the emulator of a GPU seconds say
-//! nothing, and launches are counted instead.
+//! The model has random weights: a step's time depends only on shapes. On the GPU emulator times mean nothing, and
+//! launches are counted instead.
 
 use super::ceilings::Ceilings;
 use super::cost::{Cost, Line, lines};

@@ -1,4 +1,4 @@
-//! Which probabilities stand beside an answer: all, those of chosen classes, or none.
+//! Which probabilities are written with an answer: all, those of chosen classes, or none.
 
 use super::no_use;
 use crate::cli::PredictArgs;

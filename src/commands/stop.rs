@@ -1,5 +1,5 @@
 //! Signals that ask a run to end: Ctrl-C, and what Slurm, Kubernetes, systemd and a closing terminal send. A run
-//! finishes its step and saves; before its first it ends at once and leaves nothing.
+//! finishes its step and saves; before its first step it ends at once and leaves nothing.
 
 use crate::error::EXIT_FAILURE;
 use crate::stderr::line;

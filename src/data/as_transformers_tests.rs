@@ -198,7 +198,7 @@ fn what_was_decided_between_files_is_said() {
         ("bert-own-normalizer", "another normalizer than transformers' BertTokenizer"),
         ("bert-without-types", "no token types"),
         ("bert-as-written", "no token types"),
-        ("roberta-prefix-space", "another pre-tokenizer than RobertaTokenizer"),
+        ("roberta-prefix-space", "another pre-tokenizer than transformers' RobertaTokenizer"),
         ("roberta-as-written", "version 4 used that of"),
         ("xlm-roberta-no-space", "another pre-tokenizer than transformers' XLMRobertaTokenizer"),
     ] {

@@ -1,4 +1,4 @@
-//! Drawing rows: those set aside for evaluation when there is no dev file, and those trained on when not all are.
+//! Drawing rows: those held out for evaluation if there is no dev file, and those to train on if not all are.
 
 use anyhow::{Result, bail};
 

@@ -111,7 +111,7 @@ fn an_answer_that_is_not_where_it_is_said_to_be_is_refused_with_what_stands_ther
     assert!(at(16).contains("but the context has 15"));
     assert!(at(-1).contains("at character -1, but the context has 15"));
     let message = refused(&one("a b", "\"answers\": [{\"text\": \"c\", \"answer_start\": 0}]"));
-    assert!(message.contains("where \"a\" stands; it is not in the context"), "{message}");
+    assert!(message.contains("where the text is \"a\"; it is not in the context"), "{message}");
 }
 
 #[test]

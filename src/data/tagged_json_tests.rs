@@ -107,7 +107,7 @@ fn what_does_not_fit_is_refused_by_line() {
         (r#"[{"start": 0, "end": 3}]"#, "missing field `label`"),
         (
             r#"[{"start": 0, "end": 3, "text": "Rome", "label": "x"}]"#,
-            "its \"text\" is \"Rome\", and \"Ann\" stands there; \"Rome\" stands at 13",
+            "its \"text\" is \"Rome\", but the text there is \"Ann\"; \"Rome\" is at 13",
         ),
     ] {
         let error = spans(given);

@@ -1,5 +1,5 @@
-//! Builds a tokenizer from what a checkpoint folder holds: the ready `tokenizer.json`, or the vocabulary of older
-//! checkpoints, by the rules of the class that it is meant for.
+//! Builds a tokenizer from a checkpoint folder: the ready `tokenizer.json`, or the vocabulary of older
+//! checkpoints, by the rules of its class.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! The head that lies beside a bare encoder, held to it: neither says by its tensors that they were trained together.
+//! The head next to a bare encoder, checked against it: the tensors of neither say that they were trained together.
 
 use super::container::read_metadata;
 use super::model_files::{HEAD, WEIGHTS};

@@ -1,4 +1,4 @@
-//! The training checkpoint: everything that a killed run needs to go on as if nothing had happened.
+//! The training checkpoint: everything that a killed run needs to continue as if nothing had happened.
 //!
 //! One safetensors file, replaced atomically. All randomness of a run is a function of its seed and of counters, so
 //! the step and the place in the epoch are its whole random state. What is frozen is not here: it never changes. The

@@ -133,7 +133,7 @@ fn modules_that_change_what_is_pooled_are_refused_by_name() {
     assert!(makers.kind().unwrap_err().to_string().contains("0_Transformer"));
     let list = modules(&[("../1_Pooling", POOL)]);
     let error = Makers::of(folder(&[(MODULES, &list)]).path()).unwrap_err();
-    assert!(format!("{error:#}").contains("out of the folder"));
+    assert!(format!("{error:#}").contains("outside the folder"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Whether files are still those that were looked at: a model's weights are hashed first and read later, and what is
+//! Whether files are still the ones that were checked: a model's weights are hashed first and read later, and what is
 //! computed under a hash must come from the bytes that gave it.
 
 use anyhow::{Context, Result, bail};

@@ -19,7 +19,7 @@ pub enum Kind {
 }
 
 /// A name that is safe as one component of a path and of an address: ASCII letters, digits, `-`, `_` and, but for
-/// blobs, dots inside. It cannot climb, begin anew at a root, hide, or name a drive.
+/// blobs, dots inside. It cannot climb, start at a root, hide, or name a drive.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PathPart(String);
 

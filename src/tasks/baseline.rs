@@ -1,5 +1,5 @@
-//! What is reached without reading a text: by always saying the same, or the commonest tag of each word. A measure that is
-//! no better says nothing of what was learned.
+//! What can be reached without reading a text: by always giving the same answer, or each word's most common tag. A measure
+//! that is no better shows that nothing was learned.
 
 use super::answers;
 use super::entities::are_tagged;

@@ -1,5 +1,5 @@
-//! An evaluation that looks like a result and is none: one class for everything, or measures that are no better than those
-//! of whoever never reads a text.
+//! An evaluation that looks like a result but is not: one class for everything, or measures no better than those of
+//! guessing without reading the text.
 
 use super::baseline::Baseline;
 use super::confusion::{Confusion, Tally};

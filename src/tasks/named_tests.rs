@@ -403,9 +403,9 @@ fn what_is_no_parquet_file_is_named_and_nothing_panics() {
     for (bytes, said) in [
         (&b"<!DOCTYPE html>"[..], "was an error page"),
         (b"", "not a parquet file"),
-        (b"PAR1", "not a parquet file"),
+        (b"PAR1", "not a readable parquet file"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-        (&good[..good.len() / 2], "not a parquet file"),
+        (&good[..good.len() / 2], "not a readable parquet file"),
     ] {
         let error = refused(bytes).unwrap_err().to_string();
         assert!(error.contains(said) && error.contains("train-00000"), "{error}");
@@ -437,7 +437,7 @@ fn parquet_files_of_other_forms_are_read_or_named_with_row_and_column() {
         ("nested", &["the column \"sentence\" holds structures"]),
         ("dates", &["the column \"sentence\" holds numbers", "text is needed"]),
         ("words", &["row 3, column \"label\"", "\"maybe\" is not a label of CoLA"]),
-        ("halves", &["row 2, column \"label\"", "\"0.5\" is no label"]),
+        ("halves", &["row 2, column \"label\"", "\"0.5\" is not a label"]),
         ("null", &["row 2, column \"label\"", "an empty field says"]),
         ("bytes", &["row 2, column \"sentence\"", "invalid UTF-8"]),
         ("numbers", &["the column \"sentence\" holds numbers"]),

@@ -1,4 +1,4 @@
-//! Where a label cell holds several labels or numbers.
+//! Splitting a label cell into several labels or numbers.
 
 use crate::data::{LIST, Row, place};
 use crate::settings::task::Task;

@@ -1,6 +1,6 @@
 //! Rows whose label says that there is none, as data sets have them: empty, "-" (SNLI), "nan" (pandas), "\N" (databases), -1
-//! (Hugging Face), -100 (PyTorch), -9 and -99 (surveys). Taken for a class they would be learned; so they are refused until the
-//! user says what they are.
+//! (Hugging Face), -100 (PyTorch), -9 and -99 (surveys). Taken as a class they would be learned, so they are refused until the
+//! user decides.
 
 use std::collections::HashSet;
 

@@ -1,6 +1,5 @@
-// ! What a run keeps as its result, and how a run that goes on is held to it: values that somebody changed in the
-// meantime are no
-//! result of this run.
+//! What a run keeps as its result, and how a resumed run checks it: values that somebody changed in the meantime are not this
+//! run's result.
 
 use crate::files::sha256_file;
 use crate::formats::run_state::{Best, Checkpoint};

@@ -1,5 +1,5 @@
-//! `bitfit import`: a delta of an adapter that PEFT, or `bitfit export`, wrote. What of it a delta cannot hold is refused by
-//! name: nothing of an adapter is left out in silence.
+//! `bitfit import`: converts an adapter that PEFT or `bitfit export` wrote to a delta. Whatever a delta cannot hold is
+//! refused by name; nothing is dropped silently.
 
 mod head;
 mod moved;

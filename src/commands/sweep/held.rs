@@ -1,4 +1,4 @@
-//! What a sweep that goes on holds the runs in its folder to: the settings they had, the files they were on, and what they
+//! What a resumed sweep checks of the runs in its folder: their settings, the files they used, and what they
 //! left.
 
 use crate::commands::base::settings_beside;

@@ -1,7 +1,7 @@
-//! `bitfit sweep`: the runs of a grid in one process, several side by side, over one copy of the frozen weights.
+//! `bitfit sweep`: the runs of a grid in one process, several at a time, over one copy of the frozen weights.
 //!
-//! Each run leaves in its folder what `bitfit train` leaves. What a sweep knows beside that is a line per run in `sweep.jsonl`,
-//! and the answers of each run's best state.
+//! Each run leaves in its folder what `bitfit train` leaves. The sweep adds a line per run to `sweep.jsonl`, and the answers of
+//! each run's best state.
 
 mod board;
 mod held;
@@ -42,7 +42,7 @@ use work::Work;
 /// The folder of what runs answer, row by row.
 pub const ANSWERS: &str = "answers";
 
-/// `name` is the command's, to go on with.
+/// `name` is the command to continue with.
 pub fn run(name: &str, command: &SweepCommand) -> Result<()> {
     let SweepCommand { runs, output, resume, .. } = command;
     let models: Vec<&Path> = runs.iter().map(|run| Path::new(&run.config.model)).collect();

@@ -37,7 +37,7 @@ pub struct Surroundings<'a> {
     pub board: &'a Arc<Board>,
 }
 
-/// Makes a run, or goes on with it, and says what came of it; `None` where it was asked to stop.
+/// Starts a run or continues it, and returns the outcome; `None` if it was asked to stop.
 ///
 /// # Errors
 /// Whatever concerns the sweep as a whole: its log cannot be written.

@@ -1,4 +1,4 @@
-//! What a run that was stopped goes on from, and whether that should be there.
+//! What a stopped run continues from, and whether it should exist.
 
 use crate::ranks::Ranks;
 use crate::settings::method::Leaves;

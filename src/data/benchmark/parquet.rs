@@ -35,7 +35,7 @@ pub fn read(path: &Path, fields: &Fields<'_>) -> Result<RawRows> {
     named_as_such(path, &name)?;
     // The library is not written for hostile files.
     contained(|| rows(path, fields, file))
-        .map_err(|panic| anyhow!("{name}: this parquet file cannot be read ({panic})"))?
+        .map_err(|panic| anyhow!("{name}: not a readable parquet file ({panic})"))?
 }
 
 /// Says what a file is that has the name and not the content.
@@ -54,8 +54,8 @@ fn named_as_such(path: &Path, name: &str) -> Result<()> {
 
 fn rows(path: &Path, fields: &Fields<'_>, file: RawFile) -> Result<RawRows> {
     let name = &file.name;
-    let broken = |error| anyhow!("{name}: this parquet file cannot be read ({error})");
-    let damaged = |error: String| anyhow!("{name}: this parquet file cannot be read: {error}");
+    let broken = |error| anyhow!("{name}: not a readable parquet file ({error})");
+    let damaged = |error: String| anyhow!("{name}: not a readable parquet file: {error}");
     let mut input = File::open(path).with_context(|| format!("cannot open {name}"))?;
     check_footer(&mut input).map_err(damaged)?;
     let size = input.metadata().with_context(|| format!("cannot read {name}"))?.len();
