@@ -234,8 +234,8 @@ pub fn say_counts(quiet: bool, file: &str, counts: TextCounts, max_len: usize) {
     let TextCounts { truncated, empty, unknown, tokens, unknown_tokens } = counts;
     let texts = |kind: TextTally| words::count(kind.texts, "text");
     let first = |kind: TextTally| match kind.texts {
-        1 => format!("in line {}", kind.first),
-        _ => format!("the first in line {}", kind.first),
+        1 => format!("on line {}", kind.first),
+        _ => format!("the first on line {}", kind.first),
     };
     if truncated.texts > 0 {
         say(quiet, format_args!("{file}: {} cut to {max_len} tokens", texts(truncated)));

@@ -263,7 +263,7 @@ impl<'a> Taken<'a> {
         }
         if incomplete > 0 {
             self.notes.push(format!(
-                "{}: no question or no label on {}, a known fault of {}: left out",
+                "{}: no question or no label in {}, a known fault of {}: left out",
                 file.name,
                 count(incomplete as usize, "row"),
                 self.task.title

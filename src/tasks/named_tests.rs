@@ -74,7 +74,7 @@ fn the_hubs_parquet_files_are_read_with_their_classes() {
     assert_eq!(seen(&scores)[1].2, Some("4.8"));
     let qqp = try_read(Path::new(GLUE), "qqp", ReadFor::Train).unwrap().unwrap();
     assert_eq!(qqp.table.rows.len(), 7, "one has no second question");
-    assert!(qqp.notes[0].contains("no question or no label on 1 row,"), "{:?}", qqp.notes);
+    assert!(qqp.notes[0].contains("no question or no label in 1 row,"), "{:?}", qqp.notes);
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn rows_of_qqp_with_missing_fields_are_counted_said_and_left_out() {
         train.notes
     );
     assert!(
-        train.notes.iter().any(|note| note.contains("no question or no label on 1 row")),
+        train.notes.iter().any(|note| note.contains("no question or no label in 1 row")),
         "{:?}",
         train.notes
     );

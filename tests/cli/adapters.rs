@@ -348,7 +348,7 @@ fn a_damaged_adapter_is_refused_by_name() {
                     tensor,
                 );
             },
-            &["output.dense.weight", "biases, LayerNorms and the head alone"],
+            &["output.dense.weight", "only biases, LayerNorms and the head"],
         ),
     ];
     for (what, edit, parts) in cases {

@@ -88,7 +88,7 @@ fn a_card_that_is_there_stays_until_it_is_to_be_replaced() {
             fs::remove_file(made.join(name)).unwrap();
         }
         let done = written(command, &run, &made, &["--replace-card"]).success();
-        assert!(!done.stderr.contains("stays"), "{}", done.stderr);
+        assert!(!done.stderr.contains("was kept"), "{}", done.stderr);
         assert!(fs::read_to_string(&card).unwrap().starts_with("---\n"));
     }
 }

@@ -110,7 +110,7 @@ fn a_comparison_goes_on_with_the_runs_and_settings_in_its_folder() {
     assert_eq!(sweep_rows(&output)[0]["run"], "z");
 
     again(&["--run", "x: --method head"])
-        .fails(2, &["--run", "stands in the place of both", "leave it"]);
+        .fails(2, &["--run", "replaces both", "leave it"]);
     fs::write(output.join("sweep.toml"), "[[run]]\nname = \"../z\"").unwrap();
     again(&[]).fails(2, &["sweep.toml:1: `../z` cannot be a run's name"]);
     fs::write(output.join("sweep.toml"), "run = 3").unwrap();

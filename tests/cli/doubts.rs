@@ -196,7 +196,7 @@ fn a_null_in_a_list_is_no_label_and_one_is_not_many() {
     ] {
         let data = folder.write(name, content);
         let run = tried(&folder, &model, &data, "--task multi-label");
-        run.fails(1, &[name, "a null", "which is no label"]);
+        run.fails(1, &[name, "a null", "which is not a label"]);
     }
     let data = folder.write("one.tsv", "text\tlabel\na\tx\nb\t\nc\tx\n");
     let run = tried(&folder, &model, &data, "--task multi-label").success();
@@ -244,7 +244,7 @@ fn a_run_that_has_not_ended_is_said_wherever_its_delta_is_used() {
     train(&fixture("bert"), &data, &run, "--steps 3 --batch-size 8 --dev-fraction 0.25");
     // As a kill behind the last step leaves it.
     fs::remove_file(run.join("result.json")).unwrap();
-    let says = "its run is not finished (step 3 of 3 is saved), `bitfit train --resume --output";
+    let says = "its run is not finished (step 3 of 3 is saved); continue it with `bitfit train --resume --output";
     let merged = folder.path("merged");
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let commands = || {
@@ -303,7 +303,7 @@ fn a_merged_model_and_a_changed_base_say_what_they_are() {
     ] {
         let mut done = bitfit(&command);
         let done = Finished::of(done.arg("--delta").arg(&run).arg("--model").arg(&base));
-        done.fails(1, &["config.json", "not what they were", "num_hidden_layers was 2 and is 1"]);
+        done.fails(1, &["config.json", "have changed since", "num_hidden_layers was 2 and is 1"]);
     }
     let mut done = bitfit(["inspect", "--delta"]);
     let done = Finished::of(done.arg(&run).arg("--model").arg(&base));

@@ -240,7 +240,7 @@ fn a_run_begins_where_another_of_its_method_ended_and_one_that_would_lose_someth
         if method.without_biases {
             lost.fails(1, &["is missing"]);
         } else {
-            lost.fails(1, &["--init-delta", "has learned `bert.", "would lack it", method.name]);
+            lost.fails(1, &["--init-delta", "has trained `bert.", "would lack it", method.name]);
         }
     }
 }

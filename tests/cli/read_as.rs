@@ -64,8 +64,8 @@ fn texts_that_the_tokenizer_knows_nothing_of_are_counted_with_the_first() {
     let data = folder.write("a.tsv", rows);
     let file = data.display();
     let said = [
-        format!("{file}: 1 text is empty after tokenization (in line 24)"),
-        format!("{file}: 2 texts have only unknown and special tokens (the first in line 22)"),
+        format!("{file}: 1 text is empty after tokenization (on line 24)"),
+        format!("{file}: 2 texts have only unknown and special tokens (the first on line 22)"),
     ];
     let trained = train(&fixture("bert"), &data, &output, "--steps 2");
     let evaluated = command("eval", &output, "--data", &data);

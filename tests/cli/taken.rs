@@ -40,7 +40,7 @@ fn quotes_that_a_csv_has_otherwise_are_refused_and_a_tsvs_are_counted() {
     let input = folder.write("b.csv", "text\n\"the \"film\" again\"\n");
     asked("predict", &run, "--input", &input).fails(1, &["b.csv:2:7: 'f'"]);
     let tsv = toy_tsv(8, 2) + "\"he said \"\"again\"\" they\"\tsea\n";
-    says(tried(&folder, "a.tsv", &tsv, "--steps 1"), &["1 text is in quotes", "in line 10"]);
+    says(tried(&folder, "a.tsv", &tsv, "--steps 1"), &["1 text is in quotes", "on line 10"]);
     let tsv = toy_tsv(8, 2) + "\"again they\"\tsea\n";
     says(tried(&folder, "a.tsv", &tsv, "--steps 1"), &["1 text begins and ends with a quote"]);
 }

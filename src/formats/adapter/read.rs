@@ -62,7 +62,7 @@ impl ReadAdapter {
             .with_context(|| format!("{}: `peft_type` is missing", path.display()))?;
         ensure!(
             KINDS.contains(&kind.as_str()),
-            "{}: an adapter of the type {kind} changes more than biases; supported are the types {} if they do not",
+            "{}: an adapter of the type {kind} is not supported; these are, if they change only biases: {}",
             path.display(),
             KINDS.join(", ")
         );
