@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Training steps of `bitfit` and of PyTorch on the same CPU, by turns.
+"""Training steps of `bitfit` and of PyTorch on the same CPU, alternating.
 
     python3 benches/beside_torch.py --bitfit target/release/bitfit --model .cache/models/minilm \\
         --train .cache/data/movie-reviews.tsv --rounds 5 --steps 20
@@ -12,7 +12,6 @@ processor time, which says more where something else is running. `--pairs` joins
 
 Needs torch, transformers and safetensors; see scripts/requirements.txt.
 """
-import argparse
 import json
 import os
 import random
@@ -29,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 import torch
 from transformers import AutoTokenizer
 
+import arguments
 import reference_model as ref
 from review_rows import shuffled_rows, write_rows
 
@@ -91,10 +91,7 @@ def bitfit(args, data, steps, precision):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bitfit", required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--train", required=True)
+    parser = arguments.parser(__doc__)
     parser.add_argument("--pairs", action="store_true")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--max-length", type=int)

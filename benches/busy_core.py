@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
-"""Training steps on a quiet machine and with one core kept busy by another program, by turns.
+"""Training steps on a quiet machine and with one core kept busy by another program, alternating.
 
     python3 benches/busy_core.py --bitfit target/release/bitfit --model .cache/models/minilm \\
         --train .cache/data/movie-reviews.tsv --rounds 5
 
-A chunk of work whose home thread is late is taken over by another, so a lost core of two should cost about its half. Prints
-tokens per second and the ratio of each round; minimum, median and maximum. The other program spins on core 0 and nowhere
-else.
+Work of a thread that is late is taken over by another, so losing one of two cores should cost about half. Prints tokens per
+second and the ratio of each round; minimum, median and maximum. The other program spins on core 0
+only.
 """
-import argparse
 import json
 import os
 import statistics
@@ -16,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
+
+import arguments
 
 SPIN = "import os\nos.sched_setaffinity(0, {0})\nwhile True: pass"
 
@@ -33,9 +34,8 @@ def busy():
 def tokens_per_second(args):
     """Over all steps but the first."""
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([args.bitfit, "train", "--model", args.model, "--train", args.train, "--output", folder + "/run",
-                        "--batch-size", "32", "--steps", str(args.steps + 1), "--dropout", "0", "--device", "cpu", "--precision",
-                        args.precision, "--quiet", "--lr", "1e-4"], check=True, stdout=subprocess.DEVNULL)
+        command = arguments.train(args, folder + "/run", "--batch-size", 32, "--steps", args.steps + 1, "--quiet")
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         lines = [json.loads(line) for line in open(folder + "/run/metrics.jsonl")]
     steps = [line for line in lines if "tokens_per_s" in line]
     counts = [b["tokens"] - a["tokens"] for a, b in zip(steps, steps[1:])]
@@ -43,11 +43,8 @@ def tokens_per_second(args):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bitfit", required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--train", required=True)
-    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32")
+    parser = arguments.parser(__doc__)
+    arguments.precision(parser)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a user waits for where there is little to do: the first training step, and the answer to one text.
+"""How long a user waits for the first training step, and for the answer to one text.
 
     python3 benches/latency.py --bitfit target/release/bitfit --model .cache/models/minilm \\
         --train .cache/data/movie-reviews.tsv --rounds 11
@@ -8,7 +8,6 @@ Whole processes, from their start to their end, with the files in the system's c
 threads; `predict` of one row on one thread. An answer alone is the difference between 201 rows and 1, in batches of one,
 by 200. Minimum, median and maximum, in milliseconds.
 """
-import argparse
 import itertools
 import statistics
 import subprocess
@@ -16,20 +15,19 @@ import tempfile
 import time
 from pathlib import Path
 
+import arguments
+
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bitfit", required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--train", required=True)
-    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32")
+    parser = arguments.parser(__doc__)
+    arguments.precision(parser)
     parser.add_argument("--rounds", type=int, default=11)
     args = parser.parse_args()
-    run = lambda *options: subprocess.run([args.bitfit, *map(str, options)], check=True, capture_output=True)
+    run = lambda command: subprocess.run(command, check=True, capture_output=True)
 
-    def milliseconds(*options):
+    def milliseconds(command):
         start = time.perf_counter()
-        run(*options)
+        run(command)
         return (time.perf_counter() - start) * 1e3
 
     with tempfile.TemporaryDirectory() as folder:
@@ -40,18 +38,15 @@ def main():
             rows[count] = folder / f"{count}.tsv"
             rows[count].write_text("\n".join(lines[:count + 1]) + "\n")
         outputs = (folder / f"run-{n}" for n in itertools.count())
-        train = lambda: ("train", "--model", args.model, "--train", rows[32], "--output", next(outputs), "--steps", 1,
-                         "--batch-size", 32, "--dropout", 0, "--device", "cpu", "--precision", args.precision, "--lr", "1e-4")
         delta = next(outputs)
-        run("train", "--model", args.model, "--train", args.train, "--output", delta, "--steps", 1, "--precision", args.precision,
-            "--lr", "1e-4", "--device", "cpu")
-        predict = lambda count: ("predict", "--delta", delta, "--input", rows[count], "--threads", 1, "--batch-size", 1,
-                                 "--device", "cpu", "--precision", args.precision)
+        run(arguments.train(args, delta, "--steps", 1))
+        predict = lambda count: [args.bitfit, "predict", "--delta", str(delta), "--input", str(rows[count]), "--threads", "1",
+                                 "--batch-size", "1", "--device", "cpu", "--precision", args.precision]
         first, one, each = [], [], []
         for _ in range(args.rounds):
-            first.append(milliseconds(*train()))
-            one.append(milliseconds(*predict(1)))
-            each.append((milliseconds(*predict(201)) - one[-1]) / 200)
+            first.append(milliseconds(arguments.train(args, next(outputs), "--steps", 1, "--batch-size", 32, train=rows[32])))
+            one.append(milliseconds(predict(1)))
+            each.append((milliseconds(predict(201)) - one[-1]) / 200)
     for name, values in (("to the end of a run of one step", first), ("predict, one text, whole process", one),
                          ("predict, each further text", each)):
         print(f"{name:34} {min(values):7.1f} / {statistics.median(values):7.1f} / {max(values):7.1f} ms")

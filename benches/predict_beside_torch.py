@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`bitfit predict` and the pipeline of transformers on the same rows of the same model, by turns.
+"""`bitfit predict` and transformers' pipeline on the same rows and the same model, alternating.
 
     python3 benches/predict_beside_torch.py --bitfit target/release/bitfit --model .cache/models/minilm \\
         --train .cache/data/movie-reviews.tsv --rows 10000 --rounds 5
@@ -10,11 +10,10 @@ length there and in the rounds, which spares it padding and is its fastest way. 
 is all rows with each, in turn. Of `bitfit` the whole process counts, from its start to the last answer; of the pipeline, the
 calls alone, as its libraries take seconds to load. For each the least, the median and the most of the rounds, in texts per
 second and per second of processor time, which says more where something else is running, and of the ratios within a round.
-The answers are held to each other.
+The answers are compared.
 
 Needs torch, transformers and safetensors; see scripts/requirements.txt.
 """
-import argparse
 import json
 import os
 import resource
@@ -26,6 +25,8 @@ from pathlib import Path
 
 import torch
 from transformers import pipeline
+
+import arguments
 
 BATCHES = (1, 8, 16, 32, 64, 128)
 
@@ -74,10 +75,7 @@ def far(one, other):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bitfit", required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--train", required=True)
+    parser = arguments.parser(__doc__)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())

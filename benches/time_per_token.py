@@ -4,9 +4,9 @@
     python3 benches/time_per_token.py --bitfit target/release/bitfit --picture docs/pictures/cpu-time-per-token.svg
 
 Models of MiniLM's width with random weights are trained on rows that fill each batch exactly: all biases and the head,
-dropout 0. One thing varies at a time; the others stand at length 128, batches of 32, as many threads as processors and 6
-layers. Each point is the median step of `--steps`, after two that do not count. Points are taken in a shuffled order, in
-`--rounds` rounds, and the best round of each counts: what else the machine does only ever adds time. Prints a table and
+dropout 0. One thing varies at a time; the others stay at length 128, batches of 32, one thread per processor and 6
+layers. Each point is the median step of `--steps`, after two that do not count. Points are measured in shuffled order, in
+`--rounds` rounds, and the best round of each counts, since other load only ever adds time. Prints a table and
 draws it. Needs matplotlib.
 """
 import argparse

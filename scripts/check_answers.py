@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds what `bitfit predict` answers to what transformers computes from the merged folder.
+"""Compares the answers of `bitfit predict` with what transformers computes from the merged folder.
 
     python3 scripts/check_answers.py --program target/release/bitfit --model tests/fixtures/parity/bert --train questions.json
 

@@ -6,9 +6,9 @@ the logits of a tsv's rows, to be compared with `bitfit predict` of a run with `
     bitfit predict --delta RUN --input rows.tsv --output-format jsonl > predictions.jsonl
     python3 scripts/check_merge.py MERGED_FOLDER rows.tsv --against predictions.jsonl
 
-Writes a header `logit_0 logit_1 … label` and one line a row; `label` is the config's id2label of the largest
-logit (absent with one output). With --against, compares with the logits of those JSON lines instead, prints the
-largest difference and exits 1 above --tolerance. Fails if transformers reports a missing or unused weight.
+Writes a header `logit_0 logit_1 … label` and one line per row; `label` is the config's id2label of the
+largest logit (absent with one output). With --against, compares with the logits of those JSON lines instead, prints
+the largest difference and exits 1 above --tolerance. Fails if transformers reports a missing or unused weight.
 """
 import argparse
 import json

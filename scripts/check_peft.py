@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Loads an adapter that `bitfit export` wrote with PEFT and holds it to `bitfit` itself and to the merged model.
+"""Loads an adapter that `bitfit export` wrote with PEFT, and compares it with `bitfit` itself and with the merged model.
 
     bitfit export --delta RUN --peft ADAPTER
     bitfit merge --delta RUN --output MERGED
@@ -7,8 +7,8 @@
     python3 scripts/check_peft.py BASE ADAPTER rows.tsv --merged MERGED --against predictions.jsonl
 
 Prints the largest difference between the logits with the adapter and those of `bitfit` and of the merged model, of the base's with
-the adapter disabled and without it, and of the model that `merge_and_unload` makes. Exits 1 where one is above --tolerance, or where
-disabling does not give the base back to the bit. `--merged` wants a run with `--weights f32`. Fails if PEFT warns of tensors that are
+the adapter disabled and without it, and of the model that `merge_and_unload` makes. Exits 1 if one is above --tolerance, or if
+disabling does not give exactly the base's logits. `--merged` needs a run with `--weights f32`. Fails if PEFT warns of tensors that are
 missing.
 """
 import argparse
@@ -32,7 +32,7 @@ import reference_model as ref
 
 
 class OnMean(nn.Module):
-    """An encoder with the head that lies beside it, on the mean of its last hidden states."""
+    """An encoder with the head next to it, on the mean of its last hidden states."""
 
     def __init__(self, encoder, folder):
         super().__init__()

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Holds a tagger that `bitfit merge` wrote to `bitfit` itself: the tags of JSON lines with tokens and tags, and the mean loss,
-of a run with `--precision f32`.
+"""Compares a tagger that `bitfit merge` wrote with `bitfit` itself: the tags of JSON lines with tokens and tags, and the mean
+loss, of a run with `--precision f32`.
 
     bitfit merge --delta RUN --output MERGED
     bitfit predict --delta RUN --input rows.jsonl --output-format jsonl > predicted.jsonl
     bitfit eval --delta RUN --data rows.jsonl --output eval.json
     python3 scripts/check_tags.py MERGED rows.jsonl predicted.jsonl eval.json
 
-Texts must fit the model whole. Exits 1 where a tag differs, or the loss by more than 1e-5 of itself.
+Texts must not be longer than the model allows. Exits 1 if a tag differs, or the loss by more than a factor of 1e-5.
 """
 import json
 import sys

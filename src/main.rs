@@ -44,7 +44,9 @@ fn main() -> ExitCode {
 /// When there is none: nobody would have the answer.
 fn has_stdout() -> anyhow::Result<()> {
     match stdout::was_closed() {
-        true => Err(anyhow!("it is closed; `> /dev/null` drops an answer").context(UNWRITTEN)),
+        true => {
+            Err(anyhow!("it is closed; use `> /dev/null` to discard the output").context(UNWRITTEN))
+        }
         false => Ok(()),
     }
 }

@@ -1,5 +1,5 @@
-//! Memory whose size an input decides. Where the system has none left for it, that is an error which says how much was wanted
-//! and for what; a vector that grows by itself would end the process.
+//! Memory whose size depends on input. If the system has too little, the error says how much was needed and for what; an
+//! ordinary growing vector would abort the process.
 
 use anyhow::{Result, anyhow};
 

@@ -54,7 +54,7 @@ impl Temporary {
     /// # Errors
     /// A folder in the file's place, or one around it in which nothing can be made.
     pub fn for_file(path: &Path) -> Result<Self> {
-        let name = path.file_name().ok_or_else(|| anyhow!("the path names no file"))?;
+        let name = path.file_name().ok_or_else(|| anyhow!("the path does not name a file"))?;
         // Else it would show only when all is written.
         let is_folder = fs::symlink_metadata(path).is_ok_and(|there| there.is_dir());
         ensure!(!is_folder, "it is a folder; name a file");
@@ -83,7 +83,7 @@ impl Temporary {
     /// Gives it the name of the file that it is for, in the place of what has it.
     ///
     /// # Errors
-    /// The disk refuses; then it is gone.
+    /// The disk refuses; then the file is gone.
     pub fn become_file(self, path: &Path) -> Result<()> {
         let Self { file, listed: _listed } = self;
         file.as_file().sync_all()?;

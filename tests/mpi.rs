@@ -268,7 +268,12 @@ fn a_signal_to_one_rank_stops_all_after_the_same_step() {
     send(rank_pid(&job, 2), "TERM");
     let ended = end(job);
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
-    assert_eq!(ended.stderr.matches("error: stopped after step").count(), 1, "{}", ended.stderr);
+    assert_eq!(
+        ended.stderr.matches("error: stopped on request after step").count(),
+        1,
+        "{}",
+        ended.stderr
+    );
     Finished::of(mpirun(3).args(["train", "--resume", "--output"]).arg(&output)).success();
     same(&whole, &output);
 }
@@ -381,7 +386,7 @@ fn what_cannot_be_shared_is_refused_once() {
     let mistaken = ["train", "--learning-rate", "1"].map(String::from);
     for (args, said) in [
         (narrow, "--batch-size 2: 3 ranks share each batch"),
-        (compare.to_vec(), "compare makes runs of its own"),
+        (compare.to_vec(), "compare starts several runs"),
         (mistaken.to_vec(), "--learning-rate"),
     ] {
         let refused = Finished::of(mpirun(3).args(args));

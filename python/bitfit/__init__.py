@@ -1,4 +1,4 @@
-"""Deltas of `bitfit` in transformers: reads what a run trained, lays it over a model in memory, and takes it off again.
+"""Deltas of `bitfit` in transformers: reads what a run trained, applies it to a model in memory, and removes it again.
 
     from transformers import AutoModelForSequenceClassification
     import bitfit
@@ -9,11 +9,12 @@
         model(**inputs).logits            # what `bitfit predict` answers
     bitfit.take(model, delta).write("further.safetensors")   # after more training in PyTorch
 
-A delta has the new values of the biases by their Hugging Face names, and a head. Needs torch and safetensors, which
-`pip install bitfit[transformers]` brings. What is not biases alone (`lora`, `ia3`, `random`, `rows`, `added-biases`, `full`) is for
-`bitfit merge`, which writes a folder that transformers loads.
+A delta has the new values of the biases by their Hugging Face names, and a head. `pip install bitfit[transformers]` brings torch,
+transformers and safetensors. `read` and `Delta.write` also work without torch, on numpy's arrays. Methods that train more than
+biases (`lora`, `ia3`, `random`, `rows`, `added-biases`, `full`) are for `bitfit merge`, which writes a folder that transformers loads.
 """
 import hashlib
+import importlib.util
 import json
 import os
 from contextlib import contextmanager
@@ -29,28 +30,28 @@ METHODS = ("bitfit", "head", "layernorm")
 
 @dataclass(frozen=True)
 class Delta:
-    """`tensors`: f32 values by Hugging Face names, those of the head included. `metadata`: text by key, as in the file."""
+    """`tensors`: f32 values by Hugging Face names, including the head's. `metadata`: text by key, as in the file."""
 
     tensors: dict
     metadata: dict
 
     @property
     def labels(self):
-        """Names of the classes, in the order of the head's outputs; empty where there are none."""
+        """Names of the classes, in the order of the head's outputs; empty if there are none."""
         return json.loads(self.metadata["labels"])
 
     @property
     def pooling(self):
-        """`cls`, `mean`, or `auto` where the head is on each token."""
+        """`cls`, `mean`, or `auto` if the head is on each token."""
         return self.metadata["pooling"]
 
     def apply(self, model, base=None):
-        """Lays the delta over `model`, a transformers model of the same shape, and returns what was there before, by the model's own
-        names, for `restore`. The model's weights must be those that were trained on: `base` is their file or folder, and
-        `model.config._name_or_path` where it is left out and is a folder.
+        """Applies the delta to `model`, a transformers model of the same shape, and returns the previous values, by the model's own
+        names, for `restore`. The model's weights must be those that were trained on: `base` is their file or folder (default:
+        `model.config._name_or_path`, if that is a folder).
 
         Raises ValueError, and changes nothing, for another base, for a tensor that the model lacks or has in another shape, and for a
-        head that the model computes otherwise: one on the mean of the tokens fits no class of transformers."""
+        head on the mean of the tokens, which no class of transformers computes."""
         self._check_base(model, base)
         places = self._places(model)
         before = {}
@@ -69,14 +70,18 @@ class Delta:
             restore(model, before)
 
     def write(self, path):
-        """Writes the file that `bitfit predict --delta` reads. A file that is there is replaced as a whole."""
-        from safetensors.torch import save_file
+        """Writes the file that `bitfit predict --delta` reads. An existing file is replaced in one step."""
+        if any(hasattr(value, "contiguous") for value in self.tensors.values()):
+            from safetensors.torch import save_file
+        else:
+            from safetensors.numpy import save_file
 
         path = Path(path)
         path = path / FILE if path.is_dir() else path
         fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         try:
-            save_file({name: value.contiguous() for name, value in self.tensors.items()}, str(fresh), self.metadata)
+            tensors = {name: getattr(value, "contiguous", lambda: value)() for name, value in self.tensors.items()}
+            save_file(tensors, str(fresh), self.metadata)
             os.replace(fresh, path)
         finally:
             fresh.unlink(missing_ok=True)
@@ -85,7 +90,7 @@ class Delta:
         if base is None:
             base = getattr(model.config, "_name_or_path", "")
             if not Path(base).exists():
-                raise ValueError(f"nothing says which weights the model has ({base!r} is no file or folder here): give the "
+                raise ValueError(f"cannot tell which weights the model has ({base!r} is not a file or folder here): give the "
                                  "base's file or folder as `base`")
         found, wanted = _weights_sha256(Path(base)), self.metadata["base_sha256"]
         if found != wanted:
@@ -94,8 +99,8 @@ class Delta:
     def _places(self, model):
         """(parameter, value) by the model's names."""
         if self.pooling == "mean" and any(name.startswith("classifier") for name in self.tensors):
-            raise ValueError("the delta's head is on the mean of the tokens, which no class of transformers has: "
-                             "`bitfit predict` answers with it")
+            raise ValueError("the delta's head is on the mean of the tokens, which no class of transformers computes: "
+                             "use `bitfit predict`")
         parameters = dict(model.named_parameters())
         places, missing = {}, []
         for name, value in self.tensors.items():
@@ -104,7 +109,7 @@ class Delta:
                 missing.append(name)
                 continue
             if parameters[own].shape != value.shape:
-                raise ValueError(f"{name}: the delta has {tuple(value.shape)}, the model {tuple(parameters[own].shape)}")
+                raise ValueError(f"{name}: the delta's shape is {tuple(value.shape)}, the model's {tuple(parameters[own].shape)}")
             places[own] = (parameters[own], value)
         if missing:
             raise ValueError(f"the model has no {', '.join(sorted(missing))}")
@@ -112,9 +117,9 @@ class Delta:
 
 
 def read(path):
-    """The delta of a run's folder, or of its file.
+    """Reads the delta in a run's folder, or its file. Its tensors are torch's, or numpy's if torch is not installed.
 
-    Raises ValueError where it is no delta, or one of a method that changes more than biases."""
+    Raises ValueError if it is not a delta, or from a method that changes more than biases."""
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
@@ -122,23 +127,23 @@ def read(path):
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file")
     try:
-        with safe_open(str(path), "pt") as file:
+        with safe_open(str(path), "pt" if importlib.util.find_spec("torch") else "np") as file:
             metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{path}: {error}") from None
     if metadata.get("format") != "bitfit-delta":
-        raise ValueError(f"{path}: not a delta of bitfit (`format` is {metadata.get('format')!r})")
+        raise ValueError(f"{path}: not a bitfit delta (`format` is {metadata.get('format')!r})")
     if metadata.get("format_version") != "1":
         raise ValueError(f"{path}: format version {metadata.get('format_version')!r}; this module reads version 1")
     if metadata.get("method") not in METHODS:
-        raise ValueError(f"{path}: method {metadata.get('method')!r} changes more than a model's own vectors; "
-                         "`bitfit merge` writes a model with it")
+        raise ValueError(f"{path}: method {metadata.get('method')!r} changes more than biases; "
+                         "use `bitfit merge` instead")
     return Delta(tensors, metadata)
 
 
 def take(model, like):
-    """A delta with the model's values of what `like` changes: to keep what was trained further in PyTorch.
+    """A delta with the model's current values of everything that `like` changes, to keep further training in PyTorch.
 
     Raises ValueError as `Delta.apply` does for tensors."""
     places = like._places(model)
@@ -165,7 +170,7 @@ def _set(parameter, value):
 
 
 def _own_name(name, model, parameters):
-    """The model's name for a tensor, with or without the name of the encoder before it; `None` where it has none."""
+    """The model's name for a tensor, with or without the encoder's name before it; `None` if it has none."""
     prefix = model.base_model_prefix + "."
     for own in (name, name.removeprefix(prefix), prefix + name):
         if own in parameters:
@@ -174,7 +179,7 @@ def _own_name(name, model, parameters):
 
 
 def _weights_sha256(path):
-    """As `base_sha256`: of the file, or, where there are several, of the listing that sha256sum prints for them."""
+    """As `base_sha256`: of the file, or, if there are several, of the listing that sha256sum prints for them."""
     files = [path] if path.is_file() else _weight_files(path)
     hashes = {}
     for file in files:

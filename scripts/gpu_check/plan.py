@@ -10,7 +10,7 @@ STAGES = {
     "throughput": ("steps of random models of real shapes: BERT-base, BERT-large, MiniLM, mean pooling, dropout 0 and "
                    "0.1", 80),
     "profile": ("the time of each operation in the same, with a picture of the device's roofs", 60),
-    "tiles": ("every product in every tile, as the table that the choice of tiles reads", 50),
+    "tiles": ("every product with every tile size, as the table for tiles.tsv", 50),
     "hopper": ("on compute capability 9.0 alone: single instructions bit by bit as the emulator has them, and each product "
                "beside its portable kernel", 300),
     "pytorch": ("the same products, attention, steps and copies in PyTorch, where it is installed with CUDA", 45),

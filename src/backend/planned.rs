@@ -1,4 +1,4 @@
-//! What a backend allocates, known before it does and without a device: plans and memory limits work from this.
+//! What a backend will allocate, known in advance and without a device: plans and memory limits are based on this.
 //!
 //! Each backend computes the sizes of its buffers in one place, from which it also allocates them; a test holds
 //! the two to each other, to the byte.

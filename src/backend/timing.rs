@@ -1,4 +1,4 @@
-//! What the pieces of a step take where each is timed alone: operations, or on a GPU their kernels.
+//! Times of the pieces of a step, each timed on its own: operations, or on a GPU their kernels.
 
 /// A piece of a span.
 #[derive(Clone, Debug, PartialEq)]

@@ -32,9 +32,9 @@ pub(super) fn metric_help() -> String {
     let positive = TASKS.iter().filter(|task| task.measures.contains(&Metric::F1));
     let positive: Vec<_> = positive.map(|task| task.name).collect();
     format!(
-        "What chooses the best state among the evaluations on dev rows: {}f1 (of the positive class), too, for {}; loss for \
-         any. Tags that name entities have no macro-f1, and other tags accuracy and macro-f1 alone [default: the first of \
-         these that the labels have, or a named task's own]",
+        "Measure that chooses the best evaluation on the dev rows: {}also f1 (of the positive class) for {}; loss for any. \
+         Entity tags have no macro-f1; other tags have only accuracy and macro-f1 [default: the first of these that the \
+         labels have, or the named task's own]",
         Task::ALL.iter().map(of_task).collect::<String>(),
         positive.join(" and ")
     )

@@ -53,12 +53,12 @@ const SHARED: [&str; 24] = [
 /// Arguments of `compare`.
 #[derive(Debug, Clone, Args)]
 pub struct CompareArgs {
-    /// A run: `NAME`, or `NAME: OPTIONS` with options of `train`; give it once per run [default: bitfit, head, full]
+    /// A run: `NAME`, or `NAME: OPTIONS` with options of `train`; repeat it for each run [default: bitfit, head, full]
     ///
-    /// NAME is the run's row, bar and folder. A method's name (those of --method) stands for that method; any other name
-    /// trains biases unless its options say something else. The options are words as on a command line, without
-    /// quotes. Options given beside --run hold for all runs, except that --lr, --weights and --saving do not hold for
-    /// runs that train everything: full fine-tuning takes its own.
+    /// NAME labels the run's row and bar, and names its folder. A name of --method selects that method; a run of any
+    /// other name trains biases unless its options say otherwise. OPTIONS are written as on a command line, without
+    /// quotes. Options outside --run apply to all runs, except that --lr, --weights and --saving do not apply to runs
+    /// that train everything: full fine-tuning has its own.
     #[arg(long = "run", value_name = "NAME[: OPTIONS]", help_heading = "What is compared")]
     pub runs: Vec<RunSpec>,
     #[command(flatten)]
@@ -97,7 +97,7 @@ impl FromStr for RunSpec {
         let method = Method::from_name(name).ok();
         if method.is_some_and(|method| *args.method.get_or_insert(method) != method) {
             return Err(UsageError::new(format!(
-                "{name}: the name is that of a method, and the options name another"
+                "{name}: this is the name of a method, but the options name another method"
             )));
         }
         Ok(Self { name: name.to_owned(), args })
@@ -143,16 +143,16 @@ impl CompareArgs {
         }
         if resume && named && common.model.is_none() && sweep_file::runs_file(&output).exists() {
             return Err(UsageError::new(format!(
-                "--resume: {} knows its runs and their settings, and --run or --config stands in the place of both: leave it \
-                 out to go on with those runs, or give the settings too (--model, --train, …, and each --run that is to be in \
-                 the table)",
+                "--resume: {} has its runs and their settings, and --run or --config replaces both: leave it out to continue \
+                 those runs, or give all settings (--model, --train, …, and each --run of the \
+                 table)",
                 output.display()
             )));
         }
         if resume && common.model.is_none() {
             return Err(UsageError::new(format!(
-                "--resume: {} holds no comparison that says what its runs are; give the settings and each --run again, or \
-                 leave out --resume to start one",
+                "--resume: {} has no comparison that records its runs; give the settings and each --run again, or leave \
+                 out --resume to start one",
                 output.display()
             )));
         }
@@ -172,7 +172,7 @@ impl CompareArgs {
                 let same = match other.name == name {
                     true => String::new(),
                     false => {
-                        format!(", or `{}`, which some file systems do not tell apart", other.name)
+                        format!(", or `{}`, which some file systems do not distinguish", other.name)
                     }
                 };
                 return Err(UsageError::new(format!("two runs are called `{name}`{same}")));
@@ -256,7 +256,7 @@ mod tests {
         assert!(error(&["a", "A"]).contains("two runs are called `A`, or `a`"));
         assert!(error(&["a/b"]).contains("cannot be a run's name"));
         for own in ["answers", "sweep.jsonl", "report.html", "run.lock", "a.toml"] {
-            assert!(error(&[own]).contains("files of such names"), "{own}");
+            assert!(error(&[own]).contains("has files of that name"), "{own}");
         }
         assert!(args(&["compare", "summary", "tomls", "a.json"]).is_ok());
         assert!(error(&[": --lr 1"]).contains("cannot be a run's name"));

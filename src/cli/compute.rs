@@ -12,7 +12,7 @@ use clap::builder::RangedU64ValueParser;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Data")]
 pub struct ColumnArgs {
-    /// Format of the data; auto goes by the file's extension, and in predict reads standard input as tsv, or as conll in a task
+    /// Format of the data; auto goes by the file's extension, and predict reads standard input as tsv, or as conll for a task
     /// on words
     #[arg(long, value_parser = choice::<FormatChoice>(), default_value_t)]
     pub format: FormatChoice,
@@ -22,7 +22,8 @@ pub struct ColumnArgs {
     /// Column with the second text of a pair [default: the first of the usual names, if there is one]
     #[arg(long, value_name = "NAME")]
     pub text_pair_column: Option<String>,
-    /// Column with the label, of which predict reads none [default: the first of the usual names: label, gold_label, score, …]
+    /// Column with the label, which predict does not read [default: the first of the usual names: label, gold_label,
+    /// score, …]
     #[arg(long, value_name = "NAME")]
     pub label_column: Option<String>,
 }
@@ -31,11 +32,11 @@ pub struct ColumnArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Answers")]
 pub struct AnswerArgs {
-    /// Most tokens of an answer to a question [default: as in training]
+    /// Longest answer to a question, in tokens [default: as in training]
     #[arg(long, value_name = "N", value_parser = at_least_one())]
     pub max_answer_length: Option<usize>,
-    /// Leave a question unanswered where the score of no answer exceeds the best answer's by more than this; never answers
-    /// every question [default: what was best on the rows that training evaluated on]
+    /// Leave a question unanswered if the score of no answer exceeds the best answer's by more than this; never: always
+    /// answer [default: the best value on training's dev rows]
     #[arg(long, value_name = "NUMBER|never", allow_negative_numbers = true)]
     pub no_answer_threshold: Option<NoAnswer>,
 }
@@ -50,22 +51,22 @@ pub struct ComputeArgs {
     /// Texts per batch
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least_one())]
     pub batch_size: usize,
-    /// Most tokens per batch [default: no limit but --batch-size]
+    /// Maximum tokens per batch [default: limited only by --batch-size]
     #[arg(long, value_name = "N", value_parser = at_least_one())]
     pub batch_tokens: Option<usize>,
-    /// Cut texts after this many tokens, special ones included [default: as in training]
+    /// Cut texts after this many tokens, including special ones [default: as in training]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(3..))]
     pub max_length: Option<usize>,
-    /// Device to compute on; auto is the first GPU that can be used, else the CPU
+    /// Device to compute on; auto is the first usable GPU, else the CPU
     #[arg(long, value_name = "auto|cpu|cuda[:N]", default_value_t)]
     pub device: DeviceChoice,
-    /// The type of activations, and on a GPU of matrices
+    /// Number type of activations, and of matrices on a GPU
     #[arg(long, value_parser = choice::<Precision>(), default_value_t)]
     pub precision: Precision,
     /// CPU threads [default: one per processor core]
     #[arg(long, value_name = "N", value_parser = threads())]
     pub threads: Option<usize>,
-    /// Print nothing but results, warnings and errors
+    /// Print only results, warnings and errors
     #[arg(long)]
     pub quiet: bool,
 }

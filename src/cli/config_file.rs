@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
-const REFUSED: [(&str, &str); 1] = [("config", "a configuration file cannot name another one")];
+const REFUSED: [(&str, &str); 1] = [("config", "a configuration file cannot name another")];
 
 /// Options from a file.
 #[derive(Debug, Default)]
@@ -61,7 +61,7 @@ impl FileOptions {
             let sections = table.iter().filter(|(_, v)| matches!(v.get_ref(), DeValue::Table(_)));
             if let Some((key, _)) = sections.min_by_key(|(key, _)| key.span().start) {
                 let problem = format!(
-                    "`{}` is a section; options stand at the top, without sections",
+                    "`{}` is a section; options go at the top, without sections",
                     key.get_ref()
                 );
                 return Err((lines.of(key.span().start), problem));
@@ -140,14 +140,14 @@ mod tests {
         );
         assert!(
             error("text_column = \"a\"\ntext-column = \"b\"")
-                .starts_with("2: `text-column` is set twice, also in line 1")
+                .starts_with("2: `text-column` is set twice, also on line 1")
         );
         assert!(error("[data]\ntrain = \"x\"").contains("is a section"));
         assert!(error("config = \"x\"").contains("cannot name another"));
         assert!(error("lr = 2020-01-01").contains("cannot be a datetime"));
         assert!(
             error("epochs = 1\nsteps = 2")
-                .starts_with("2: `epochs` and `steps` exclude each other")
+                .starts_with("2: `epochs` and `steps` cannot be used together")
         );
         assert!(error("biases = \"qurey\"").contains("did you mean `query`?"));
     }

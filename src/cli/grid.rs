@@ -24,12 +24,12 @@ const METHOD: &str = "method";
 /// What no grid has.
 const REFUSED: [(&str, &str); 5] = [
     ("config", "a grid cannot name another file: give --config on the command line"),
-    ("output", "the folder is not in the grid: name it with --output on the command line"),
-    ("resume", "a grid cannot say --resume: give it on the command line"),
-    ("quiet", "a grid cannot say --quiet: give it on the command line"),
+    ("output", "the folder is not part of the grid: name it with --output on the command line"),
+    ("resume", "a grid cannot set --resume: give it on the command line"),
+    ("quiet", "a grid cannot set --quiet: give it on the command line"),
     (
         "predict-test",
-        "`predict-test` has no place in a grid: give it to `bitfit predict` with the run to hand in",
+        "a grid cannot set `predict-test`: give it to `bitfit predict` with the run to submit",
     ),
 ];
 
@@ -115,8 +115,8 @@ impl Grid {
                 return Err((
                     axis.line,
                     format!(
-                        "`{option}` has values here, and what stands at the top of the file for all runs would have no \
-                         effect: keep one"
+                        "`{option}` has values here and is also set at the top of the file for all runs, which would \
+                         have no effect: keep one"
                     ),
                 ));
             }
@@ -141,7 +141,7 @@ fn grid_axes(
 ) -> Result<Vec<GridAxis>, Mistake> {
     let DeValue::Table(table) = grid.get_ref() else {
         let line = lines.of(grid.span().start);
-        return Err((line, "`grid` is a section: write `[grid]`, and an axis on each line".into()));
+        return Err((line, "`grid` is a section: write `[grid]`, and one axis per line".into()));
     };
     let entries = own_entries(options, table, lines, &[])?;
     let axis = |entry: Entry<'_>| match entry.value.get_ref() {
@@ -151,8 +151,8 @@ fn grid_axes(
             Err((
                 entry.line,
                 format!(
-                    "`{option}` should be a list of values and is of type {kind}: what is the same for all runs stands at \
-                     the top of the file"
+                    "`{option}` should be a list of values, not of type {kind}: what is the same for all runs goes at the \
+                     top of the file"
                 ),
             ))
         }
@@ -166,9 +166,8 @@ fn list_of_variants(
     variants: &Spanned<DeValue<'_>>,
     lines: &LineNumbers<'_>,
 ) -> Result<Vec<Variant>, Mistake> {
-    let wrong = |line| {
-        Err((line, "a variant is a section of its own: write `[[variant]]` above each".to_owned()))
-    };
+    let wrong =
+        |line| Err((line, "each variant is a section: write `[[variant]]` above it".to_owned()));
     let DeValue::Array(list) = variants.get_ref() else {
         return wrong(lines.of(variants.span().start));
     };
@@ -181,7 +180,7 @@ fn list_of_variants(
         let variant = variant(options, table, line, lines)?;
         if let Some(other) = found.iter().find(|other| other.name == variant.name) {
             let (name, first) = (&variant.name, other.line);
-            let problem = format!("a variant is called `{name}` already, in line {first}");
+            let problem = format!("there is already a variant called `{name}`, on line {first}");
             return Err((variant.line, problem));
         }
         found.push(variant);
@@ -218,8 +217,9 @@ fn variant(
             Some(axis)
                 if axis.values.iter().all(|v| v.given.args == meant.values[0].given.args) => {}
             Some(axis) => {
-                let problem =
-                    format!("this variant is called `{name}`, and `method` names another");
+                let problem = format!(
+                    "this variant has the name of the method `{name}`, but `method` names another"
+                );
                 return Err((axis.line, problem));
             }
         }
@@ -252,7 +252,7 @@ fn axis(options: &Options, entry: Entry<'_>, lines: &LineNumbers<'_>) -> Result<
         _ => vec![value],
     };
     if listed.is_empty() {
-        return Err((line, format!("`{option}` has no value: an empty list makes no run")));
+        return Err((line, format!("`{option}` has no value: an empty list gives no runs")));
     }
     let mut values: Vec<AxisValue> = Vec::new();
     for value in listed {
@@ -260,7 +260,7 @@ fn axis(options: &Options, entry: Entry<'_>, lines: &LineNumbers<'_>) -> Result<
         let given = options.given(&option, value.get_ref()).map_err(|why| (line, why))?;
         if values.iter().any(|other| other.given.args == given.args) {
             let text = given.text;
-            return Err((line, format!("`{option}` has {text} twice: no run is made twice")));
+            return Err((line, format!("`{option}` has {text} twice: remove one")));
         }
         values.push(AxisValue { given, line });
     }

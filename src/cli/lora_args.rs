@@ -9,16 +9,16 @@ use clap::Args;
 /// The options as given: `None` where nothing is said.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub struct LoraArgs {
-    /// Rank of the products of --method lora; on a GPU a multiple of 8 [default: 8]
+    /// Rank of the products of --method lora; a multiple of 8 on a GPU [default: 8]
     #[arg(long, value_name = "N", help_heading = "What trains")]
     pub lora_rank: Option<usize>,
-    /// They are multiplied with this over the rank [default: 8]
+    /// The products are multiplied by this divided by the rank [default: 8]
     #[arg(long, value_name = "ALPHA", allow_negative_numbers = true, help_heading = "What trains")]
     pub lora_alpha: Option<f64>,
-    /// Dropout of what they take [default: 0]
+    /// Dropout on the products' input [default: 0]
     #[arg(long, value_name = "P", allow_negative_numbers = true, help_heading = "What trains")]
     pub lora_dropout: Option<f64>,
-    /// The layers beside which they stand: query, key, value, attention-output, output, joined by commas
+    /// The layers that get a product: query, key, value, attention-output, output, joined by commas
     /// [default: query,value]
     #[arg(long, value_name = "NAMES", help_heading = "What trains")]
     pub lora_on: Option<Projections>,
@@ -63,7 +63,7 @@ impl LoraArgs {
                 let names: Vec<&str> = methods.iter().map(|method| method.name()).collect();
                 let names = names.join(", ");
                 let problem =
-                    format!("goes with --method lora alone, and this is {names}: leave it out");
+                    format!("is only for --method lora, and this is {names}: leave it out");
                 Err(InvalidSetting { option, problem })
             }
         }

@@ -40,11 +40,11 @@ pub use train_args::TrainArgs;
 use crate::error::UsageError;
 use usage::{not_text, usage_error};
 
-/// Fine-tune a BERT-family encoder by its bias terms alone.
+/// Fine-tune a BERT-family encoder by training only its biases.
 ///
-/// BitFit (Ben Zaken, Ravfogel and Goldberg, ACL 2022) leaves every weight matrix of the encoder as it was
-/// pre-trained and trains only the bias vectors, about 0.1 % of the parameters, and a small head. What a task
-/// learns is a file of a few hundred KB, and many tasks share one frozen model.
+/// BitFit (Ben Zaken, Ravfogel and Goldberg, ACL 2022) keeps every weight matrix of the encoder as it was
+/// pre-trained. Only the bias vectors, about 0.1 % of the parameters, and a small head are trained. Each task
+/// is a file of a few hundred KB, and many tasks share one frozen model.
 #[derive(Debug, Parser)]
 #[command(name = "bitfit", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
@@ -71,10 +71,10 @@ pub enum Command {
     /// Train a model's biases and a head on labelled texts
     #[command(after_help = train_args::EXAMPLES)]
     Train(TrainArgs),
-    /// Train in several ways on the same data, and show memory, time and quality side by side
+    /// Train with several methods on the same data, and compare memory, time and quality
     #[command(after_help = compare::EXAMPLES)]
     Compare(CompareArgs),
-    /// Train the runs of a grid side by side, and show what they reach in tables and pictures
+    /// Train a grid of runs in one process, and show the results in tables and plots
     #[command(after_help = sweep::EXAMPLES)]
     Sweep(SweepArgs),
     /// Evaluate a trained delta or model on labelled texts
@@ -83,22 +83,22 @@ pub enum Command {
     Predict(PredictArgs),
     /// Merge a delta into its base model, as a folder that `transformers` loads
     Merge(MergeArgs),
-    /// Write a delta as an adapter that PEFT loads
+    /// Write a delta as a PEFT adapter
     #[command(after_help = exchange::EXPORT_EXAMPLES)]
     Export(ExportArgs),
-    /// Make a delta of an adapter that PEFT has trained
+    /// Convert a PEFT adapter to a delta
     #[command(after_help = exchange::IMPORT_EXAMPLES)]
     Import(ImportArgs),
     /// Show a model's parameters by component, or how far a delta moved each bias
     Inspect(InspectArgs),
     /// Show how much memory training would take, part by part, without running it
     Plan(PlanArgs),
-    /// Time a training step operation by operation, and hold it to what the device can do
+    /// Time a training step operation by operation, and compare it with the device's limits
     #[command(after_help = profile::EXAMPLES)]
     Profile(ProfileArgs),
     /// Show what this program can run on here: driver, GPUs, built-in kernels
     Doctor,
-    /// Print a script that completes commands and options in a shell
+    /// Print a shell completion script
     Completions(CompletionsArgs),
     /// Print the manual page, or write one per command
     Man(ManArgs),

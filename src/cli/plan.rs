@@ -13,8 +13,8 @@ use crate::settings::method::Method;
 pub struct PlanArgs {
     #[command(flatten)]
     pub step: StepArgs,
-    /// A column each, names joined by commas; with --list the one whose step is printed [default: bitfit,head,full; with
-    /// --list bitfit]
+    /// Methods to plan, one per column, joined by commas; with --list the one whose step is printed [default:
+    /// bitfit,head,full; with --list bitfit]
     #[arg(long, value_name = "NAMES", value_parser = choice::<Method>(), value_delimiter = ',', help_heading = "What trains")]
     pub method: Vec<Method>,
 
@@ -22,10 +22,11 @@ pub struct PlanArgs {
     #[arg(long, value_name = "SIZE", help_heading = "Memory")]
     pub memory: Option<ByteSize>,
 
-    /// Print the step instead, one line per operation: shapes, bytes kept, FLOPs, and which gradient it makes
+    /// Print the step instead, one line per operation: shapes, bytes kept, FLOPs, and the gradient it computes
     #[arg(long, conflicts_with = "allocate", help_heading = "Listing")]
     pub list: bool,
-    /// With --list: the device's speed in matrix products, in TFLOP/s; with --bandwidth, shows the least time a step can take
+    /// With --list: the device's speed in matrix products, in TFLOP/s; with --bandwidth, shows a lower bound of the
+    /// step's time
     #[arg(
         long,
         value_name = "TFLOP/s",
@@ -34,7 +35,7 @@ pub struct PlanArgs {
         help_heading = "Listing"
     )]
     pub rate: Option<f64>,
-    /// With --list: the bandwidth of the device's memory, in GB/s
+    /// With --list: the device's memory bandwidth, in GB/s
     #[arg(
         long,
         value_name = "GB/s",
@@ -44,11 +45,11 @@ pub struct PlanArgs {
     )]
     pub bandwidth: Option<f64>,
 
-    /// Also allocate the planned memory on the device, without a checkpoint, and show what it came to
+    /// Also allocate the planned memory on the device, without a checkpoint, and show the sizes
     #[arg(long, help_heading = "Memory")]
     pub allocate: bool,
 
-    /// Processes that share each batch (mpirun -n N): shows what each of them takes
+    /// Processes that share each batch (mpirun -n N): shows the memory of each
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one(), help_heading = "Running")]
     pub ranks: usize,
 }

@@ -22,16 +22,16 @@ pub struct ProfileArgs {
     /// What trains
     #[arg(long, value_parser = choice::<Method>(), default_value_t, help_heading = "What trains")]
     pub method: Method,
-    /// How often the step is timed; the tables have the median
+    /// How many times the step is timed; the tables show medians
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = at_least_one(), help_heading = "Running")]
     pub repeat: usize,
     /// Also write the results to this file, as one JSON object
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub json: Option<PathBuf>,
-    /// On a GPU: also run each product in every tile, and write what each took to this file, as the choice of tiles reads it
+    /// On a GPU: also time each product with every tile size, and write the table for tiles.tsv to this file
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub tiles: Option<PathBuf>,
-    /// Also draw each operation below what the device can do, as .svg or .png
+    /// Also draw a roofline plot of the operations, as .svg or .png
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub picture: Option<PathBuf>,
 }

@@ -23,7 +23,7 @@ fn plain(letter: char) -> bool {
 pub(super) fn of_plain_letters(name: &str) -> Result<(), String> {
     if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
         return Err(format!(
-            "`{name}` cannot be a run's name: letters, digits and + - _ . are, as in `full-2`"
+            "`{name}` cannot be a run's name: use letters, digits and + - _ . as in `full-2`"
         ));
     }
     Ok(())
@@ -37,8 +37,8 @@ pub(super) fn in_a_sweep(name: &str) -> Result<(), String> {
     of_plain_letters(name)?;
     if name.len() > LONGEST {
         return Err(format!(
-            "the run's name would have {} letters, and {LONGEST} is the most: `{name}`; give a [[variant]] of a short name \
-             the long values",
+            "the run's name would have {} letters, more than {LONGEST}: `{name}`; put the long values into a [[variant]] \
+             with a short name",
             name.len()
         ));
     }
@@ -49,7 +49,7 @@ pub(super) fn in_a_sweep(name: &str) -> Result<(), String> {
         || ENDINGS.iter().any(|ending| lower.ends_with(ending))
     {
         return Err(format!(
-            "`{name}` cannot be a run's name: the sweep has files of such names in its folder"
+            "`{name}` cannot be a run's name: the sweep's folder has files of that name"
         ));
     }
     Ok(())
@@ -86,7 +86,7 @@ mod tests {
         let taken =
             ["answers", "Pictures", "run.lock", "sweep.jsonl", "SWEEP.md", "report.html", "a.log"];
         for name in taken {
-            assert!(in_a_sweep(name).unwrap_err().contains("files of such names"), "{name}");
+            assert!(in_a_sweep(name).unwrap_err().contains("has files of that name"), "{name}");
         }
         assert!(in_a_sweep(&"x".repeat(121)).unwrap_err().contains("121 letters"));
     }

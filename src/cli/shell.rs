@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Args)]
 #[command(after_help = COMPLETIONS)]
 pub struct CompletionsArgs {
-    /// The shell to complete in
+    /// The shell
     pub shell: Shell,
 }
 
@@ -22,7 +22,7 @@ Examples:
 #[derive(Debug, Clone, Args)]
 #[command(after_help = MAN)]
 pub struct ManArgs {
-    /// Write a page for the program and one per command to this folder, instead of the program's page to standard output
+    /// Write the program's page and one per command to this folder, instead of printing the program's page
     #[arg(long, value_name = "FOLDER")]
     pub output: Option<PathBuf>,
 }

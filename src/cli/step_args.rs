@@ -27,43 +27,43 @@ pub struct StepArgs {
     /// What the head is for
     #[arg(long, value_parser = choice::<Task>(), default_value_t, help_heading = "Model")]
     pub task: Task,
-    /// Outputs of the head: the number of classes, of labels or of numbers [default: 1 for regression, else 2]
+    /// Outputs of the head: number of classes, labels or numbers [default: 1 for regression, else 2]
     #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Model")]
     pub outputs: Option<usize>,
-    /// The share of a text's tokens that are hidden, in --task masked-lm [default: 0.15]
+    /// Share of a text's tokens to hide, in --task masked-lm [default: 0.15]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Model")]
     pub mask_probability: Option<f64>,
 
-    /// Which biases train (see `bitfit help train`) [default: all]; beside the columns of plan another for these
+    /// Which biases train (see `bitfit help train`) [default: all]; plan shows them in an extra column
     #[arg(long, value_name = "NAMES", help_heading = "What trains")]
     pub biases: Option<BiasSelection>,
     #[command(flatten)]
     pub lora: LoraArgs,
-    /// Dropout of hidden states, attention and head alike [default: what the model's config says]
+    /// Dropout on hidden states, attention and head [default: as in the model's config]
     #[arg(long, value_name = "P", help_heading = "What trains")]
     pub dropout: Option<f64>,
 
     /// Texts per batch
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one(), help_heading = "Batch")]
     pub batch_size: usize,
-    /// Most tokens per batch [default: --batch-size texts of --max-length]
+    /// Maximum tokens per batch [default: --batch-size texts of --max-length]
     #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Batch")]
     pub batch_tokens: Option<usize>,
-    /// Tokens of the longest text [default: what the checkpoint says, else its positions]
+    /// Tokens of the longest text [default: the checkpoint's limit, else its number of positions]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(3..), help_heading = "Batch")]
     pub max_length: Option<usize>,
 
-    /// What is kept for backward (see `bitfit help train`); auto is the fastest exact way that fits the memory
+    /// What is kept for the backward pass (see `bitfit help train`); auto is the fastest exact way that fits the memory
     #[arg(long, value_name = "HOW", default_value_t, help_heading = "Memory")]
     pub saving: SavingChoice,
 
-    /// The device; to plan for cuda needs no GPU here, except with --allocate
+    /// The device; planning for cuda needs no GPU, except with --allocate
     #[arg(long, value_name = "auto|cpu|cuda", default_value_t, help_heading = "Running")]
     pub device: DeviceChoice,
-    /// The type of activations
+    /// Number type of activations
     #[arg(long, value_parser = choice::<Precision>(), default_value_t, help_heading = "Running")]
     pub precision: Precision,
-    /// CPU threads, each of which takes some memory to work in [default: one per processor core]
+    /// CPU threads, each of which needs some working memory [default: one per processor core]
     #[arg(long, value_name = "N", value_parser = threads(), help_heading = "Running")]
     pub threads: Option<usize>,
 }

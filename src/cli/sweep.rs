@@ -20,7 +20,7 @@ Examples:
   bitfit sweep --resume --output runs/sweep
 
 A grid:
-  model = \"./minilm\"            # options of train for all runs
+  model = \"./minilm\"            # options of train, for all runs
   train = \"reviews.tsv\"
   dev-fraction = 0.1
 
@@ -28,14 +28,14 @@ A grid:
   lr = [3e-4, 1e-3, 3e-3]
   seed = [1, 2, 3]
 
-  [[variant]]                   # a row of the table; a method's name means that method
+  [[variant]]                   # a row of the table; a method's name selects that method
   name = \"bitfit\"
   [[variant]]
   name = \"qi\"
   biases = \"query,intermediate\"
   [[variant]]
   name = \"full\"
-  lr = [1e-5, 3e-5, 5e-5]       # in the place of the grid's";
+  lr = [1e-5, 3e-5, 5e-5]       # instead of the grid's";
 
 /// More runs than this are a mistake in the grid.
 const MOST_RUNS: usize = 10_000;
@@ -44,10 +44,10 @@ const MOST_RUNS: usize = 10_000;
 #[derive(Debug, Clone, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct SweepArgs {
-    /// TOML file with the runs: options of train for all of them, axes in `[grid]`, and rows of the table in `[[variant]]`
+    /// TOML file with the runs: options of train for all runs, axes in `[grid]`, and rows of the table in `[[variant]]`
     #[arg(long, value_name = "FILE", help_heading = "What is run")]
     pub grid: Option<PathBuf>,
-    /// Most runs side by side, which share the threads [default: as many as threads and memory allow]
+    /// Maximum number of concurrent runs, which share the threads [default: as many as threads and memory allow]
     #[arg(long, value_name = "N", help_heading = "Running")]
     pub jobs: Option<usize>,
     #[command(flatten)]
@@ -74,12 +74,11 @@ pub struct SweepCommand {
 pub(super) fn of_all(common: &TrainArgs) -> Result<(PathBuf, bool, bool), UsageError> {
     if common.predict_test.is_some() {
         return Err(UsageError::new(
-            "--predict-test has no place here: give it to `bitfit predict` with the run to hand in",
+            "--predict-test is not for several runs: give it to `bitfit predict` with the run to submit",
         ));
     }
     let output = common.output.clone();
-    let output =
-        output.ok_or_else(|| UsageError::new("--output is missing: it names the folder"))?;
+    let output = output.ok_or_else(|| UsageError::new("--output is missing: name the folder"))?;
     Ok((output, common.resume.unwrap_or(false), common.quiet.unwrap_or(false)))
 }
 
@@ -102,18 +101,18 @@ impl SweepArgs {
             Some(path) => from_grid(&path, common, &output)?,
             None if resume && common.config.is_some() => {
                 return Err(UsageError::new(
-                    "--config goes with --grid; to go on with the settings that the runs have, leave it out",
+                    "--config needs --grid; leave it out to continue with the settings the runs have",
                 ));
             }
             None if resume => recorded(&output, &common)?.ok_or_else(|| {
                 UsageError::new(format!(
-                    "--resume: {} holds no sweep, it has no {RUNS_FILE}; name the grid with --grid",
+                    "--resume: {} is not the folder of a sweep, it has no {RUNS_FILE}; name the grid with --grid",
                     output.display()
                 ))
             })?,
             None => {
                 return Err(UsageError::new(
-                    "--grid is missing: it names the TOML file with the runs (`bitfit help sweep` shows one)",
+                    "--grid is missing: name the TOML file with the runs (`bitfit help sweep` shows one)",
                 ));
             }
         };
@@ -156,7 +155,7 @@ impl Expansion<'_> {
         if all > MOST_RUNS {
             return Err(self.error(
                 None,
-                &format!("the grid has {all} runs, and {MOST_RUNS} are the most: take values out"),
+                &format!("the grid has {all} runs, more than {MOST_RUNS}: remove values"),
             ));
         }
         self.no_effect(&variants)?;
@@ -235,7 +234,7 @@ impl Expansion<'_> {
             Some(axis) => Err(self.error(
                 Some(axis.line),
                 &format!(
-                    "`{}` is set here for every run, and what the command line says of it would have no effect: keep one",
+                    "`{}` is set here for every run and also on the command line, which would have no effect: keep one",
                     axis.option
                 ),
             )),
@@ -318,7 +317,7 @@ impl Made {
         if let Some(&other) = self.names.get(&run.name.to_ascii_lowercase()) {
             let other = &self.runs[other];
             return Err(format!(
-                "the run `{}` of variant `{}` would have the folder of `{}` of variant `{}`: call one variant something else",
+                "the run `{}` of variant `{}` would have the same folder as `{}` of variant `{}`: rename one variant",
                 run.name, run.variant, other.name, other.variant
             ));
         }
@@ -326,7 +325,7 @@ impl Made {
         let settings = nowhere.to_toml().map_err(|error| format!("{}: {error:#}", run.name))?;
         if let Some(&other) = self.settings.get(&settings) {
             return Err(format!(
-                "the runs `{}` and `{}` have the same settings: no run is made twice",
+                "the runs `{}` and `{}` have the same settings: remove one",
                 self.runs[other].name, run.name
             ));
         }

@@ -1,6 +1,6 @@
-//! The runs of a sweep as its folder keeps them, so that it can go on without its grid, and be held to it.
+//! The runs of a sweep as recorded in its folder, so that it can continue without its grid, or be checked against it.
 //!
-//! The settings that all runs share stand at the top and those of a run in its `[[run]]`, by the names of options.
+//! Settings shared by all runs are at the top, those of a run in its `[[run]]`, under the names of options.
 
 use super::config_file::FileOptions;
 use super::run_names;
@@ -27,7 +27,7 @@ const AXES: &str = "axes";
 
 /// The folder is known to whoever reads it, and may have moved.
 const REFUSED: [(&str, &str); 2] =
-    [("output", "`output` has no place here"), ("config", "`config` has no place here")];
+    [("output", "`output` cannot be set here"), ("config", "`config` cannot be set here")];
 
 /// The text of [`RUNS_FILE`].
 ///
@@ -79,7 +79,7 @@ fn read(
     let shared = FileOptions::of_table(&options, table, lines, &[RUN])?.args;
     let runs = table.iter().find(|(key, _)| &**key.get_ref() == RUN);
     let Some(DeValue::Array(runs)) = runs.map(|(_, value)| value.get_ref()) else {
-        return Err((1, "it should list runs in sections `[[run]]`, and has none".to_owned()));
+        return Err((1, "it should list runs in sections `[[run]]`, but has none".to_owned()));
     };
     let mut found: Vec<SweepRun> = Vec::new();
     let mut names = BTreeSet::new();
@@ -100,7 +100,7 @@ fn read(
         let own = FileOptions::of_table(&options, section, lines, &[NAME, VARIANT, AXES])?;
         if let Some(option) = own.options().find(|(_, alone)| flags.covers(alone)) {
             let problem = format!(
-                "the runs differ in `{}`, so that the command line cannot say it of all: leave --{0} out",
+                "the runs differ in `{}`, so the command line cannot set it for all: leave --{0} out",
                 option.0
             );
             return Err((line, problem));
@@ -149,10 +149,10 @@ pub fn difference(recorded: &[SweepRun], asked: &[SweepRun]) -> Result<Option<St
     };
     let (gone, new) = (beyond(&had, &has), beyond(&has, &had));
     if !gone.is_empty() {
-        return Ok(Some(format!("it has runs that this one has not: {}", list(&gone))));
+        return Ok(Some(format!("it has runs that this one does not: {}", list(&gone))));
     }
     if !new.is_empty() {
-        return Ok(Some(format!("it does not have the runs {}", list(&new))));
+        return Ok(Some(format!("it lacks the runs {}", list(&new))));
     }
     for run in asked {
         let Some(before) = recorded.iter().find(|other| other.name == run.name) else { continue };
@@ -166,7 +166,7 @@ pub fn difference(recorded: &[SweepRun], asked: &[SweepRun]) -> Result<Option<St
         }
     }
     if had != has {
-        return Ok(Some("its runs stand in another order".to_owned()));
+        return Ok(Some("its runs are in another order".to_owned()));
     }
     Ok(None)
 }

@@ -46,7 +46,7 @@ fn a_broken_list_is_refused_by_line() {
         ("[[run]]\nname = \"a\"\nvariant = \"v\"\naxes = {lr = 1}", "3: the run `a` has no `axes`"),
         ("[[run]]\nname = \"a\"\nvariant = \"v\"\naxes = {}\nlr = 0", "3: the run `a`: --lr must"),
         ("[[run]]\nname = \"a\"\nvariant = \"v\"\naxes = {}\nlrr = 0", "7: unknown option `lrr`"),
-        ("output = \"x\"", "3: `output` has no place here"),
+        ("output = \"x\"", "3: `output` cannot be set here"),
     ];
     for (text, said) in cases {
         let found = error(&format!("{top}{text}"));
@@ -63,9 +63,9 @@ fn another_sweep_is_told_by_what_differs() {
     let both = [a.clone(), b.clone()];
     assert_eq!(differs(&both, &both), None);
     let gone = differs(&both, std::slice::from_ref(&a)).unwrap();
-    assert!(gone.contains("runs that this one has not: \"b\""), "{gone}");
+    assert!(gone.contains("runs that this one does not: \"b\""), "{gone}");
     let new = differs(std::slice::from_ref(&a), &both).unwrap();
-    assert!(new.contains("does not have the runs \"b\""), "{new}");
+    assert!(new.contains("lacks the runs \"b\""), "{new}");
     let order = differs(&both, &[b.clone(), a.clone()]).unwrap();
     assert!(order.contains("another order"), "{order}");
     let rate = differs(&both, &[run("a", 0.3), b.clone()]).unwrap();

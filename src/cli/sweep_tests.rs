@@ -125,17 +125,17 @@ fn mistakes_name_line_variant_and_value() {
     assert!(same.contains("the runs `a` and `b` have the same settings"), "{same}");
     assert!(same.starts_with("grid.toml:6: "), "{same}");
     let folder = error("[[variant]]\nname = \"a\"\nseed = 1\n[[variant]]\nname = \"A\"\n");
-    assert!(folder.contains("would have the folder of `a`"), "{folder}");
+    assert!(folder.contains("would have the same folder as `a`"), "{folder}");
     let alike = error("[grid]\ntext-column = [\"a b\", \"a_b\"]");
-    assert!(alike.contains("would have the folder of"), "{alike}");
+    assert!(alike.contains("would have the same folder as"), "{alike}");
     let reserved = error("[[variant]]\nname = \"answers\"\n");
-    assert!(reserved.contains("files of such names"), "{reserved}");
+    assert!(reserved.contains("has files of that name"), "{reserved}");
     let long = error(&format!("[grid]\ntext-column = [\"{}\", \"b\"]", "x".repeat(200)));
     assert!(long.contains("218 letters"), "{long}");
     let list: Vec<String> = (1..=101).map(|number| number.to_string()).collect();
     let list = list.join(",");
     let many = error(&format!("[grid]\nseed = [{list}]\nsteps = [{list}]\n"));
-    assert!(many.contains("the grid has 10201 runs, and 10000 are the most"), "{many}");
+    assert!(many.contains("the grid has 10201 runs, more than 10000"), "{many}");
 }
 
 #[test]
@@ -156,9 +156,9 @@ fn what_a_command_needs_is_asked_for() {
     let folder = Folder::new();
     let said = |flags: &[&str]| folder.resolve(None, flags).unwrap_err().to_string();
     assert!(said(&[]).contains("--grid is missing"));
-    assert!(said(&["--resume"]).contains("holds no sweep"));
-    assert!(said(&["--resume", "--config", "x"]).contains("--config goes with --grid"));
-    assert!(said(&["--predict-test", "x"]).contains("no place here"));
+    assert!(said(&["--resume"]).contains("is not the folder of a sweep"));
+    assert!(said(&["--resume", "--config", "x"]).contains("--config needs --grid"));
+    assert!(said(&["--predict-test", "x"]).contains("not for several runs"));
     let args = SweepArgs { grid: None, jobs: Some(0), common: TrainArgs::default() };
     assert!(args.resolve().unwrap_err().to_string().contains("--jobs must be from 1"));
     let missing = folder.resolve(Some("train = \"x\""), &[]).unwrap_err().to_string();

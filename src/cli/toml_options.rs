@@ -111,14 +111,14 @@ impl Options {
             let option = self.named(key, others).map_err(|problem| (line, problem))?;
             if let Some(first) = entries.iter().find(|entry| entry.option == option) {
                 let first = first.line;
-                return Err((line, format!("`{option}` is set twice, also in line {first}")));
+                return Err((line, format!("`{option}` is set twice, also on line {first}")));
             }
             entries.push(Entry { option, line, value });
         }
         for (one, other) in TrainArgs::EXCLUSIVE {
             let line = |name| entries.iter().find(|e| e.option == name).map(|e| e.line);
             if let (Some(a), Some(b)) = (line(one), line(other)) {
-                let problem = format!("`{one}` and `{other}` exclude each other: keep one");
+                let problem = format!("`{one}` and `{other}` cannot be used together: keep one");
                 return Err((a.max(b), problem));
             }
         }
@@ -151,7 +151,7 @@ impl Options {
     pub(super) fn given(&self, option: &str, value: &DeValue<'_>) -> Result<GivenValue, String> {
         if matches!(value, DeValue::Array(_)) && !LISTS.contains(&option) {
             return Err(format!(
-                "`{option}` takes one value and has a list: several values are an axis, which stands in the [grid] of a \
+                "`{option}` takes one value, not a list: several values are an axis, which goes into the [grid] of a \
                  sweep"
             ));
         }

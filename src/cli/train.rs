@@ -35,8 +35,8 @@ impl TrainArgs {
             && output.is_dir()
         {
             return Err(UsageError::new(format!(
-                "--resume: {} has no {SETTINGS_FILE}; give the settings of its run again, or name a file that has them \
-                 with --config",
+                "--resume: {} has no {SETTINGS_FILE}; give its run's settings again, or name a file with them with \
+                 --config",
                 output.display()
             )));
         }
@@ -78,7 +78,7 @@ impl TrainArgs {
         if task.named().is_none() && self.train.is_none() && self.data.is_none() {
             needed(None::<()>, "train", "the file with labelled texts")?;
         }
-        let output = needed(self.output, "output", "the folder for what the run makes")?;
+        let output = needed(self.output, "output", "the folder for the run's files")?;
         let default = TrainConfig::with_defaults(model, self.train, output);
         let recipe = task.named().map(|task| task.recipe);
         let config = TrainConfig {
@@ -154,7 +154,7 @@ impl TrainArgs {
 fn needed<T>(value: Option<T>, option: &'static str, what: &str) -> Result<T, InvalidSetting> {
     value.ok_or_else(|| InvalidSetting {
         option,
-        problem: format!("is missing: it names {what}; give it here or in the file of --config"),
+        problem: format!("is missing: {what}; give it here or in the --config file"),
     })
 }
 

@@ -35,7 +35,7 @@ pub struct TrainArgs {
     /// org/name@revision
     #[arg(long, value_name = "MODEL", help_heading = "Model")]
     pub model: Option<String>,
-    /// How frozen weights are stored; what --method full trains is f32 [default: f16]
+    /// How frozen weights are stored (--method full trains f32) [default: f16]
     #[arg(long, value_parser = choice::<WeightStorage>(), value_name = "TYPE", help_heading = "Model")]
     pub weights: Option<WeightStorage>,
     /// How token vectors become one vector per text [default: auto]
@@ -44,81 +44,82 @@ pub struct TrainArgs {
     /// Where the pooler's weights come from [default: keep]
     #[arg(long, value_parser = choice::<PoolerInit>(), value_name = "FROM", help_heading = "Model")]
     pub pooler: Option<PoolerInit>,
-    /// Start from the head in this safetensors file, by its Hugging Face names [default: random, from --seed]
+    /// Start from the head in this safetensors file, which uses Hugging Face's names [default: random, from --seed]
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     pub init_head: Option<PathBuf>,
-    /// Start from what another run on the same model learned of the encoder, of whichever task: its folder or its
-    /// bias.safetensors
+    /// Start from the encoder values of another run on the same model, for any task: its folder or its bias.safetensors
     /// [default: the model's own]
     #[arg(long, value_name = "DELTA", help_heading = "Model")]
     pub init_delta: Option<PathBuf>,
 
-    /// Labelled texts to train on: tsv, csv or jsonl with named columns; of --task token-classification CoNLL columns,
-    /// CoNLL-U or jsonl; of --task question-answering SQuAD's JSON or jsonl;
-    /// of --task masked-lm txt with a text on each line, or a column of the others
+    /// Labelled texts to train on: tsv, csv or jsonl with named columns; for --task token-classification CoNLL columns,
+    /// CoNLL-U or jsonl; for question-answering SQuAD's JSON or jsonl; for masked-lm txt with one text per line, or a
+    /// column of tsv, csv or jsonl
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub train: Option<PathBuf>,
     /// Labelled texts to evaluate on
     #[arg(long, value_name = "FILE", conflicts_with = "dev_fraction", help_heading = "Data")]
     pub dev: Option<PathBuf>,
-    /// Hold this share of the training rows back, drawn with --seed, to evaluate on
+    /// Hold out this share of the training rows, drawn with --seed, to evaluate on
     #[arg(long, value_name = "SHARE", help_heading = "Data")]
     pub dev_fraction: Option<f64>,
-    /// Train on this many rows only, drawn with --seed from those that are not held back; 0 is all [default: 0]
+    /// Train on only this many rows, drawn with --seed from those not held out; 0 means all [default: 0]
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub train_rows: Option<usize>,
     /// Format of the data files [default: auto]
     #[arg(long, value_parser = choice::<FormatChoice>(), help_heading = "Data")]
     pub format: Option<FormatChoice>,
-    /// What the labels are, or a task of GLUE or SuperGLUE by its name: that one brings its classes, measures and recipe,
-    /// and its rows come from --data, or from the hub, where no --train is given [default: classification]
+    /// What the labels are, or the name of a GLUE or SuperGLUE task. A named task has its own classes, measures and
+    /// recipe; its rows come from --data, or from the hub if there is no --train [default: classification]
     #[arg(long, value_parser = task(), value_name = "TASK", help_heading = "Data")]
     pub task: Option<TaskChoice>,
     /// Folder with a named task's files: the hub's parquet files or those of the benchmark's own archive
     /// [default: the hub]
     #[arg(long, value_name = "FOLDER", help_heading = "Data")]
     pub data: Option<PathBuf>,
-    /// Column with the text [default: the first of the usual names: text, sentence, sentence1, …]; of tagged words their
-    /// column's number or key [default: 1 or form; tokens, words or text]
+    /// Column with the text [default: the first of the usual names: text, sentence, sentence1, …]; for tagged words, the
+    /// number or key of their column [default: 1 or form; tokens, words or text]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub text_column: Option<String>,
     /// Column with the second text of a pair [default: the first of the usual names, if there is one]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub text_pair_column: Option<String>,
-    /// Column with the label [default: the first of the usual names: label, gold_label, score, …]; of tagged words the
-    /// column's number, from 1, its name in CoNLL-U, or the key of tags or spans [default: the last column or upos; tags,
-    /// spans, entities, or another usual key that is the only one]
+    /// Column with the label [default: the first of the usual names: label, gold_label, score, …]; for tagged words,
+    /// the column's number (from 1), its name in CoNLL-U, or the key of tags or spans [default: the last column or upos;
+    /// tags, spans, entities, or the only other usual key]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub label_column: Option<String>,
-    /// Rows whose label says that there is none: empty, -, nan, null, \N, -1 or -100 beside 0 and 1 [default: refuse]
+    /// What to do with rows whose label means that there is none: empty, -, nan, null, \N, or -1 or -100 next to 0 and
+    /// 1 [default: refuse]
     #[arg(long, value_parser = choice::<Unlabelled>(), value_name = "HOW", help_heading = "Data")]
     pub unlabelled: Option<Unlabelled>,
-    /// What stands between the labels (--task multi-label) or numbers (--task regression) of one text; JSON lists need
-    /// none [default: a comma between labels; one number]
+    /// What separates the labels (--task multi-label) or numbers (--task regression) of one text; JSON lists need no
+    /// separator [default: a comma between labels; one number]
     #[arg(long, value_name = "TEXT", help_heading = "Data")]
     pub label_separator: Option<String>,
-    /// How much the loss of each class counts: balanced (all classes together the same), inverse-sqrt (half way there),
+    /// How much the loss of each class counts: balanced (each class the same in total), inverse-sqrt (halfway there),
     /// or a JSON file with a number per class, from 0.000001 to 1000000 [default: every row the same]
     #[arg(long, value_name = "balanced|inverse-sqrt|FILE", help_heading = "Data")]
     pub class_weights: Option<Weighting>,
-    /// Cut texts after this many tokens, special ones included [default: what the checkpoint says, else its positions]
+    /// Cut texts after this many tokens, including special ones [default: the checkpoint's limit, else its number of
+    /// positions]
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub max_length: Option<usize>,
-    /// Tokens that the windows on a long text share, in tasks on tokens [default: as the task has it]
+    /// Tokens that neighbouring windows on a long text share, in tasks on tokens [default: depends on the task]
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub stride: Option<usize>,
-    /// Most tokens of an answer, in --task question-answering [default: 30]
+    /// Longest answer in tokens, in --task question-answering [default: 30]
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub max_answer_length: Option<usize>,
-    /// The share of a text's tokens that are hidden, in --task masked-lm: of ten that are, eight become the mask, one another
-    /// word, and one stays [default: 0.15]
+    /// Share of a text's tokens to hide, in --task masked-lm: of ten hidden tokens eight become the mask, one another word,
+    /// and one stays [default: 0.15]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Data")]
     pub mask_probability: Option<f64>,
-    /// Hide whole words, runs of letters and digits, in --task masked-lm
+    /// Hide whole words (runs of letters and digits), in --task masked-lm
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, help_heading = "Data")]
     pub whole_word_masking: Option<bool>,
-    /// Take the rows in the order of the file in every epoch
+    /// Take the rows in file order in every epoch
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, help_heading = "Data")]
     pub no_shuffle: Option<bool>,
@@ -126,7 +127,7 @@ pub struct TrainArgs {
     /// What trains [default: bitfit]
     #[arg(long, value_parser = choice::<Method>(), help_heading = "What trains")]
     pub method: Option<Method>,
-    /// Which biases train, or with --method random and rows how many values, names joined by commas [default: all]
+    /// Which biases train (with --method random or rows: how many values), names joined by commas [default: all]
     ///
     /// Names: query, key, value, attention-output, attention-layernorm, intermediate, output, output-layernorm (one per
     /// layer), embeddings-layernorm and pooler (one per model). Each selects exactly one kind of bias. The first eight
@@ -146,13 +147,13 @@ pub struct TrainArgs {
     /// Texts per batch [default: 16]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     pub batch_size: Option<usize>,
-    /// Most tokens per batch; a longer text is a batch of its own [default: no limit but --batch-size]
+    /// Maximum tokens per batch; a longer text is a batch of its own [default: limited only by --batch-size]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     pub batch_tokens: Option<usize>,
-    /// Batches whose gradients make one step [default: 1]
+    /// Batches whose gradients are summed for one step [default: 1]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     pub grad_accumulation: Option<usize>,
-    /// Highest learning rate, or auto: a short trial of five rates chooses; biases take ten to a hundred times the rate of
+    /// Peak learning rate, or auto: a short trial of five rates chooses it. Biases need ten to a hundred times the rate of
     /// full fine-tuning [default: 0.001, or 0.003 with ia3, 0.0005 with lora, 0.00005 with full]
     #[arg(
         long,
@@ -181,15 +182,15 @@ pub struct TrainArgs {
         help_heading = "Optimizer"
     )]
     pub warmup: Option<Warmup>,
-    /// Scale the gradient down to at most this norm; 0 leaves it as it is [default: 1]
+    /// Scale the gradient down to at most this norm; 0 means never [default: 1]
     #[arg(long, value_name = "NORM", allow_negative_numbers = true, help_heading = "Optimizer")]
     pub clip_norm: Option<f64>,
-    /// Dropout of hidden states, attention and head alike [default: what the model's config says]
+    /// Dropout on hidden states, attention and head [default: as in the model's config]
     ///
-    /// It counts in units of 2^-16: 0.1 is 0.1000061.
+    /// It is rounded to a multiple of 2^-16: 0.1 becomes 0.1000061.
     #[arg(long, value_name = "P", allow_negative_numbers = true, help_heading = "Optimizer")]
     pub dropout: Option<f64>,
-    /// Decides everything random: head, order, dropout, split [default: 42]
+    /// Seed of everything random: head, order, dropout, split [default: 42]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     pub seed: Option<u64>,
 
@@ -198,28 +199,28 @@ pub struct TrainArgs {
     pub eval_steps: Option<u64>,
     #[arg(long, value_name = "METRIC", help = metric_help(), help_heading = "Evaluation")]
     pub metric: Option<Metric>,
-    /// Stop after this many evaluations without a better value [default: never]
+    /// Stop after this many evaluations without improvement [default: never]
     #[arg(long, value_name = "N", help_heading = "Evaluation")]
     pub patience: Option<u64>,
 
-    /// What is kept of the forward pass for backward [default: auto]
+    /// What the forward pass keeps for the backward pass [default: auto]
     ///
-    /// auto:          the fastest exact way that fits --memory (keep, where no limit is given)
+    /// auto:          the fastest exact way that fits --memory (keep, if there is no limit)
     ///
     /// Exact, fastest first:
-    /// keep:          keep all that backward needs
-    /// recompute-qkv: make q, k, v and attention's output again from the normalised states
-    /// recompute-ffn: make the activation's derivative again
+    /// keep:          keep everything that backward needs
+    /// recompute-qkv: recompute q, k, v and attention's output from the normalised states
+    /// recompute-ffn: recompute the activation's derivative
     /// recompute:     both
-    /// checkpoint:    keep each layer's input alone and run the layer again
+    /// checkpoint:    keep only each layer's input and run the layer again
     ///
-    /// Lossy, only where asked for:
-    /// gelu8, gelu4:  keep the activation's derivative in 8 or 4 bits; joins recompute-qkv by a comma
-    /// xhat8:         keep the normalised states in 8 bits; joins gelu8 or gelu4 by a comma
+    /// Lossy, only on request:
+    /// gelu8, gelu4:  keep the activation's derivative in 8 or 4 bits; also as recompute-qkv,gelu8
+    /// xhat8:         keep the normalised states in 8 bits; also as gelu8,xhat8 or gelu4,xhat8
     #[arg(long, value_name = "HOW", verbatim_doc_comment, help_heading = "Memory")]
     pub saving: Option<SavingChoice>,
-    /// Most memory the run may take on the device (4GiB, 512MiB, or bytes); to keep within it, batches are cut into
-    /// micro-batches and --saving is chosen [default: no limit]
+    /// Maximum memory of the run on the device (4GiB, 512MiB, or bytes); batches are cut into micro-batches and
+    /// --saving is chosen to fit [default: no limit]
     #[arg(long, value_name = "SIZE", help_heading = "Memory")]
     pub memory: Option<ByteSize>,
 
@@ -227,13 +228,13 @@ pub struct TrainArgs {
     /// run
     #[arg(long, value_name = "FOLDER", help_heading = "Output")]
     pub output: Option<PathBuf>,
-    /// Also answer a named task's test rows with the best state, and write the files to hand in to this folder
+    /// Also answer a named task's test rows with the best state, and write the submission files to this folder
     #[arg(long, value_name = "FOLDER", help_heading = "Output")]
     pub predict_test: Option<PathBuf>,
     /// Save a checkpoint every N steps [default: at every evaluation and at the end of each epoch]
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub save_steps: Option<u64>,
-    /// Save a checkpoint also when this many minutes have passed since the last; 0: never [default: 5, or 0 with
+    /// Also save a checkpoint when this many minutes have passed since the last; 0 means never [default: 5, or 0 with
     /// --save-steps]
     #[arg(long, value_name = "MINUTES", allow_negative_numbers = true, help_heading = "Output")]
     pub save_minutes: Option<f64>,
@@ -241,24 +242,24 @@ pub struct TrainArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, help_heading = "Output")]
     pub tensorboard: Option<bool>,
-    /// Go on with the run in --output from its last checkpoint; its settings need not be given again
+    /// Continue the run in --output from its last checkpoint; its settings need not be given again
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, help_heading = "Output")]
     pub resume: Option<bool>,
 
-    /// Take options from this TOML file, by their names; those on the command line win
+    /// Read options from this TOML file; those on the command line win
     #[arg(long, value_name = "FILE", help_heading = "Running")]
     pub config: Option<PathBuf>,
-    /// Device to compute on; auto is the first GPU that can be used, else the CPU [default: auto]
+    /// Device to compute on; auto is the first usable GPU, else the CPU [default: auto]
     #[arg(long, value_name = "auto|cpu|cuda[:N]", help_heading = "Running")]
     pub device: Option<DeviceChoice>,
-    /// The type of activations, and on a GPU of matrices [default: auto]
+    /// Number type of activations, and of matrices on a GPU [default: auto]
     #[arg(long, value_parser = choice::<Precision>(), help_heading = "Running")]
     pub precision: Option<Precision>,
     /// CPU threads [default: one per processor core]
     #[arg(long, value_name = "N", help_heading = "Running")]
     pub threads: Option<usize>,
-    /// Print nothing but the result, warnings and errors
+    /// Print only the result, warnings and errors
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, help_heading = "Running")]
     pub quiet: Option<bool>,

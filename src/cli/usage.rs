@@ -17,7 +17,7 @@ pub(super) fn not_text(args: &[OsString]) -> UsageError {
             _ => format!("{arg:?}"),
         })
         .collect();
-    UsageError::new(format!("{}: this is not UTF-8, and has to be", shown.join(", ")))
+    UsageError::new(format!("{}: this is not UTF-8; use a UTF-8 argument", shown.join(", ")))
 }
 
 /// The sentences of a clap error as one line, without the usage block.

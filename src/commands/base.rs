@@ -58,7 +58,7 @@ impl Base {
             None => fetching::model_folder(trained_on, quiet)
                 .with_context(|| {
                     format!(
-                        "the base model of {} was {trained_on} in training, which is not found from here: give --model",
+                        "the base model of {} was {trained_on} in training, which cannot be found here: give --model",
                         delta.display()
                     )
                 })
@@ -98,7 +98,7 @@ impl Base {
             say(
                 quiet,
                 format_args!(
-                    "texts are cut to {tokens} tokens, as {said_by} says; --max-length takes up to {positions}"
+                    "texts are cut to {tokens} tokens, as set by {said_by}; --max-length takes up to {positions}"
                 ),
             );
         }
@@ -140,8 +140,8 @@ impl Base {
         let Some(recorded) = &info.base_files else {
             say(
                 quiet,
-                "the task does not say with which tokenizer it was trained, as an earlier version made it: whether this \
-                 one is the same cannot be told",
+                "an earlier version made this delta and did not record the tokenizer it was trained with, so this one \
+                 cannot be compared with it",
             );
             return Ok(tokenizer);
         };
@@ -150,8 +150,8 @@ impl Base {
             let files = std::iter::once(&CONFIG).chain(&TOKENIZER_FILES).chain(&SENTENCE_CONFIGS);
             let files: Vec<&str> = files.copied().filter(|name| there(name)).collect();
             bail!(
-                "{}: the files beside the weights ({}) are not what they were in training: {differences}; put them back \
-                 as they were, or train again with these",
+                "{}: the files next to the weights ({}) have changed since training: {differences}; restore them, or \
+                 train again with these",
                 self.folder.display(),
                 files.join(", ")
             );
@@ -205,8 +205,8 @@ pub fn not_mistaken(folder: &Path) -> Result<()> {
     }
     if folder.join(DELTA_FILE).exists() {
         bail!(
-            "{} holds what a run has learned and no model: make one with `bitfit merge --delta {}`, or name the model that \
-             the run began with",
+            "{} is a run's folder, not a model: make a model with `bitfit merge --delta {}`, or name the model that the run \
+             started from",
             folder.display(),
             folder.display()
         );
@@ -220,8 +220,8 @@ pub fn not_mistaken(folder: &Path) -> Result<()> {
     inside.sort();
     match inside.first() {
         Some(inner) => bail!(
-            "{} has no {CONFIG}: the encoder lies in a folder of its own; say --model {}, and --pooling mean if the \
-             whole is a sentence encoder that takes the mean",
+            "{} has no {CONFIG}: the encoder is in a folder of its own; use --model {}, and --pooling mean for a \
+             sentence encoder with mean pooling",
             folder.display(),
             inner.display()
         ),
@@ -234,8 +234,8 @@ pub fn say_counts(quiet: bool, file: &str, counts: TextCounts, max_len: usize) {
     let TextCounts { truncated, empty, unknown, tokens, unknown_tokens } = counts;
     let texts = |kind: TextTally| words::count(kind.texts, "text");
     let first = |kind: TextTally| match kind.texts {
-        1 => format!("in line {}", kind.first),
-        _ => format!("the first in line {}", kind.first),
+        1 => format!("on line {}", kind.first),
+        _ => format!("the first on line {}", kind.first),
     };
     if truncated.texts > 0 {
         say(quiet, format_args!("{file}: {} cut to {max_len} tokens", texts(truncated)));
@@ -245,7 +245,7 @@ pub fn say_counts(quiet: bool, file: &str, counts: TextCounts, max_len: usize) {
         say(
             quiet,
             format_args!(
-                "{file}: {} {are} empty for the tokenizer ({})",
+                "{file}: {} {are} empty after tokenization ({})",
                 texts(empty),
                 first(empty)
             ),
@@ -256,7 +256,7 @@ pub fn say_counts(quiet: bool, file: &str, counts: TextCounts, max_len: usize) {
         say(
             quiet,
             format_args!(
-                "{file}: {} {have} no token but the unknown one and special ones ({})",
+                "{file}: {} {have} only unknown and special tokens ({})",
                 texts(unknown),
                 first(unknown)
             ),
@@ -267,8 +267,8 @@ pub fn say_counts(quiet: bool, file: &str, counts: TextCounts, max_len: usize) {
     let share = unknown_tokens as f64 / tokens.max(1) as f64;
     if share > FITS {
         warn(format_args!(
-            "{file}: {:.0} % of all tokens are the unknown one: the tokenizer does not fit these texts; is the model one for \
-             their language and script?",
+            "{file}: {:.0} % of all tokens are unknown: the tokenizer does not fit these texts; was the model made for their \
+             language and script?",
             100.0 * share
         ));
     }

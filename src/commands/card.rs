@@ -1,5 +1,5 @@
-//! The model card of a merged model or an adapter: what the delta and its run's `result.json` say, and nothing else. One that
-//! is there is somebody's own and stays, unless it is to be replaced.
+//! The model card of a merged model or an adapter: what the delta and its run's `result.json` say, and nothing else. An
+//! existing card is kept unless the user asks to replace it.
 
 use super::say;
 use crate::files::{only_files, sha256_file, write_bytes_atomic};
@@ -69,7 +69,7 @@ impl CardOf<'_> {
                 say(
                     quiet,
                     format_args!(
-                        "{}: this was there and stays; --replace-card writes the model card over it",
+                        "{}: this file exists and was kept; --replace-card replaces it with the model card",
                         path.display()
                     ),
                 );
@@ -237,6 +237,8 @@ impl CardOf<'_> {
             let results = evaluations.iter().enumerate().map(|(place, (_, found))| {
                 let metrics = scores(found).filter_map(|(metric, value)| {
                     let named = name_on_hub(metric)?;
+                    // As in the table. With more places a small one is written with an exponent, which YAML takes for text.
+                    let value = (value * 1e4).round() / 1e4;
                     Some(json!({ "type": named, "name": metric.key(), "value": value }))
                 });
                 json!({

@@ -29,14 +29,14 @@ pub fn run() -> Result<()> {
     }
     match &report.driver {
         Ok(version) => line("driver", format!("speaks CUDA {version}")),
-        Err(problem) => line("driver", format!("none that can be used: {problem}")),
+        Err(problem) => line("driver", format!("none usable: {problem}")),
     }
     let mib = |bytes: usize| bytes / (1 << 20);
     for (index, device) in report.devices.iter().enumerate() {
         let value = match device {
             Ok(info) => format!(
-                "{}, compute capability {}.{}, {} multiprocessors, {} MiB free of {} MiB, {} KiB of shared memory a \
-                 block",
+                "{}, compute capability {}.{}, {} multiprocessors, {} MiB free of {} MiB, {} KiB of shared memory \
+                 per block",
                 info.name,
                 info.capability.0,
                 info.capability.1,
@@ -64,5 +64,5 @@ fn mpi() -> String {
 
 #[cfg(not(feature = "mpi"))]
 fn mpi() -> String {
-    "none: one process alone; build with --features mpi to train on several machines or GPUs".into()
+    "none, a single process; build with --features mpi to train on several machines or GPUs".into()
 }

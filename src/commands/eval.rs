@@ -36,7 +36,7 @@ use std::rc::Rc;
 pub fn run(args: &EvalArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
     if args.data.as_deref() == Some(Path::new("-")) {
         return Err(UsageError::new(format!(
-            "--data -: eval reads files alone; name one, or {} with --format where the system has it",
+            "--data -: eval reads only files; name one, or {} with --format if the system has it",
             outputs::STDIN
         ))
         .into());
@@ -146,10 +146,9 @@ fn examples(args: &EvalArgs, trained: &Trained) -> Result<Vec<(&'static str, Exa
         }
         (Some(path), None) => path,
         (None, None) => {
-            return Err(UsageError::new(
-                "--data is missing: it names the file with labelled texts",
-            )
-            .into());
+            return Err(
+                UsageError::new("--data is missing: name the file with labelled texts").into()
+            );
         }
     };
     let options = read_options(&args.columns, LabelUse::Required, info)?;

@@ -100,7 +100,7 @@ fn write(args: &ExportArgs, path: &Path, delta: &Delta, adapter: &BeftAdapter) -
         say(
             args.quiet,
             format_args!(
-                "PEFT has no class for a head on mean pooling: it lies beside the adapter as {HEAD} (logits = \
+                "PEFT has no class for a head on mean pooling: it is written next to the adapter as {HEAD} (logits = \
                  classifier.weight · mean of the last hidden states over the tokens + classifier.bias)"
             ),
         );
@@ -110,8 +110,8 @@ fn write(args: &ExportArgs, path: &Path, delta: &Delta, adapter: &BeftAdapter) -
         say(
             args.quiet,
             format_args!(
-                "the run computed with matrices in {stored}, and PEFT takes those of the base's files: logits may differ by \
-                 that rounding; `bitfit predict --weights f32` computes with the files' too"
+                "the run's matrices were {stored}, and PEFT uses those of the base's files: logits may differ by the \
+                 rounding; `bitfit predict --weights f32` uses the files' matrices too"
             ),
         );
     }

@@ -1,4 +1,4 @@
-//! What a person sees while a model or a data set comes from the hub: a bar per file on a terminal, a line per file in a log, or
+//! Progress shown while a model or a data set is fetched from the hub: a bar per file on a terminal, a line per file in a log, or
 //! nothing.
 
 use super::notes::on_terminal;

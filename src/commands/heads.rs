@@ -1,5 +1,5 @@
-//! What a checkpoint has beyond what a run takes of it: a trained head, by which class each of its rows is for or that it
-//! is not used, layers that its configuration leaves out, and an adapter beside it.
+//! Warnings about parts of a checkpoint that a run does not use, or uses by assumption: a trained head and the classes of
+//! its rows, layers that its configuration leaves out, and an adapter next to it.
 
 use super::base::Base;
 use super::{say, warn};
@@ -41,7 +41,7 @@ pub fn rows_of_head(
         other => {
             let why = match other {
                 Some((Err(why), source)) => {
-                    format!("{source} does not say which class each of its rows is for: {why}")
+                    format!("{source} does not say which class each row is for: {why}")
                 }
                 _ => "nothing says which class each of its rows is for".to_owned(),
             };
@@ -51,14 +51,14 @@ pub fn rows_of_head(
     };
     if names.len() != wanted.len() {
         warn(format_args!(
-            "--init-head: by {source} its rows are for {}, and the task has {}",
+            "--init-head: according to {source} its rows are for {}, but the task has {}",
             names.join(", "),
             count(wanted.len(), "class")
         ));
         return None;
     }
     let exact = matched(&names, wanted);
-    let but = if exact.is_some() { "" } else { ", whose names are the same but for case" };
+    let but = if exact.is_some() { "" } else { ", whose names differ only in case" };
     match exact.or_else(|| matched(&lower(&names), &lower(wanted))) {
         Some(rows) => {
             say(
@@ -69,8 +69,8 @@ pub fn rows_of_head(
         }
         None => {
             warn(format_args!(
-                "--init-head: by {source} its rows are for {}; these are not the task's classes, so that they are taken \
-                 for {order}",
+                "--init-head: according to {source} its rows are for {}; these are not the task's classes, so the rows \
+                 are taken for {order}",
                 names.join(", ")
             ));
             None
@@ -84,13 +84,13 @@ pub fn warn_of_other_head(path: &Path, task: Task, pooling: PoolKind) {
         return;
     };
     let vector = match pooling {
-        PoolKind::Mean => " on the mean over the tokens",
+        PoolKind::Mean => " on the mean of the tokens",
         PoolKind::Cls => " on the first token",
         PoolKind::Each | PoolKind::Labelled(_) => "",
     };
     warn(format_args!(
-        "--init-head: the head in {} was made for {other}, as {said_by} says, and here it is one for {task}{vector}: where \
-         its tensors fit, they are a start at best",
+        "--init-head: the head in {} was made for {other}, according to {said_by}, and is used here for {task}{vector}: it \
+         can be a rough start at best",
         path.display()
     ));
 }
@@ -116,7 +116,7 @@ fn made_otherwise(path: &Path, task: Task, pooling: PoolKind) -> Option<(String,
         // A bare encoder, with a head on the mean beside it.
         let beside_encoder = path.file_name().is_some_and(|name| name == HEAD);
         return (beside_encoder && pooling != PoolKind::Mean)
-            .then(|| ("the mean over the tokens".to_owned(), by("architectures")));
+            .then(|| ("the mean of the tokens".to_owned(), by("architectures")));
     };
     if end != facts.class || pooling == PoolKind::Mean {
         return Some((format!("a {class}"), by("architectures")));
@@ -175,7 +175,7 @@ fn id2label(path: &Path) -> Option<Result<Vec<String>, String>> {
     if !classes.iter().map(|(id, _)| *id).eq(0..classes.len() as u64) {
         let ids: Vec<String> = classes.iter().map(|(id, _)| id.to_string()).collect();
         return Some(Err(format!(
-            "the ids in its id2label are {}, and rows are counted from 0",
+            "the ids in its id2label are {}, but rows are counted from 0",
             ids.join(", ")
         )));
     }
@@ -203,8 +203,8 @@ pub fn warn_of_unused_layers(base: &Base) {
     let (there, asked) = (weights.layers(), base.config.layers);
     if there > asked {
         warn(format_args!(
-            "the checkpoint has {} and its config.json asks for {asked}: the layers from {asked} on, counted \
-             from 0, are not used",
+            "the checkpoint has {}, but its config.json asks for {asked}: the layers from {asked} on (counted \
+             from 0) are not used",
             count(there, "layer")
         ));
     }
@@ -214,8 +214,8 @@ pub fn warn_of_unused_layers(base: &Base) {
 pub fn warn_of_adapter(base: &Base) {
     if base.folder.join(ADAPTER).exists() {
         warn(format_args!(
-            "there is an {ADAPTER} in {}: transformers with peft puts that adapter on the model, here it is not used; if \
-             it belongs to the model, merge it into the weights first (`merge_and_unload()`)",
+            "{} has an {ADAPTER}: transformers with peft would load that adapter, but bitfit does not use it; if it is \
+             part of the model, merge it into the weights first (`merge_and_unload()`)",
             base.folder.display()
         ));
     }
@@ -225,8 +225,8 @@ pub fn warn_of_adapter(base: &Base) {
 pub fn warn_of_quantization(base: &Base) {
     if let Some(key) = &base.config.quantized_by {
         warn(format_args!(
-            "{CONFIG} in {} has `{key}`, by which transformers quantises the weights; here they are taken as the files have \
-             them, and a model that is made of them is written without it",
+            "{CONFIG} in {} has `{key}`, with which transformers quantises the weights; bitfit uses them as they are in the \
+             files, and writes models without it",
             base.folder.display()
         ));
     }
@@ -255,13 +255,13 @@ pub fn say_unused_head(base: &Base, model: &Model, quiet: bool) {
     // Another task's head is of no use.
     let fits = model.params.list().iter().any(|param| param.name == *name);
     let how = match file.as_slice() {
-        [one] if fits => format!("; --init-head {} starts from it", one.display()),
+        [one] if fits => format!("; use --init-head {} to start from it", one.display()),
         _ => String::new(),
     };
     say(
         quiet,
         format_args!(
-            "the checkpoint has a trained head{names}, which is not used: a new one is drawn{how}"
+            "the checkpoint has a trained head{names}, which is not used: training starts from a new one{how}"
         ),
     );
 }
@@ -298,7 +298,7 @@ mod tests {
         for ids in [["1", "2"], ["0", "2"]] {
             let [a, b] = ids;
             let why = names(&format!(r#"{{"id2label": {{"{a}": "b", "{b}": "c"}}}}"#));
-            let says = format!("are {a}, {b}, and rows are counted from 0");
+            let says = format!("are {a}, {b}, but rows are counted from 0");
             assert!(why.unwrap().unwrap_err().contains(&says));
         }
         assert_eq!(names("{}"), None);

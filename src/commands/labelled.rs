@@ -98,7 +98,7 @@ pub fn prepare(
     drop(counter);
     ensure!(
         !matches!(targets, Targets::Words { .. }) || masked_words::hidden(&prepared.dataset) > 0,
-        "{name}{part}: no text has a token that could be hidden (special tokens never are), so there is nothing to find again"
+        "{name}{part}: no text has a token that could be hidden (special tokens never are), so there is nothing to predict"
     );
     say(quiet, format_args!("{name}{part}: {}", told(targets, &prepared)));
     if let Some(text) = respelled {
@@ -124,11 +124,11 @@ pub fn warn_of_long(name: &str, documents: &[Document]) -> bool {
     };
     let more = match count - 1 {
         0 => String::new(),
-        more => format!(" (and {more} more have over {LONG})"),
+        more => format!(" (and {more} more texts have over {LONG})"),
     };
     warn(format_args!(
-        "{}: the text that begins here has {} words{more}; in a file with a word per line a blank line parts sentences: put \
-         one behind each",
+        "{}: the text that begins here has {} words{more}; in a file with one word per line blank lines separate sentences: \
+         put one after each",
         place(name, first.line),
         first.words.len()
     ));
@@ -140,7 +140,7 @@ fn warn_of_repeated_ids(documents: &Documents) {
     if let Some((count, first)) = repeated_ids(documents) {
         let have = if count == 1 { "question has" } else { "questions have" };
         warn(format_args!(
-            "{}: {count} {have} an id that another has, the first {first}",
+            "{}: {count} {have} the id of another question, the first {first}",
             documents.name
         ));
     }
@@ -161,8 +161,8 @@ fn say_windows(
         say(
             quiet,
             format_args!(
-                "{name}: {long} of {} {} longer than {max_len} tokens and read in overlapping windows, {} in all; two \
-                 that follow each other share {stride} tokens",
+                "{name}: {long} of {} {} longer than {max_len} tokens and read in overlapping windows, {} in all; \
+                 neighbouring windows share {stride} tokens",
                 words::count(documents.list.len(), "text"),
                 words::are(long),
                 windows.list.len()
@@ -175,8 +175,8 @@ fn say_windows(
         say(
             quiet,
             format_args!(
-                "{name}: {} {} no token, as the tokenizer drops their characters: nothing is learned of them, and \
-                 they are answered with O, or where no tag is O with _",
+                "{name}: {} {} no token, because the tokenizer drops their characters: nothing is learned from \
+                 them, and they are answered with O, or with _ if there is no tag O",
                 words::count(lost, "word"),
                 words::have(lost)
             ),
@@ -194,8 +194,8 @@ fn texts(path: &Path, options: &ReadOptions, rules: &LabelRules<'_>, quiet: bool
         say(
             quiet,
             format_args!(
-                "{}: {} {go} over several lines, the first from line {first} on; if no text should, look for a stray \
-                 quote there",
+                "{}: {} {go} over several lines, the first starting on line {first}; if no text should, look for a \
+                 stray quote there",
                 table.name,
                 words::count(count, "row")
             ),
@@ -230,7 +230,7 @@ pub fn say_without_pair(quiet: bool, name: &str, without: usize, rows: usize) {
     match without {
         0 => {}
         all if all == rows => {
-            warn(format_args!("{name}: no row has a second text, though there is a column for it"))
+            warn(format_args!("{name}: the column for the second text is empty in every row"))
         }
         some => say(quiet, format_args!("{name}: no second text for {some} of {rows} rows")),
     }
@@ -243,8 +243,8 @@ fn refuse_quotes(table: &Table, quiet: bool) -> Result<()> {
     let labels: Vec<_> = table.rows.iter().filter(label).collect();
     if let Some(first) = labels.first() {
         bail!(
-            "{}: the label {} stands in quotes, which are ordinary characters in a tsv, as in {} of {} rows; save the \
-             file without quotes, or as csv",
+            "{}: the label {} is in quotes, which are ordinary characters in a tsv, as in {} of {} rows; save the file \
+             without quotes, or as csv",
             place(&table.name, first.line),
             first.label.as_deref().unwrap_or_default(),
             labels.len(),
@@ -262,19 +262,20 @@ fn refuse_quotes(table: &Table, quiet: bool) -> Result<()> {
         |row: &&Row| doubled(&row.text) || row.text_pair.as_deref().is_some_and(doubled);
     if let Some(first) = texts().find(has_doubled) {
         warn(format_args!(
-            "{}: {} in quotes with quotes written twice in it, the first in line {}, as a csv has them, and all these quotes \
-             are part of the text: a tsv is read without quoting; save the file without, or as csv",
+            "{}: {} in quotes with doubled quotes inside, the first on line {}, as in a csv, and all these quotes \
+             are part of \
+             the text: a tsv has no quoting; save the file without them, or as csv",
             table.name,
             match texts().filter(has_doubled).count() {
-                1 => "1 text stands".to_owned(),
-                many => format!("{many} texts stand"),
+                1 => "1 text is".to_owned(),
+                many => format!("{many} texts are"),
             },
             first.line
         ));
     } else if table.rows.len() > 1 && table.rows.iter().all(|row| quoted(&row.text)) {
         warn(format_args!(
-            "{}: every text begins and ends with a quote, which is part of the text: a tsv is read without quoting; \
-             as csv it is read with",
+            "{}: every text begins and ends with a quote, which is part of the text: a tsv has no quoting; save the \
+             file without them, or as csv",
             table.name
         ));
     } else if let Some(first) = texts().next() {
@@ -282,7 +283,7 @@ fn refuse_quotes(table: &Table, quiet: bool) -> Result<()> {
         say(
             quiet,
             format_args!(
-                "{}: {} and {} with a quote, the first in line {}: quotes are part of the text in a tsv",
+                "{}: {} and {} with a quote, the first on line {}: quotes are part of the text in a tsv",
                 table.name,
                 match number {
                     1 => "1 text begins".to_owned(),
@@ -301,8 +302,8 @@ fn refuse_spaced_quotes(table: &Table) -> Result<()> {
     let label = |row: &&Row| is_quoted_behind_space(row.label.as_deref().unwrap_or_default());
     if let Some(first) = table.rows.iter().find(label) {
         bail!(
-            "{}: the label{} begins with a quote behind a space, where a csv's quotes are ordinary characters; remove \
-             the space before the quote",
+            "{}: the label{} begins with a space and a quote, and a quote after a space is an ordinary character in a \
+             csv; remove the space",
             place(&table.name, first.line),
             first.label.as_deref().unwrap_or_default()
         );
@@ -311,8 +312,8 @@ fn refuse_spaced_quotes(table: &Table) -> Result<()> {
     if let Some(Row { line: first, .. }) = spaced.clone().next() {
         let number = spaced.count();
         warn(format_args!(
-            "{}: {} {} a quote behind a space at the beginning, the first in line {first}: a csv's quotes are ordinary \
-             characters there",
+            "{}: {} {} a space and a quote at the beginning, the first on line {first}: a quote after a space is an \
+             ordinary character in a csv",
             table.name,
             words::count(number, "text"),
             words::have(number)
@@ -355,15 +356,15 @@ pub fn warn_of_evaluated(targets: &Targets, prepared: &Prepared) {
         && let Some(names) = without_rows(classes, labels)
     {
         warn(format_args!(
-            "no row to evaluate on has the label {names}: the measures say nothing of it"
+            "no row to evaluate on has the label {names}: the measures say nothing about it"
         ));
     }
     if let (Targets::Values { outputs: 1, .. }, Labels::Values(values)) = (targets, labels)
         && all_equal(values)
     {
         warn(
-            "every row to evaluate on has the same number for its label: pearson and spearman are not defined and \
-             given as 0",
+            "every row to evaluate on has the same number for its label: pearson and spearman are undefined and \
+             shown as 0",
         );
     }
     if let (&Targets::Values { outputs, .. }, Labels::Values(values)) = (targets, labels)
@@ -372,16 +373,16 @@ pub fn warn_of_evaluated(targets: &Targets, prepared: &Prepared) {
         match constant_numbers(outputs, values).as_slice() {
             [] => {}
             same => warn(format_args!(
-                "every row to evaluate on has the same for number {}: its correlations are not defined and count as 0 in \
-                 the mean over all numbers",
+                "every row to evaluate on has the same value for number {}: its correlations are undefined and count as 0 \
+                 in the mean over all numbers",
                 same.join(", ")
             )),
         }
     }
     if targets.no_answer() == Some(NoAnswer::Never) && some_without_answer(prepared) {
         warn(
-            "some questions to evaluate on have no answer, and every question is given one, as all that were trained on had \
-             one: these count as wrong",
+            "some questions to evaluate on have no answer, but the model always gives one, as every question it was trained \
+             on had one: these count as wrong",
         );
     }
 }
@@ -411,14 +412,14 @@ pub fn say_shared(quiet: bool, train: &Examples, dev: &Examples) {
     match dev.texts().iter().filter(|texts| trained.contains(texts)).count() {
         0 => {}
         all if all == rows => warn(format_args!(
-            "{}: every row to evaluate on has a text that is trained on: the measures do not say how good the model is on \
-             other texts",
+            "{}: the text of every row to evaluate on is also trained on: the measures do not say how good the model is on \
+             new texts",
             dev.name()
         )),
         some => say(
             quiet,
             format_args!(
-                "{}: {some} of {rows} rows to evaluate on have a text that is trained on",
+                "{}: {some} of {rows} rows to evaluate on have a text that is also trained on",
                 dev.name()
             ),
         ),
@@ -436,8 +437,8 @@ fn warn_of_threshold(targets: &Targets, dev: Option<&Prepared>) {
         && !dev.is_some_and(some_without_answer)
     {
         warn(format_args!(
-            "questions to train on have no answer and none to evaluate on is so: the threshold for giving none stays at \
-             {threshold}, which eval and predict replace by --no-answer-threshold"
+            "some questions to train on have no answer, but all to evaluate on have one: the threshold for giving no \
+             answer stays at {threshold}; eval and predict take another with --no-answer-threshold"
         ));
     }
 }
@@ -450,11 +451,11 @@ pub fn warn_of_labels(targets: &Targets, train: &Labels, dev: Option<&Prepared>)
     if let Some(classes) = targets.named()
         && let Some(names) = without_rows(classes, train)
     {
-        warn(format_args!("no row to train on has the label {names}: that cannot be learned"));
+        warn(format_args!("no row to train on has the label {names}: it cannot be learned"));
     }
     match train {
         Labels::Spans(spans) if spans.iter().all(|span| *span == [0, 0]) => warn(
-            "no text to train on has the answer to its question in it: nothing can be learned but to give none",
+            "no text to train on has the answer to its question in it: the model can only learn to give no answer",
         ),
         _ => warn_of_threshold(targets, dev),
     }

@@ -149,7 +149,7 @@ impl fmt::Display for Listing<'_> {
             let tokens = self.program.limits().tokens as f64;
             writeln!(
                 f,
-                "\nat least {:.3} ms per step, {:.0} tokens/s: no operation is faster than its products or its bytes",
+                "\nat least {:.3} ms per step, {:.0} tokens/s: a lower bound, from the operations' products and bytes",
                 seconds * 1e3,
                 tokens / seconds
             )?;

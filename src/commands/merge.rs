@@ -75,7 +75,7 @@ fn merge(args: &MergeArgs, path: &Path, delta: Delta, base: &Base) -> Result<()>
     for (name, tensor) in tensors {
         ensure!(
             tensor.data.iter().all(|value| value.is_finite()),
-            "{}: with the delta's values the tensor `{name}` is not finite: they are too large to compute with",
+            "{}: with the delta's values the tensor `{name}` is not finite: the values are too large to compute with",
             path.display()
         );
         let (file, name) = place(delta.info.pooling, prefix, &name);
@@ -104,7 +104,7 @@ fn merge(args: &MergeArgs, path: &Path, delta: Delta, base: &Base) -> Result<()>
             args.quiet,
             format_args!(
                 "transformers has no class for a classifier on mean pooling: the encoder is written as a bare model \
-                 and the head beside it, as {HEAD} (logits = classifier.weight · mean of the last hidden states over \
+                 and the head next to it, as {HEAD} (logits = classifier.weight · mean of the last hidden states over \
                  the tokens + classifier.bias)"
             ),
         );
@@ -113,9 +113,7 @@ fn merge(args: &MergeArgs, path: &Path, delta: Delta, base: &Base) -> Result<()>
         let stored = delta.info.settings.weights;
         say(
             args.quiet,
-            format_args!(
-                "matrices are written as the run had them, rounded to {stored} (stored as f32)"
-            ),
+            format_args!("matrices are written as in the run, rounded to {stored} (stored as f32)"),
         );
     }
     say(args.quiet, format_args!("merged model: {}", args.output.display()));

@@ -70,7 +70,7 @@ pub fn run(cli: Cli, ranks: &Rc<dyn Ranks>) -> Result<()> {
         Command::Eval(args) => eval::run(&args, ranks),
         Command::Predict(args) => predict::run(&args, ranks),
         Command::Compare(_) | Command::Sweep(_) if ranks.several() => Err(UsageError::new(format!(
-            "{name} makes runs of its own in one process: start it without mpirun, or start each run as `train` with it"
+            "{name} starts several runs in one process: start it without mpirun, or start each run as `mpirun … bitfit train`"
         ))
         .into()),
         // What one process does is done once.
@@ -128,7 +128,7 @@ fn say_gone(quiet: bool, names: &[String], folder: &Path) {
         say(
             quiet,
             format_args!(
-                "{folder}: removed {names}, left of another model whose writing was broken off"
+                "{folder}: removed {names}, left over from an interrupted write of another model"
             ),
         );
     }
@@ -201,7 +201,7 @@ fn read_options(
 fn no_use(given: bool, option: &str, task: Task) -> Result<(), UsageError> {
     match given {
         true => {
-            Err(UsageError::new(format!("{option} has no use with --task {task}: leave it out")))
+            Err(UsageError::new(format!("{option} does not apply to --task {task}: leave it out")))
         }
         false => Ok(()),
     }

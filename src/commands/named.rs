@@ -26,8 +26,8 @@ pub fn say_recipe(config: &TrainConfig, quiet: bool) {
     say(
         quiet,
         format_args!(
-            "{} of {}: {length} at --lr {}, --batch-size {}, --schedule {}, --max-length {max_length}, best by {}; where \
-             nothing is said this is {}",
+            "{} of {}: {length} at --lr {}, --batch-size {}, --schedule {}, --max-length {max_length}, best by {}; these \
+             defaults are {}",
             task.title,
             task.suite.title(),
             config.lr,
@@ -124,7 +124,7 @@ fn needed(
             ReadFor::Train | ReadFor::Test => "",
         };
         bail!(
-            "{}: no {} rows of {}: looked for {}{others}{instead}",
+            "{}: found no {} rows of {}; looked for {}{others}{instead}",
             folder.display(),
             part.split,
             task.title,

@@ -30,7 +30,7 @@ pub fn no_input(option: &str, output: &Path, inputs: &[&Path]) -> Result<(), Usa
     let hit = inputs.iter().flat_map(|input| files_of(input)).find(over);
     match hit {
         Some(file) if written.is_file() => Err(UsageError::new(format!(
-            "{option} {}: this is {}, which the command reads; name another file",
+            "{option} {}: this is {}, which the command reads; use another file",
             output.display(),
             file.display()
         ))),
@@ -78,7 +78,7 @@ pub fn no_input_folder(output: &Path, inputs: &[&Path]) -> Result<(), UsageError
         };
         if fs::metadata(folder).is_ok_and(|meta| same(&meta, &written, folder, output)) {
             return Err(UsageError::new(format!(
-                "--output {}: this is the folder of {}, which the command reads; name another one",
+                "--output {}: this is the folder of {}, which the command reads; use another",
                 output.display(),
                 input.display()
             )));

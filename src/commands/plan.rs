@@ -1,4 +1,4 @@
-//! `bitfit plan`: what training would take, part by part, from `config.json` alone.
+//! `bitfit plan`: the memory that training would take, part by part, from `config.json` only.
 
 use super::listing::{Listing, Rates};
 use super::planned_step::{PlannedStep, device_of};
@@ -127,7 +127,7 @@ fn methods(args: &PlanArgs) -> Result<Vec<Method>, UsageError> {
             Method::which(Facts::takes_biases).map(|method| method.to_string()).collect();
         let takes = takes.join(" or ");
         return Err(UsageError::new(format!(
-            "--biases chooses what --method {takes} trains, which is not among those asked for: leave it out"
+            "--biases is for --method {takes}, which is not among the methods here: leave it out"
         )));
     }
     match args.method.as_slice() {
@@ -165,7 +165,7 @@ fn fits_kernels(trains: &Trains, device: DeviceKind) -> Result<(), UsageError> {
     match (trains.low_rank(), device) {
         (Some(lora), DeviceKind::Cuda { .. }) if !lora.rank.is_multiple_of(8) => {
             Err(UsageError::new(format!(
-                "--lora-rank {}: the CUDA kernels take ranks that are multiples of 8",
+                "--lora-rank {}: the CUDA kernels need a multiple of 8",
                 lora.rank
             )))
         }
@@ -366,7 +366,7 @@ impl Planning {
                 let there = backend.allocated();
                 ensure!(
                     there == planned,
-                    "planned {planned:?}, allocated {there:?}; this is a fault of bitfit: please report it"
+                    "planned {planned:?}, allocated {there:?}; this is a bug in bitfit: please report it"
                 );
                 Ok((backend.describe(), there.total()))
             });

@@ -29,7 +29,7 @@ impl PlannedStep {
     /// Reads `config.json`, and what the makers say of texts.
     ///
     /// # Errors
-    /// A folder that holds no model of a family that is known, options that do not go together.
+    /// A folder that holds no model of a family that is known, options that cannot be combined.
     pub fn of(step: &StepArgs, ranks: usize) -> Result<Self> {
         let folder = fetching::model_folder(&step.model, true)?;
         not_mistaken(&folder)?;
@@ -43,7 +43,7 @@ impl PlannedStep {
             .max(longest);
         if step.batch_size < ranks {
             return Err(UsageError::new(format!(
-                "--ranks {ranks}: a batch of --batch-size {} has nothing for some of them",
+                "--ranks {ranks}: a batch of --batch-size {} leaves some of them without texts",
                 step.batch_size
             ))
             .into());

@@ -22,7 +22,7 @@ use crate::settings::task::{Reads, Task};
 use crate::tasks::examples::TokenLogits;
 use crate::tasks::masked_words;
 use crate::tasks::tag_remarks::tags_for_words;
-use crate::tasks::targets::Targets;
+use crate::tasks::targets::{Prediction, Targets};
 use crate::train::evaluate::logits;
 use crate::words::{count, have};
 use anyhow::{Context, Result, bail};
@@ -92,14 +92,12 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
         quiet: args.compute.quiet,
         ids: HashSet::new(),
         respelled: 0,
+        without_mask: 0,
     };
 
     let texts = task.facts().reads == Reads::Texts;
     if args.columns.label_column.is_some() {
-        return Err(UsageError::new(
-            "--label-column has no use here: predict reads no labels; leave it out",
-        )
-        .into());
+        return Err(UsageError::new("--label-column: predict reads no labels; leave it out").into());
     }
     no_use(args.stride.is_some() && texts, "--stride", task)?;
     let options = read_options(&args.columns, LabelUse::Ignored, &predictor.trained.info)?;
@@ -142,7 +140,14 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
         let (have, fields) = (have(predictor.respelled), count(predictor.respelled, "field"));
         warn(format_args!(
             "{fields} of the predictions {have} a tab or a line break, written as a space in tsv; --output-format jsonl \
-             keeps it"
+             keeps them"
+        ));
+    }
+    if predictor.without_mask > 0 {
+        let texts = count(predictor.without_mask, "text");
+        warn(format_args!(
+            "{texts} {} no mask, so there is nothing to predict",
+            have(predictor.without_mask)
         ));
     }
     say_counts(args.compute.quiet, incoming.name(), counts, max_len);
@@ -168,6 +173,8 @@ struct Predictor {
     ids: HashSet<String>,
     /// Fields of the table that are not what was answered.
     respelled: usize,
+    /// Texts of `masked-lm` that ask for nothing.
+    without_mask: usize,
 }
 
 impl Predictor {
@@ -292,6 +299,10 @@ impl Predictor {
                 targets.answers(documents, &windows, &logits)
             }
         };
+        if mask.is_some() {
+            let empty = |answer: &&Prediction| answer.record["masks"] == json!([]);
+            self.without_mask += answers.iter().filter(empty).count();
+        }
         for (answer, document) in answers.iter().zip(documents) {
             match self.format {
                 OutputFormat::Squad => {
@@ -303,7 +314,7 @@ impl Predictor {
                     let first = self.ids.is_empty();
                     if !self.ids.insert(id.clone()) {
                         bail!(
-                            "{here}: the id {id:?} stands there twice, and --output-format squad has one answer for each"
+                            "{here}: the id {id:?} is used twice, and --output-format squad has one answer per id"
                         );
                     }
                     let text = &answer.record["answer"];

@@ -1,8 +1,8 @@
-//! `bitfit profile`: where the time of a training step goes, operation by operation, and how far each is from what the
-//! device can do.
+//! `bitfit profile`: where the time of a training step goes, operation by operation, and how close each is to the
+//! device's limits.
 //!
-//! The model is drawn and not read: how long a step takes depends on shapes alone. On the emulator of a GPU seconds say
-//! nothing, and launches are counted instead.
+//! The model has random weights: a step's time depends only on shapes. On the GPU emulator times mean nothing, and
+//! launches are counted instead.
 
 use super::ceilings::Ceilings;
 use super::cost::{Cost, Line, lines};
@@ -46,7 +46,10 @@ pub fn run(args: &ProfileArgs) -> Result<()> {
         && !["svg", "png"].iter().any(|known| path.extension().is_some_and(|has| has == *known))
     {
         let path = path.display();
-        return Err(UsageError::new(format!("--picture {path}: name it .svg or .png")).into());
+        return Err(UsageError::new(format!(
+            "--picture {path}: the name must end in .svg or .png"
+        ))
+        .into());
     }
     // Before minutes are spent on what could not be written.
     let outputs = [("--json", &args.json), ("--picture", &args.picture), ("--tiles", &args.tiles)];
@@ -66,7 +69,7 @@ pub fn run(args: &ProfileArgs) -> Result<()> {
     let trains = Trains::of(args.method, &biases, lora.as_ref());
     let kind = device_of(step, trains.matrices())?;
     if args.tiles.is_some() && matches!(kind, DeviceKind::Cpu { .. }) {
-        let said = "--tiles: a CPU has no choice of tiles; use it with --device cuda";
+        let said = "--tiles is for --device cuda: a CPU has no choice of tiles";
         return Err(UsageError::new(said).into());
     }
     let open = || {
@@ -445,7 +448,7 @@ impl Profile {
             }
             _ => {
                 let launches: usize = self.operations.iter().map(|row| row.times).sum();
-                text += &format!("\n{launches} launches; on the emulator seconds say nothing\n");
+                text += &format!("\n{launches} launches; on the emulator times mean nothing\n");
             }
         }
         text

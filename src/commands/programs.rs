@@ -137,7 +137,7 @@ pub fn savings(choice: SavingChoice, model: &Model) -> Result<Vec<Saving>> {
         SavingChoice::Auto => Ok(Saving::EXACT.to_vec()),
         SavingChoice::Only(saving) if model.trains_weights() && saving != Saving::KEEP => {
             Err(UsageError::new(format!(
-                "--saving {saving} is not for --method full, whose weight gradients need what it would not keep"
+                "--saving {saving} does not work with --method full, whose weight gradients need what it does not keep"
             ))
             .into())
         }
@@ -147,7 +147,7 @@ pub fn savings(choice: SavingChoice, model: &Model) -> Result<Vec<Saving>> {
 
 fn too_small(memory: usize, least: Fit) -> String {
     format!(
-        "--memory {} bytes is too little: the smallest that runs is {} (--saving {}, micro-batches of {} tokens, the \
+        "--memory {} bytes is too little: at least {} are needed (--saving {}, micro-batches of {} tokens, the \
          longest text); shorten texts with --max-length, store --weights in fewer bits, or give more",
         grouped(memory),
         grouped(least.footprint.total()),

@@ -1,4 +1,4 @@
-//! What a person sees while a run goes: a bar on a terminal, a plain line now and then in a log, or nothing.
+//! Progress of a run: a bar on a terminal, an occasional line in a log, or nothing.
 
 use std::time::{Duration, Instant};
 

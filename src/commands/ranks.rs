@@ -55,7 +55,7 @@ pub fn agree(ranks: &dyn Ranks, what: &Fingerprint) -> Result<()> {
     if !ranks.several() {
         return Ok(());
     }
-    let program = std::env::current_exe().context("this program's own file cannot be found")?;
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mine = what.clone().with("program", &sha256_file(&program)?);
     let of_first: Fingerprint =
         serde_json::from_slice(&ranks.broadcast(&serde_json::to_vec(&mine)?)?)?;
@@ -63,7 +63,7 @@ pub fn agree(ranks: &dyn Ranks, what: &Fingerprint) -> Result<()> {
     let complaint = differences.map_or(String::new(), |differences| {
         let (rank, host) = (ranks.share().rank, ranks.host());
         format!(
-            "rank {rank} on {host} sees something else than rank 0: {differences}; all ranks need the same program, files and \
+            "rank {rank} on {host} differs from rank 0: {differences}; all ranks need the same program, files and \
              options"
         )
     });

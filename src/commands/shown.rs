@@ -1,4 +1,4 @@
-//! Which probabilities stand beside an answer: all, those of chosen classes, or none.
+//! Which probabilities are written with an answer: all, those of chosen classes, or none.
 
 use super::no_use;
 use crate::cli::PredictArgs;
@@ -33,7 +33,7 @@ impl Shown {
                 let near = suggestion(name, names.iter().map(String::as_str));
                 let all = list(names);
                 Err(UsageError::new(format!(
-                    "--class {name:?}: no such class{near}; there are {all}"
+                    "--class {name:?}: no such class{near}; the classes are {all}"
                 )))
             }
         };

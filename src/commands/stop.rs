@@ -1,5 +1,5 @@
 //! Signals that ask a run to end: Ctrl-C, and what Slurm, Kubernetes, systemd and a closing terminal send. A run
-//! finishes its step and saves; before its first it ends at once and leaves nothing.
+//! finishes its step and saves; before its first step it ends at once and leaves nothing.
 
 use crate::error::EXIT_FAILURE;
 use crate::stderr::line;
@@ -49,7 +49,7 @@ pub fn when_asked() -> Result<Stop> {
             let _last = std::io::stderr().lock();
             if !super::silent() {
                 line(
-                    "error: stopped before a step was done, as asked; nothing was trained beyond what was saved before",
+                    "error: stopped on request before the first step; nothing was trained beyond what had been saved",
                 );
             }
             std::process::exit(EXIT_FAILURE.into());
@@ -65,7 +65,7 @@ pub fn when_asked() -> Result<Stop> {
                 super::say(false, "\nstopping after this step; press Ctrl-C again to stop at once")
             }
             Signal::End | Signal::HangUp if !again => {
-                super::say(false, "asked to end: stopping after this step")
+                super::say(false, "termination requested: stopping after this step")
             }
             Signal::End | Signal::HangUp => {}
         }

@@ -68,7 +68,8 @@ pub fn run(args: &PredictArgs, folder: &Path) -> Result<()> {
     let info = &trained.info;
     let task = args.task.unwrap_or(info.settings.task).named().ok_or_else(|| {
         UsageError::new(
-            "--predict-test answers the test rows of a named task, and this model was trained on none: name it with --task",
+            "--predict-test answers the test rows of a named task, and this model was not trained on one: name it \
+             with --task",
         )
     })?;
     fits(info, task)?;
@@ -145,10 +146,10 @@ fn test_rows(data: Option<&Path>, task: &'static NamedTask, quiet: bool) -> Resu
     for other in task.answered_besides() {
         match named::test_rows(data, other, true, quiet) {
             Ok(found) if found.is_empty() => {
-                say(quiet, format_args!("there are no rows of {}: it is left out", other.title));
+                say(quiet, format_args!("{} has no rows: left out", other.title));
             }
             Ok(found) => rows.extend(found.into_iter().map(|(part, rows)| (other, part, rows))),
-            Err(error) => warn(format_args!("{} is left out: {error:#}", other.title)),
+            Err(error) => warn(format_args!("{} left out: {error:#}", other.title)),
         }
     }
     Ok(rows)

@@ -110,7 +110,7 @@ pub fn file(products: &[SweptProduct], about: &str, timed: bool) -> String {
 pub fn table(products: &[SweptProduct], timed: bool) -> String {
     let tiles: usize = products.iter().map(|p| p.microseconds.iter().flatten().count()).sum();
     if !timed {
-        return format!("\n{} products ran in {tiles} tiles together\n", products.len());
+        return format!("\n{} products ran with {tiles} tile sizes in total\n", products.len());
     }
     let mut heading = vec!["product", "rows", "n", "k", "times", "chosen"];
     heading.extend(GemmTile::NAMES);
@@ -131,8 +131,9 @@ pub fn table(products: &[SweptProduct], timed: bool) -> String {
         table.row(cells);
     }
     format!(
-        "\nProducts in each tile, µs each:\n\n{table}\nproducts of a step: {:.3} ms in the tiles that were chosen, {:.3} ms \
-         in the fastest\n",
+        "\nProducts with each tile size, µs:\n\n{table}\nproducts of a step: {:.3} ms with the chosen tiles, {:.3} \
+         ms with the \
+         fastest\n",
         chosen / 1e3,
         best / 1e3
     )
@@ -181,7 +182,7 @@ mod tests {
         assert_eq!((second.rows, second.times, second.chosen.as_str()), (8, 1, "small"));
         assert_eq!(second.microseconds[..3], [Some(6.0), Some(2.0), Some(14.0)]);
         let said = table(&swept, true);
-        assert!(said.contains("0.020 ms in the tiles that were chosen, 0.004 ms in the"), "{said}");
+        assert!(said.contains("0.020 ms with the chosen tiles, 0.004 ms with the"), "{said}");
         assert!(
             file(&swept, "a device", true)
                 .contains("\ngemm_back\t64\t768\t768\t132\t3.0\t1.0\t-\t-\t-\t-\n")

@@ -62,7 +62,7 @@ impl Trained {
             (Leaves::Model, folder) => {
                 if let Some(model) = model {
                     return Err(UsageError::new(format!(
-                        "--model {model}: {} is a whole model, which is put on no other; leave it out",
+                        "--model {model}: {} is a whole model and needs no base; leave the option out",
                         folder.display()
                     ))
                     .into());
@@ -120,8 +120,8 @@ impl Trained {
                     say(
                         compute.quiet,
                         format_args!(
-                            "{WEIGHTS} does not say which {HEAD} is its own, as an earlier version made it: whether this \
-                             one is cannot be told"
+                            "an earlier version made {WEIGHTS} and did not record its {HEAD}, so it is not known whether \
+                             this one belongs to it"
                         ),
                     );
                 }
@@ -184,7 +184,7 @@ impl Trained {
     /// Plans and allocates for batches of up to `limits`.
     ///
     /// # Errors
-    /// More than the device has room for, or than any machine addresses.
+    /// More than the device has room for, or than any machine can address.
     pub fn prepare(&mut self, limits: Limits) -> Result<()> {
         self.session.model().addressable(limits, self.session.device())?;
         let program = self.session.program(limits, None);
@@ -201,7 +201,7 @@ pub fn read_delta(path: &Path) -> Result<Delta> {
         && let Some(far) = unfinished(path)
     {
         let folder = path.parent().unwrap_or(path);
-        bail!("{} has neither delta nor model yet: {far}", folder.display());
+        bail!("{} has no delta or model yet: {far}", folder.display());
     }
     let delta = Delta::read(path)?;
     warn_of_run(path);
@@ -217,7 +217,7 @@ pub fn belongs_to(delta: &Delta, path: &Path, base: &Base) -> Result<()> {
 /// Warns of what is odd about the run that left a file: that it has not ended, or settings that cannot be read.
 fn warn_of_run(left: &Path) {
     if let Some(far) = unfinished(left) {
-        warn(format_args!("{}: {far}; what it has kept so far is used", left.display()));
+        warn(format_args!("{}: {far}; using its best state so far", left.display()));
     }
     if let Err(error) = settings_beside(left) {
         warn(format_args!("{}; these settings are not used", one_line(&error)));
@@ -232,7 +232,7 @@ fn unfinished(left: &Path) -> Option<String> {
         Err(_) => "no step of it is saved".to_owned(),
     };
     Some(format!(
-        "its run is not finished ({far}), `bitfit train --resume --output {}` goes on with it",
+        "its run is not finished ({far}); continue it with `bitfit train --resume --output {}`",
         folder.display()
     ))
 }

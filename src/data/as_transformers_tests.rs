@@ -193,14 +193,14 @@ fn what_was_decided_between_files_is_said() {
         assert_eq!(said(name), "", "{name}");
     }
     for (name, part) in [
-        ("bert-cased-by-config", "another normalizer than BertTokenizer"),
-        ("bert-uncased-by-default", "another normalizer than BertTokenizer"),
-        ("bert-own-normalizer", "another normalizer than BertTokenizer"),
+        ("bert-cased-by-config", "another normalizer than transformers' BertTokenizer"),
+        ("bert-uncased-by-default", "another normalizer than transformers' BertTokenizer"),
+        ("bert-own-normalizer", "another normalizer than transformers' BertTokenizer"),
         ("bert-without-types", "no token types"),
         ("bert-as-written", "no token types"),
-        ("roberta-prefix-space", "another pre-tokenizer than RobertaTokenizer"),
-        ("roberta-as-written", "version 4 took that of"),
-        ("xlm-roberta-no-space", "another pre-tokenizer than XLMRobertaTokenizer"),
+        ("roberta-prefix-space", "another pre-tokenizer than transformers' RobertaTokenizer"),
+        ("roberta-as-written", "version 4 used that of"),
+        ("xlm-roberta-no-space", "another pre-tokenizer than transformers' XLMRobertaTokenizer"),
     ] {
         assert!(said(name).contains(part), "{name}: {}", said(name));
     }

@@ -117,8 +117,8 @@ pub(super) fn choose<S: AsRef<str>>(
     };
     if single && let Some(pair) = text_pair {
         bail!(
-            "{place}: the task was trained on single texts, and here are pairs, from the columns {:?} and {:?}; to \
-             read one column alone name it with --text-column",
+            "{place}: the task was trained on single texts, but these are pairs, from the columns {:?} and {:?}; to \
+             read only one column name it with --text-column",
             header.columns[text],
             header.columns[pair]
         );
@@ -132,7 +132,7 @@ pub(super) fn choose<S: AsRef<str>>(
     };
     if text_pair == Some(text) || label == Some(text) || (label.is_some() && label == text_pair) {
         bail!(
-            "{place}: a column is used twice; text, text pair and label need a column each ({})",
+            "{place}: a column is used twice; text, text pair and label each need their own ({})",
             header.list()
         );
     }
@@ -165,7 +165,7 @@ pub(super) fn name_several(words: &[&str]) -> bool {
 pub(super) fn hold_pairs(held: Option<&Columns>, found: bool, place: &str) -> Result<()> {
     match held {
         Some(Columns { text, text_pair: Some(pair), .. }) if !found => bail!(
-            "{place}: the task was trained on pairs of texts, from the columns {text:?} and {pair:?}, and there is no \
+            "{place}: the task was trained on pairs of texts, from the columns {text:?} and {pair:?}, but there is no \
              second text here; name its column with --text-pair-column"
         ),
         _ => Ok(()),
@@ -202,7 +202,7 @@ impl Header<'_> {
                 bail!("{}: two columns are called {:?}", self.place, self.columns[one])
             }
             (Some(one), Some(other)) => bail!(
-                "{}: {:?} and {:?} differ in nothing but case, and either could be meant; {}; choose with --text-column, \
+                "{}: {:?} and {:?} differ only in case, and either could be meant; {}; choose with --text-column, \
                  --text-pair-column and --label-column",
                 self.place,
                 self.columns[one],
@@ -273,7 +273,7 @@ impl Header<'_> {
         match found.as_slice() {
             [one] => Ok(*one),
             [] => bail!(
-                "{}: no text column is recognised; {}; name it with --text-column (and --text-pair-column){}",
+                "{}: no text column recognised; {}; name it with --text-column (and --text-pair-column){}",
                 self.place,
                 self.list(),
                 match self.half_of_a_pair() {
@@ -297,8 +297,8 @@ impl Header<'_> {
                 if let Ok(Some(at)) = self.find(half) {
                     let column = self.columns[at];
                     return Some(format!(
-                        "; {column:?} is one half of the pair {first:?} and {second:?}, and {other:?} is not there: if \
-                         it is all of the text say --text-column {column:?}"
+                        "; {column:?} is half of the pair {first:?} and {second:?}, but {other:?} is missing: if it is \
+                         the whole text, use --text-column {column:?}"
                     ));
                 }
             }
@@ -325,7 +325,7 @@ impl Header<'_> {
             // `label` is the documented default.
             [first, ..] if self.columns[*first].eq_ignore_ascii_case("label") => Ok(*first),
             [] => bail!(
-                "{}: no label column is recognised; {}; name it with --label-column{}",
+                "{}: no label column recognised; {}; name it with --label-column{}",
                 self.place,
                 self.list(),
                 self.nearest(&LABELS)

@@ -87,9 +87,8 @@ fn a_named_partner_finds_its_first_half() {
 fn a_missing_column_lists_what_is_there_and_the_nearest() {
     let message = refused(&["sentense", "label"], &ColumnNames::default());
     assert!(
-        message.starts_with(
-            "f:1: no text column is recognised; the columns are \"sentense\", \"label\""
-        )
+        message
+            .starts_with("f:1: no text column recognised; the columns are \"sentense\", \"label\"")
     );
     assert!(message.ends_with("(did you mean \"sentense\"?)"), "{message}");
     let message = refused(&["text", "lable"], &ColumnNames::default());
@@ -121,7 +120,7 @@ fn two_equal_candidates_are_refused() {
 fn columns_that_differ_in_case_alone_are_named_as_they_are() {
     let header = ["Text", "text", "label"];
     let message = refused(&header, &ColumnNames::default());
-    assert!(message.contains("\"Text\" and \"text\" differ in nothing but case"), "{message}");
+    assert!(message.contains("\"Text\" and \"text\" differ only in case"), "{message}");
     let names = named(Some("text"), None, None);
     assert_eq!(choose(&header, &names, LabelUse::Required, None, "f:1").unwrap().text, 1);
 }
@@ -205,7 +204,7 @@ fn a_task_on_single_texts_is_held_to_those() {
 #[test]
 fn half_a_pair_is_named_as_what_it_is_and_nothing_is_suggested_that_was_given() {
     let message = refused(&["sentence1", "label"], &ColumnNames::default());
-    assert!(message.contains("\"sentence2\" is not there"), "{message}");
+    assert!(message.contains("\"sentence2\" is missing"), "{message}");
     assert!(!message.contains("did you mean"), "{message}");
     let message = refused(&["Text", "label"], &named(Some("text"), None, None));
     assert!(message.contains("did you mean \"Text\"?"), "{message}");

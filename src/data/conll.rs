@@ -22,7 +22,7 @@ const HEADER: [[&str; 8]; 2] = [
 ];
 
 /// What to do with a file that has no word per line.
-const RUNNING_TEXT: &str = "; for running text give JSON lines with \"text\"";
+const RUNNING_TEXT: &str = "; for running text use JSON lines with \"text\"";
 
 /// Iterator over sentences; after an error it ends.
 pub struct ConllReader<R> {
@@ -59,7 +59,7 @@ impl<R: Read> ConllReader<R> {
             };
             let problem = || {
                 let names = if universal { ", or a name: upos, xpos, …" } else { "" };
-                format!("{option} {asked:?}: a column of this file is a number from 1 on{names}")
+                format!("{option} {asked:?}: columns of this file are numbered from 1{names}")
             };
             let named = COLUMNS.iter().position(|column| asked.eq_ignore_ascii_case(column));
             match (asked.parse::<usize>(), named) {
@@ -153,7 +153,7 @@ impl<R: Read> ConllReader<R> {
 
     fn numbered(&self) -> String {
         format!(
-            "{}: column 1 has the numbers of the words; say which column has the words: --text-column 2",
+            "{}: column 1 numbers the words; name the column with the words, e.g. --text-column 2",
             place(self.lines.name(), self.begins)
         )
     }
@@ -175,12 +175,12 @@ impl<R: Read> ConllReader<R> {
         }
         ensure!(
             !(first && line.starts_with("{\"")),
-            "the line looks like JSON lines: say --format jsonl"
+            "the line looks like JSON lines: use --format jsonl"
         );
         ensure!(
             !(first && self.may_be_text && !tabs && count > 1),
-            "{count} words in a line: a text, or a word with its tags behind it? For texts give JSON lines with \"text\" \
-             (--format jsonl); for a word per line say --format conll"
+            "{count} words on one line: is it a text, or a word followed by its tags? For texts use JSON lines with \
+             \"text\" (--format jsonl), for one word per line --format conll"
         );
         let (width, _) = *self.shape.get_or_insert((count, tabs));
         let wanted = if self.universal { COLUMNS.len() } else { width };
@@ -188,7 +188,7 @@ impl<R: Read> ConllReader<R> {
             count == wanted,
             "{}{}, where {} {wanted}{}",
             words::count(count, "column"),
-            if tabs { ", parted by tabs" } else { "" },
+            if tabs { ", separated by tabs" } else { "" },
             if self.universal { "CoNLL-U has" } else { "the first line has" },
             if self.universal || tabs { "" } else { RUNNING_TEXT }
         );
@@ -200,14 +200,14 @@ impl<R: Read> ConllReader<R> {
             }
             ensure!(
                 id.parse::<u64>().is_ok(),
-                "{id:?} is no number of a word, in the first column"
+                "{id:?} in the first column is not the number of a word"
             );
         }
         let column = |option: &str, asked: Option<usize>, usual: usize| {
             let at = asked.unwrap_or(usual);
             fields.get(at).copied().with_context(|| {
                 format!(
-                    "{}, and {option} asks for column {}",
+                    "{}, but {option} asks for column {}",
                     words::count(count, "column"),
                     at + 1
                 )
@@ -216,16 +216,16 @@ impl<R: Read> ConllReader<R> {
         let word = column("--text-column", self.word, 0)?;
         if !self.universal && word.contains(char::is_whitespace) {
             bail!(
-                "the word {word:?} has spaces in it; a word per line is expected, parted from its tag by a tab or spaces\
+                "the word {word:?} has spaces in it; expected one word per line, separated from its tag by a tab or spaces \
                  {RUNNING_TEXT}"
             );
         }
         ensure!(
             !(first && count > 1 && is_header(word, fields[count - 1])),
-            "the line looks like the names of the columns: remove it, as each line is a word and its tag"
+            "the line looks like column names: remove it, as each line is a word and its tag"
         );
         let tag = if self.tagged {
-            ensure!(count > 1, "a word without a tag: the line has one column");
+            ensure!(count > 1, "a word without a tag: the line has only one column");
             let tag = column("--label-column", self.tag, count - 1)?;
             ensure!(
                 self.tag.unwrap_or(count - 1) != self.word.unwrap_or(0),
@@ -290,7 +290,7 @@ impl<R: Read> ReadDocuments for ConllReader<R> {
     fn left_out(&self) -> Option<String> {
         let lines = words::count(self.comments as usize, "line");
         (self.comments > 0 && !self.universal)
-            .then(|| format!("{lines} with # before them taken for comments"))
+            .then(|| format!("{lines} starting with # taken for comments"))
     }
 
     fn told(&self) -> Option<String> {

@@ -65,20 +65,20 @@ fn universal_dependencies_have_contractions_and_words_that_are_not_there() {
 fn what_does_not_fit_is_refused_by_line() {
     for (input, problem) in [
         ("a O\nb\n", "d.conll:2: 1 column, where the first line has 2"),
-        ("a\tO\nb O\n", "d.conll:2: 1 column, parted by tabs, where the first line has 2"),
-        ("a\n", "d.conll:1: a word without a tag: the line has one column"),
+        ("a\tO\nb O\n", "d.conll:2: 1 column, separated by tabs, where the first line has 2"),
+        ("a\n", "d.conll:1: a word without a tag: the line has only one column"),
         ("a\tO\n\tO\n\nb\t\n", "d.conll:4: the word \"b\" has no tag"),
         ("a\tO\ntwo words\tO\n", "d.conll:2: the word \"two words\" has spaces in it"),
-        ("token\ttag\na\tO\n", "d.conll:1: the line looks like the names of the columns"),
+        ("token\ttag\na\tO\n", "d.conll:1: the line looks like column names"),
         ("\n \n", "d.conll: the file has no words"),
     ] {
         let error = format!("{:#}", read(input).unwrap_err());
         assert!(error.starts_with(problem), "{error}");
     }
     for (label, problem) in [
-        ("3", "d.conll:1: 2 columns, and --label-column asks for column 3"),
-        ("0", "d.conll: --label-column \"0\": a column of this file is a number from 1 on"),
-        ("ner", "d.conll: --label-column \"ner\": a column of this file is a number"),
+        ("3", "d.conll:1: 2 columns, but --label-column asks for column 3"),
+        ("0", "d.conll: --label-column \"0\": columns of this file are numbered from 1"),
+        ("ner", "d.conll: --label-column \"ner\": columns of this file are numbered"),
         ("1", "d.conll:1: --text-column and --label-column are the same column"),
     ] {
         let error = read_as("a O\n", FileFormat::Conll, Some(label)).unwrap_err();
@@ -87,8 +87,11 @@ fn what_does_not_fit_is_refused_by_line() {
     }
     let universal =
         |line: &str| format!("{:#}", read_as(line, FileFormat::Conllu, None).unwrap_err());
-    assert!(universal("1\ta\n").contains("2 columns, parted by tabs, where CoNLL-U has 10"));
-    assert!(universal("x\ta\t_\tX\t_\t_\t_\t_\t_\t_\n").contains("\"x\" is no number of a word"));
+    assert!(universal("1\ta\n").contains("2 columns, separated by tabs, where CoNLL-U has 10"));
+    assert!(
+        universal("x\ta\t_\tX\t_\t_\t_\t_\t_\t_\n")
+            .contains("\"x\" in the first column is not the number of a word")
+    );
     assert!(universal("1\ta\t_\t_\t_\t_\t_\t_\t_\t_\n").contains("the word \"a\" has no tag"));
 }
 

@@ -52,7 +52,7 @@ pub fn rows<R: Read>(
     options: &ReadOptions,
 ) -> Result<RowReader<R>> {
     if let FileFormat::Conll | FileFormat::Conllu = format {
-        bail!("{name}: a file with a word per line is for --task token-classification");
+        bail!("{name}: a file with one word per line is for --task token-classification");
     }
     let mut lines = Lines::new(reader, name);
     let mut delimited = |mut splitter: Splitter| -> Result<Kind> {
@@ -64,7 +64,7 @@ pub fn rows<R: Read>(
         let header: Vec<&str> = record.fields().map(str::trim).collect();
         let here = place(name, 1);
         if header.iter().any(|field| field.contains('\r')) {
-            bail!("{here}: the lines end in carriage returns alone; save the file with line feeds");
+            bail!("{here}: the lines end in carriage returns only; save the file with line feeds");
         }
         let (label_use, trained) = (options.label_use, options.trained.as_ref());
         let chosen =
@@ -105,10 +105,10 @@ fn other_form(header: &[&str], format: FileFormat) -> Option<String> {
     if let [only] = header {
         let form = match (format, *only) {
             (_, line) if line.starts_with('{') => {
-                return Some("the file looks like JSON lines: say --format jsonl".to_owned());
+                return Some("the file looks like JSON lines: use --format jsonl".to_owned());
             }
-            (FileFormat::Tsv, line) if line.contains(',') => Some(("commas", "say --format csv")),
-            (FileFormat::Csv, line) if line.contains('\t') => Some(("tabs", "say --format tsv")),
+            (FileFormat::Tsv, line) if line.contains(',') => Some(("commas", "use --format csv")),
+            (FileFormat::Csv, line) if line.contains('\t') => Some(("tabs", "use --format tsv")),
             (_, line) if line.contains(';') => Some(("semicolons", "save it with commas or tabs")),
             (_, line) if line.contains('|') => Some(("bars", "save it with commas or tabs")),
             (_, line) if name_several(&line.split_whitespace().collect::<Vec<_>>()) => {
@@ -121,7 +121,7 @@ fn other_form(header: &[&str], format: FileFormat) -> Option<String> {
         }
     } else if format == FileFormat::Tsv && header.iter().any(quoted) {
         return Some(
-            "the fields stand in quotes, which are ordinary characters in a tsv: save it without quotes, or as csv"
+            "the fields are in quotes, which are ordinary characters in a tsv: save it without quotes, or as csv"
                 .to_owned(),
         );
     }
@@ -129,7 +129,7 @@ fn other_form(header: &[&str], format: FileFormat) -> Option<String> {
     let example =
         |field: &&str| field.parse::<f64>().is_ok() || field.split_whitespace().nth(3).is_some();
     header.iter().any(example).then(|| {
-        "the first line looks like an example and is read as the names of the columns: put a line with these above it"
+        "the first line is read as column names but looks like an example: add a line with the names above it"
             .to_owned()
     })
 }
@@ -246,12 +246,12 @@ fn delimited_row(
     if record.len() != width {
         let hint = match quotes && record.fields().any(is_quoted_behind_space) {
             true => {
-                "; a quote in a csv counts at the beginning of a field, and here a space stands before one: remove it"
+                "; in a csv a quote counts only at the beginning of a field, and here a space comes before one: remove it"
             }
             false => "",
         };
         bail!(
-            "{}: {} where the header has {width}{hint}",
+            "{}: {}, but the header has {width}{hint}",
             place(name, line),
             count(record.len(), "field")
         );
@@ -261,7 +261,7 @@ fn delimited_row(
         |(field, name): (&str, &String)| field.trim_start_matches('\u{feff}').trim() == name;
     if width > 1 && record.fields().zip(header).all(again) {
         bail!(
-            "{}: the names of the columns stand here once more, as where files were put behind one another: remove the line",
+            "{}: this line repeats the column names, as when files are concatenated: remove it",
             place(name, line)
         );
     }

@@ -71,14 +71,14 @@ fn the_time_for_json_lines_grows_with_their_keys_and_no_faster() {
     let rows = read(FileFormat::Jsonl, later, LabelUse::Required).unwrap();
     assert_eq!(rows[1].text_pair.as_deref(), Some("b"));
     let twice = line(0, ", \"label\": 1");
-    assert!(refused(FileFormat::Jsonl, twice).contains("\"label\" stands there twice"));
+    assert!(refused(FileFormat::Jsonl, twice).contains("\"label\" occurs twice"));
 }
 
 #[test]
 fn a_record_over_several_lines_keeps_the_numbers_of_later_rows_right() {
     let input = "text,label\n\"a\nb\n\",x\nc,y\nd\n";
     let message = refused(FileFormat::Csv, input);
-    assert_eq!(message, "f:6: 1 field where the header has 2");
+    assert_eq!(message, "f:6: 1 field, but the header has 2");
     let rows = labelled(FileFormat::Csv, &input[..input.len() - 2]);
     assert_eq!(rows, [row(2, "a\nb\n", "x"), row(5, "c", "y")]);
 }
@@ -87,11 +87,11 @@ fn a_record_over_several_lines_keeps_the_numbers_of_later_rows_right() {
 fn ragged_rows_are_refused_with_their_line() {
     assert_eq!(
         refused(FileFormat::Tsv, "text\tlabel\na\tx\nb\n"),
-        "f:3: 1 field where the header has 2"
+        "f:3: 1 field, but the header has 2"
     );
     assert_eq!(
         refused(FileFormat::Tsv, "text\tlabel\na\tx\ty\n"),
-        "f:2: 3 fields where the header has 2"
+        "f:2: 3 fields, but the header has 2"
     );
 }
 
@@ -111,10 +111,7 @@ fn the_header_once_more_is_refused_and_a_text_may_be_the_name_of_its_column() {
         (FileFormat::Csv, "text,label\na,x\n\"text\", label\nb,y\n"),
     ] {
         let message = refused(format, input);
-        assert!(
-            message.starts_with("f:3: the names of the columns stand here once more"),
-            "{message}"
-        );
+        assert!(message.starts_with("f:3: this line repeats the column names"), "{message}");
     }
     assert_eq!(read(FileFormat::Tsv, "text\na\ntext\n", LabelUse::Ignored).unwrap().len(), 2);
     assert_eq!(labelled(FileFormat::Tsv, "text\tlabel\ntext\tx\n"), [row(2, "text", "x")]);
@@ -235,7 +232,7 @@ fn a_table_is_a_whole_file_and_names_it_in_errors() {
     assert_eq!(table.select(&[1]).rows[0].text, "b");
     std::fs::write(&path, "text,label\na\n").unwrap();
     let message = Table::read(&path, &options).unwrap_err().to_string();
-    assert_eq!(message, format!("{}:2: 1 field where the header has 2", path.display()));
+    assert_eq!(message, format!("{}:2: 1 field, but the header has 2", path.display()));
     let message = Table::read(&folder.path().join("no.csv"), &options).unwrap_err().to_string();
     assert!(message.starts_with("cannot open "), "{message}");
 }
@@ -313,7 +310,7 @@ fn json_labels_stay_as_they_are_written_and_null_is_none() {
     let read: Vec<_> = rows.into_iter().filter_map(|row| row.label).collect();
     assert_eq!(read, ["1", "1.0", "1e2", "true", labels[4], "", "x"]);
     let twice = jsonl(&[r#"{"text": "a", "label": 0, "label": 1}"#], |_| ()).unwrap_err();
-    assert!(twice.to_string().contains("stands there twice"), "{twice}");
+    assert!(twice.to_string().contains("occurs twice"), "{twice}");
 }
 
 #[test]

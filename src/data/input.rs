@@ -31,7 +31,7 @@ impl FileFormat {
     /// When the extension is none of tsv (also txt), csv, jsonl (also ndjson, json).
     pub fn from_path(path: &Path) -> Result<Self> {
         extension(path)?.parse().map_err(|_| {
-            anyhow!("{}: cannot tell the format by the extension; rename the file to .tsv, .csv or .jsonl, \
+            anyhow!("{}: cannot tell the format from the extension; rename the file to .tsv, .csv or .jsonl, \
                 or name its format", path.display())
         })
     }
@@ -47,7 +47,7 @@ impl FileFormat {
             "conllu" => Self::Conllu,
             "jsonl" | "ndjson" | "json" => Self::Jsonl,
             _ => bail!(
-                "{}: cannot tell the format by the extension; rename the file to .conll, .conllu or .jsonl, or name its \
+                "{}: cannot tell the format from the extension; rename the file to .conll, .conllu or .jsonl, or name its \
                  format with --format",
                 path.display()
             ),
@@ -73,7 +73,7 @@ impl FileFormat {
         match extension(path)?.parse() {
             Ok(Self::Jsonl) => Ok(Self::Jsonl),
             _ => bail!(
-                "{}: questions are read from SQuAD's JSON or JSON lines; name the file .json or .jsonl, or say --format \
+                "{}: questions are read from SQuAD's JSON or JSON lines; name the file .json or .jsonl, or use --format \
                  jsonl",
                 path.display()
             ),
@@ -85,7 +85,7 @@ impl FileFormat {
 fn extension(path: &Path) -> Result<&str> {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
     match mistaken_extension(extension) {
-        Some(what) => bail!("{}: by its name {what}", path.display()),
+        Some(what) => bail!("{}: judging by its name {what}", path.display()),
         None => Ok(extension),
     }
 }

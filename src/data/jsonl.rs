@@ -106,8 +106,8 @@ impl Keys {
             let only_pair = before.text_pair.is_none() || before.text_pair == now.text_pair;
             if !(only_pair && before.text == now.text && before.label == now.label) {
                 bail!(
-                    "{here}: {what} is in no row above and changes what is read ({before}; now {now}); name the keys \
-                     with --text-column, --text-pair-column and --label-column"
+                    "{here}: {what} is in none of the rows above and changes what is read ({before}; now {now}); name \
+                     the keys with --text-column, --text-pair-column and --label-column"
                 );
             }
         }
@@ -134,9 +134,9 @@ impl<'a> Object<'a> {
         let value: &RawValue = serde_json::from_str(line).map_err(problem)?;
         match value.get().bytes().next() {
             Some(b'{') => serde_json::from_str(line).map_err(problem),
-            Some(b'[') => bail!(
-                "{here}: not a JSON object (an array; write each element on a line of its own)"
-            ),
+            Some(b'[') => {
+                bail!("{here}: an array, not a JSON object; write each element on its own line")
+            }
             _ => bail!("{here}: not a JSON object"),
         }
     }
@@ -173,7 +173,7 @@ pub(super) fn text(key: &str, value: &RawValue, here: &str) -> Result<String> {
         bail!("{here}: the value of {key:?} is {}, not a string", kind_of(value));
     }
     serde_json::from_str(value.get())
-        .with_context(|| format!("{here}: the value of {key:?} is no text"))
+        .with_context(|| format!("{here}: the value of {key:?} is not text"))
 }
 
 /// Null is an empty label, as an empty field of a table is.
@@ -185,16 +185,16 @@ fn label(key: &str, value: &RawValue, lists: bool, here: &str) -> Result<String>
         Some(b'n') => Ok(String::new()),
         Some(b'[') if lists => {
             let parts: Vec<&RawValue> = serde_json::from_str(value.get())
-                .with_context(|| format!("{here}: the value of {key:?} is no list"))?;
+                .with_context(|| format!("{here}: the value of {key:?} is not a list"))?;
             // Of a list without elements the mark alone is left.
             let mut list = String::from(if parts.is_empty() { "\u{1f}" } else { "" });
             for part in parts {
                 if part.get() == "null" {
-                    bail!("{here}: the list {key:?} has a null, which is no label");
+                    bail!("{here}: the list {key:?} has a null, which is not a label");
                 }
                 let label = label(key, part, false, here)?;
                 if label.trim().is_empty() {
-                    bail!("{here}: the list {key:?} has an empty text, which is no label");
+                    bail!("{here}: the list {key:?} has an empty text, which is not a label");
                 }
                 list.push(LIST);
                 list += &label;
@@ -202,7 +202,7 @@ fn label(key: &str, value: &RawValue, lists: bool, here: &str) -> Result<String>
             Ok(list)
         }
         Some(b'[' | b'{') => bail!(
-            "{here}: the value of {key:?} is {}, not a string, number or truth value",
+            "{here}: the value of {key:?} is {}, not a string, number, true or false",
             kind_of(value)
         ),
         _ => Ok(value.get().to_owned()),
@@ -240,9 +240,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
                         )));
                     }
                     if !known.insert(key.clone()) {
-                        return Err(A::Error::custom(format_args!(
-                            "the key {key:?} stands there twice"
-                        )));
+                        return Err(A::Error::custom(format_args!("the key {key:?} occurs twice")));
                     }
                     entries.push((key, value));
                 }

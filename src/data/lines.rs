@@ -89,7 +89,7 @@ impl<R: Read> Lines<R> {
         self.number += 1;
         if read as u64 > self.longest {
             bail!(
-                "{}: the line is longer than {} MiB; is this a text file with one example a line?",
+                "{}: the line is longer than {} MiB; is this a text file with one example per line?",
                 self.place(),
                 self.longest >> 20
             );

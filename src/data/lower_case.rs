@@ -1,4 +1,4 @@
-//! Lower-casing that a sentence encoder's own settings ask for beside a tokenizer that keeps case. `transformers` does not
+//! Lower-casing that a sentence encoder's own settings ask for, although its tokenizer keeps case. `transformers` does not
 //! read these settings, so it is done where the tokenizer's files can say it, as far as they can.
 
 use anyhow::{Result, anyhow};

@@ -64,9 +64,7 @@ impl MaskTokens {
         let inner = tokenizer.inner();
         let Some(mask) = ["[MASK]", "<mask>"].iter().find_map(|mask| inner.token_to_id(mask))
         else {
-            bail!(
-                "the tokenizer has neither [MASK] nor <mask>, one of which stands for a hidden word"
-            );
+            bail!("the tokenizer has no [MASK] or <mask> to hide words with");
         };
         let added = inner.get_added_tokens_decoder();
         let mut special: Vec<u32> =
@@ -80,7 +78,7 @@ impl MaskTokens {
         words.sort_unstable();
         words.dedup();
         if words.is_empty() {
-            bail!("the tokenizer has no tokens but special ones");
+            bail!("the tokenizer has only special tokens");
         }
         Ok(Self { mask, special, words })
     }

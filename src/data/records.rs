@@ -77,7 +77,7 @@ impl Splitter {
                 let opened = lines.place();
                 loop {
                     let Some(line) = lines.next()?.map(str::to_owned) else {
-                        bail!("{opened}: a quoted field is opened here and never closed");
+                        bail!("{opened}: a quoted field begins here and is never closed");
                     };
                     hold_quotes(&mut quoting, &line, lines, start)?;
                     if feed(reader, line.as_bytes(), record, &mut progress) {
@@ -85,7 +85,7 @@ impl Splitter {
                     }
                     if progress.0 > MAX_RECORD {
                         bail!(
-                            "{opened}: a quoted field is opened here and still open {} lines on",
+                            "{opened}: a quoted field begins here and is still open {} lines later",
                             lines.number() - start
                         );
                     }
@@ -108,17 +108,17 @@ fn hold_quotes<R: Read>(
     };
     let row = match lines.number() {
         here if here == start => String::new(),
-        _ => format!(" (the row begins in line {start}: look for a stray quote there, too)"),
+        _ => format!(" (the row begins on line {start}: look for a stray quote there, too)"),
     };
     let how = match escaped {
         true => {
-            "; a backslash does not keep a quote in a csv: save the file with such quotes written twice (\"\"), or as JSON \
+            "; a backslash does not escape a quote in a csv: save the file with doubled quotes (\"\"), or as JSON \
              lines"
         }
-        false => "; write a quote within a field twice (\"\")",
+        false => "; double a quote within a field (\"\")",
     };
     bail!(
-        "{}:{column}: {character:?} stands behind the quote that closes a field{row}{how}",
+        "{}:{column}: {character:?} follows the quote that closes a field{row}{how}",
         lines.place()
     )
 }
@@ -194,19 +194,19 @@ mod tests {
     #[test]
     fn an_unclosed_quote_is_reported_where_it_opens() {
         let message = records(Splitter::csv(), "a,b\nc,\"d\ne,f\n").unwrap_err().to_string();
-        assert_eq!(message, "t:2: a quoted field is opened here and never closed");
+        assert_eq!(message, "t:2: a quoted field begins here and is never closed");
     }
 
     #[test]
     fn a_quote_that_closes_a_field_too_early_is_refused_by_line_and_column() {
         let message = |input: &str| records(Splitter::csv(), input).unwrap_err().to_string();
         let plain = message("a,b\n\"the \"film\" good\",pos\n");
-        assert!(plain.starts_with("t:2:7: 'f' stands behind the quote"), "{plain}");
-        assert!(plain.contains("write a quote within a field twice"), "{plain}");
+        assert!(plain.starts_with("t:2:7: 'f' follows the quote"), "{plain}");
+        assert!(plain.contains("double a quote within a field"), "{plain}");
         let escaped = message("\"the \\\"film\\\" good\",pos\n");
         assert!(escaped.starts_with("t:1:8: 'f'") && escaped.contains("a backslash"), "{escaped}");
         let over = message("\"bad,pos\nx,\"good\",neg\n");
-        assert!(over.starts_with("t:2:4: 'g'") && over.contains("begins in line 1"), "{over}");
+        assert!(over.starts_with("t:2:4: 'g'") && over.contains("begins on line 1"), "{over}");
     }
 
     proptest! {

@@ -43,7 +43,7 @@ impl<R: Read> RunningReader<R> {
             None => {
                 if let Some(column) = &options.columns.text {
                     bail!(
-                        "{name}: each line is a text, so there is no column {column:?}; say what kind of table it is \
+                        "{name}: each line is a text, so there is no column {column:?}; name the table's format \
                          (--format tsv, csv or jsonl), or leave --text-column out"
                     );
                 }
@@ -115,6 +115,6 @@ impl<R: Read> ReadDocuments for RunningReader<R> {
     }
 
     fn left_out(&self) -> Option<String> {
-        (self.blanks > 0).then(|| format!("{} without a text left out", count(self.blanks, "line")))
+        (self.blanks > 0).then(|| format!("{} without text left out", count(self.blanks, "line")))
     }
 }

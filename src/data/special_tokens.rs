@@ -1,4 +1,4 @@
-//! The kinds of tokenizer classes, and the special tokens that each has where no file says otherwise.
+//! The kinds of tokenizer classes, and the special tokens that each has unless a file says otherwise.
 
 use tokenizers::AddedToken;
 

@@ -1,4 +1,4 @@
-//! Drawing rows: those set aside for evaluation when there is no dev file, and those trained on when not all are.
+//! Drawing rows: those held out for evaluation if there is no dev file, and those to train on if not all are.
 
 use anyhow::{Result, bail};
 
@@ -18,7 +18,7 @@ pub struct Split {
 /// A fraction outside 0..1, or fewer than two rows.
 pub fn split(rows: usize, fraction: f64, seed: u64) -> Result<Split> {
     if !(fraction > 0.0 && fraction < 1.0) {
-        bail!("the dev fraction is {fraction}; it must lie between 0 and 1, both excluded");
+        bail!("the dev fraction is {fraction}; it must be greater than 0 and less than 1");
     }
     if rows < 2 {
         bail!(

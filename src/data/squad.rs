@@ -20,8 +20,7 @@ const MAX_LINE: u64 = 1 << 30;
 const SHOWN: usize = 60;
 
 /// What to do with a list of questions.
-const ARRAY: &str =
-    "a JSON array; write each question on a line of its own, or all as SQuAD does: {\"data\": […]}";
+const ARRAY: &str = "a JSON array; write each question on its own line, or all of them in SQuAD's form: {\"data\": […]}";
 
 /// Iterator over questions; after an error it ends.
 pub struct SquadReader<R> {
@@ -74,7 +73,7 @@ impl<R: Read> SquadReader<R> {
         let (name, number) = (self.lines.name(), self.lines.number());
         let asked: Asked = serde_json::from_str(line).map_err(|e| {
             anyhow!(
-                "{name}:{number}:{}: no question as a JSON object on one line: {}",
+                "{name}:{number}:{}: not a question as a JSON object on one line: {}",
                 e.column(),
                 bare(&e)
             )
@@ -190,7 +189,7 @@ impl<'a> Whole<'a> {
         // An array would be taken for the values of the keys, in their order.
         if raw.get().starts_with('[') {
             let line = self.line_of(raw);
-            bail!("{}: {path}: an array where an object is expected", self.place(line));
+            bail!("{}: {path}: an array, not an object", self.place(line));
         }
         serde_json::from_str(raw.get()).map_err(|e| {
             let line = self.line_of(raw);
@@ -231,7 +230,7 @@ struct Asked {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "the id is no string and no number")]
+#[serde(untagged, expecting = "the id is neither a string nor a number")]
 enum Id {
     Text(String),
     Number(serde_json::Number),
@@ -281,10 +280,10 @@ impl Asked {
         let answers = written(raw)?;
         match (answers.is_empty(), self.is_impossible) {
             (true, Some(false)) => {
-                bail!("it has no answer, and \"is_impossible\" is false: say which it is")
+                bail!("it has no answer, but \"is_impossible\" is false: correct one of them")
             }
             (false, Some(true)) => {
-                bail!("it has answers, and \"is_impossible\" is true: say which it is")
+                bail!("it has answers, but \"is_impossible\" is true: correct one of them")
             }
             _ => {}
         }
@@ -327,7 +326,7 @@ fn span(context: &str, answer: &str, start: i64) -> Result<Range<usize>> {
             "an answer has no text; a question that the context does not answer has an empty list"
         );
     }
-    let said = format!("the answer {:?} is said to begin at character {start}", cut(answer));
+    let said = format!("the answer {:?} should begin at character {start}", cut(answer));
     // The end of the text is a place, too.
     let ends = context.char_indices().map(|(at, _)| at).chain([context.len()]);
     let at = usize::try_from(start).ok().and_then(|start| ends.clone().nth(start));
@@ -339,15 +338,15 @@ fn span(context: &str, answer: &str, start: i64) -> Result<Range<usize>> {
     let there = match at {
         Some(at) => {
             let there: String = context[at..].chars().take(answer.chars().count()).collect();
-            format!("where {:?} stands", cut(&there))
+            format!("where the text is {:?}", cut(&there))
         }
-        None => format!("and the context has {}", context.chars().count()),
+        None => format!("but the context has {}", context.chars().count()),
     };
     let places = context.match_indices(answer).map(|(at, _)| context[..at].chars().count() as i64);
     let nearest = places.min_by_key(|place| place.abs_diff(start));
     let instead = match nearest {
-        Some(place) => format!("it stands at {place}, counted in characters from 0"),
-        None => "the context has it nowhere".to_owned(),
+        Some(place) => format!("it is at {place}, counted in characters from 0"),
+        None => "it is not in the context".to_owned(),
     };
     bail!("{said}, {there}; {instead}")
 }

@@ -103,25 +103,25 @@ fn an_answer_that_is_not_where_it_is_said_to_be_is_refused_with_what_stands_ther
     };
     assert_eq!(
         at(10),
-        "q.json:1: data[0].paragraphs[0].qas[0] (id \"x\"): the answer \"Wolken\" is said to begin at character 10, where \
-         \"olken\" stands; it stands at 9, counted in characters from 0"
+        "q.json:1: data[0].paragraphs[0].qas[0] (id \"x\"): the answer \"Wolken\" should begin at character 10, where the \
+         text is \"olken\"; it is at 9, counted in characters from 0"
     );
-    assert!(at(8).contains("where \" Wolke\" stands"));
-    assert!(at(15).contains("where \"\" stands"));
-    assert!(at(16).contains("and the context has 15"));
-    assert!(at(-1).contains("at character -1, and the context has 15"));
+    assert!(at(8).contains("where the text is \" Wolke\""));
+    assert!(at(15).contains("where the text is \"\""));
+    assert!(at(16).contains("but the context has 15"));
+    assert!(at(-1).contains("at character -1, but the context has 15"));
     let message = refused(&one("a b", "\"answers\": [{\"text\": \"c\", \"answer_start\": 0}]"));
-    assert!(message.contains("where \"a\" stands; the context has it nowhere"), "{message}");
+    assert!(message.contains("where the text is \"a\"; it is not in the context"), "{message}");
 }
 
 #[test]
 fn what_can_be_read_in_two_ways_is_refused() {
     let answer = "\"answers\": [{\"text\": \"a\", \"answer_start\": 0}]";
     for (keys, part) in [
-        ("\"answers\": [], \"is_impossible\": false", "no answer, and \"is_impossible\" is false"),
+        ("\"answers\": [], \"is_impossible\": false", "no answer, but \"is_impossible\" is false"),
         (
             &format!("{answer}, \"is_impossible\": true"),
-            "has answers, and \"is_impossible\" is true",
+            "has answers, but \"is_impossible\" is true",
         ),
         ("\"answers\": [{\"text\": \" \", \"answer_start\": 1}]", "an answer has no text"),
         ("\"answers\": {\"text\": [\"a\"], \"answer_start\": []}", "1 texts and 0 offsets"),
@@ -151,12 +151,9 @@ fn what_is_no_question_is_refused_by_line_column_or_path() {
         ("{\"data\": [{\"title\": \"t\"}]}", &["data[0]: missing field `paragraphs`"]),
         ("{\n\"data\": [\n", &["q.json:2:9: no SQuAD file: EOF"]),
         ("{\n\"version\": 1\n}", &["no SQuAD file: missing field `data`"]),
-        ("[\n{\"question\": 1}]", &["a JSON array; write each question on a line of its own"]),
-        (
-            "[{\"question\": 1}]",
-            &["q.json:1: a JSON array; write each question on a line of its own"],
-        ),
-        ("{\"data\": [[\"t\"]]}", &["q.json:1: data[0]: an array where an object is expected"]),
+        ("[\n{\"question\": 1}]", &["a JSON array; write each question on its own line"]),
+        ("[{\"question\": 1}]", &["q.json:1: a JSON array; write each question on its own line"]),
+        ("{\"data\": [[\"t\"]]}", &["q.json:1: data[0]: an array, not an object"]),
         ("{\"question\": \"q\"}", &["q.json:1: the key \"context\" is missing"]),
         ("{\"context\": \"c\", \"answers\": []}", &["q.json:1: the key \"question\" is missing"]),
         (
@@ -173,9 +170,9 @@ fn what_is_no_question_is_refused_by_line_column_or_path() {
         ),
         (
             "{\"id\": [1], \"question\": \"q\", \"context\": \"c\"}",
-            &["q.json:1:10:", "the id is no string and no number"],
+            &["q.json:1:10:", "the id is neither a string nor a number"],
         ),
-        ("text\tlabel\n", &["q.json:1:2: no question as a JSON object on one line"]),
+        ("text\tlabel\n", &["q.json:1:2: not a question as a JSON object on one line"]),
     ] {
         let message = refused(text);
         for part in parts {

@@ -101,7 +101,7 @@ impl<R: Read> TaggedJsonReader<R> {
             None => match WORDS.iter().chain(&TEXTS).find(there) {
                 Some(name) => (*name).to_owned(),
                 None => bail!(
-                    "{here}: there are no \"tokens\" and no \"text\"; name the key with the words or the text with \
+                    "{here}: there is no \"tokens\" or \"text\"; name the key with the words or the text with \
                      --text-column"
                 ),
             },
@@ -122,7 +122,7 @@ impl<R: Read> TaggedJsonReader<R> {
                 match (usual.iter().find(there).copied(), others.as_slice()) {
                     (Some(name), _) | (None, &[name]) => Some(name.to_owned()),
                     (None, []) => bail!(
-                        "{here}: there are no {what:?} beside {words:?}; name the key with --label-column"
+                        "{here}: there are no {what:?} for {words:?}; name the key with --label-column"
                     ),
                     (None, several) => bail!(
                         "{here}: {} could be the {what}; choose with --label-column",
@@ -148,7 +148,7 @@ fn document(object: &Object<'_>, keys: &Keys, here: &str) -> Result<Document> {
     let value = needed(&keys.words)?;
     ensure!(
         value.get().starts_with(if keys.list { '[' } else { '"' }),
-        "{here}: the value of {:?} is {}, and in the first line it is {}",
+        "{here}: the value of {:?} is {}, but on the first line it is {}",
         keys.words,
         kind_of(value),
         if keys.list { "an array" } else { "a string" }
@@ -183,7 +183,7 @@ fn document(object: &Object<'_>, keys: &Keys, here: &str) -> Result<Document> {
         Some((key, value)) => {
             let spans: Vec<Span> = serde_json::from_str(value.get()).map_err(|e| {
                 anyhow!(
-                    "{here}: the value of {key:?} is no list of spans as {{\"start\": 0, \"end\": 4, \"label\": \"PER\"}} \
+                    "{here}: the value of {key:?} is not a list of spans as {{\"start\": 0, \"end\": 4, \"label\": \"PER\"}} \
                      ({})",
                     without_place(&e)
                 )
@@ -214,9 +214,7 @@ fn strings(key: &str, value: &RawValue, here: &str) -> Result<Vec<String>> {
             return text(key, part, here);
         }
         let hint = match kind_of(part) {
-            "a number" => {
-                "; the names of numbered tags are not in this file: write the tags themselves"
-            }
+            "a number" => "; this file does not name its numbered tags: write the tags themselves",
             _ => "",
         };
         bail!("{here}: element {} of {key:?} is {}, not a string{hint}", i + 1, kind_of(part))
@@ -248,7 +246,7 @@ fn tags_of_spans(
     for (i, span) in spans.iter().enumerate() {
         let Span { start, end, label, text: said } = span;
         let what = format!("{here}: span {} ({start} to {end}, {label:?})", i + 1);
-        ensure!(start < end, "{what}: it ends before it has a character");
+        ensure!(start < end, "{what}: it is empty");
         ensure!(*end < places.len(), "{what}: the text has {} characters", places.len() - 1);
         ensure!(!label.trim().is_empty(), "{what}: its label is empty");
         refuse_tag(label.trim(), &what)?;
@@ -257,23 +255,23 @@ fn tags_of_spans(
             let there = &text[bytes.clone()];
             let place = text.find(said.as_str()).map(|at| text[..at].chars().count());
             let instead = match place {
-                Some(at) => format!("; {said:?} stands at {at}, counted in characters from 0"),
+                Some(at) => format!("; {said:?} is at {at}, counted in characters from 0"),
                 None => String::new(),
             };
             ensure!(
                 said == there,
-                "{what}: its \"text\" is {said:?}, and {there:?} stands there{instead}"
+                "{what}: its \"text\" is {said:?}, but the text there is {there:?}{instead}"
             );
         }
         let first = words.partition_point(|word| word.end <= bytes.start);
         let behind = words.partition_point(|word| word.start < bytes.end);
-        ensure!(first < behind, "{what}: there is no word in it");
+        ensure!(first < behind, "{what}: it contains no word");
         let cut = [first, behind - 1].map(|word| words[word].clone());
         if let Some(word) =
             cut.into_iter().find(|word| word.start < bytes.start || word.end > bytes.end)
         {
             bail!(
-                "{what}: it cuts the word {:?}: a tag is for a whole word; move the span, or give \"tokens\" and \"tags\"",
+                "{what}: it cuts the word {:?}, and a tag is for a whole word; move the span, or use \"tokens\" and \"tags\"",
                 &text[word]
             );
         }
@@ -296,8 +294,8 @@ fn refuse_tag(label: &str, what: &str) -> Result<()> {
     let kind = ["B-", "I-", "b-", "i-"].into_iter().find_map(|mark| label.strip_prefix(mark));
     match kind.filter(|kind| !kind.is_empty()) {
         Some(kind) => bail!(
-            "{what}: its label is the tag of a word; a span has a type, {kind:?}, and B- and I- are put before it here: \
-             give each span whole, under its type"
+            "{what}: its label is a word's tag; a span's label is its type, {kind:?}, and bitfit adds B- and I-: give \
+             each span whole, with its type"
         ),
         None => Ok(()),
     }
@@ -332,7 +330,7 @@ impl<R: Read> ReadDocuments for TaggedJsonReader<R> {
         let tags = match (&keys.tags, keys.list) {
             (None, _) => String::new(),
             (Some(key), true) => format!(", tags from {key:?}"),
-            (Some(key), false) => format!(", spans from {key:?} as B-, I- and O"),
+            (Some(key), false) => format!(", spans from {key:?} read as B-, I- and O"),
         };
         Some(words + &tags + &not_read(&keys.unread))
     }

@@ -72,14 +72,14 @@ fn what_does_not_fit_is_refused_by_line() {
         (r#"{"tokens": ["a", "b"], "tags": ["O"]}"#, "2 words in \"tokens\" and 1 tag in \"tags\""),
         (
             r#"{"tokens": ["a", "b"], "tags": [0, 3]}"#,
-            "element 1 of \"tags\" is a number, not a string; the names",
+            "element 1 of \"tags\" is a number, not a string; this file",
         ),
         (r#"{"tokens": ["a", null], "tags": ["O", "O"]}"#, "element 2 of \"tokens\" is null"),
         (r#"{"tokens": ["a", "b"], "tags": ["O", " "]}"#, "the tag of word 2 (\"b\") is empty"),
         (r#"{"tokens": ["a"], "tags": "O"}"#, "the value of \"tags\" is a string"),
         (
             r#"{"tokens": "a b", "tags": ["O"]}"#,
-            "the value of \"tokens\" is a string, and in the first line",
+            "the value of \"tokens\" is a string, but on the first line",
         ),
         (r#"{"tokens": ["a"]}"#, "the key \"tags\" is missing"),
         (r#"{"tokens": ["a"], "tags": ["O"]"#, "not a JSON object on one line"),
@@ -95,19 +95,19 @@ fn what_does_not_fit_is_refused_by_line() {
     for (given, problem) in [
         (r#"[{"start": 0, "end": 5, "label": "x"}]"#, "it cuts the word \"Lee\""),
         (r#"[{"start": 1, "end": 3, "label": "x"}]"#, "it cuts the word \"Ann\""),
-        (r#"[{"start": 3, "end": 4, "label": "x"}]"#, "there is no word in it"),
-        (r#"[{"start": 4, "end": 4, "label": "x"}]"#, "it ends before it has a character"),
+        (r#"[{"start": 3, "end": 4, "label": "x"}]"#, "it contains no word"),
+        (r#"[{"start": 4, "end": 4, "label": "x"}]"#, "it is empty"),
         (r#"[{"start": 13, "end": 19, "label": "x"}]"#, "the text has 18 characters"),
         (r#"[{"start": 0, "end": 3, "label": ""}]"#, "its label is empty"),
         (
             r#"[{"start": 0, "end": 7, "label": "x"}, {"start": 4, "end": 7, "label": "y"}]"#,
             "span 2 (4 to 7, \"y\"): it overlaps another span",
         ),
-        (r#"[{"start": -1, "end": 3, "label": "x"}]"#, "is no list of spans"),
+        (r#"[{"start": -1, "end": 3, "label": "x"}]"#, "is not a list of spans"),
         (r#"[{"start": 0, "end": 3}]"#, "missing field `label`"),
         (
             r#"[{"start": 0, "end": 3, "text": "Rome", "label": "x"}]"#,
-            "its \"text\" is \"Rome\", and \"Ann\" stands there; \"Rome\" stands at 13",
+            "its \"text\" is \"Rome\", but the text there is \"Ann\"; \"Rome\" is at 13",
         ),
     ] {
         let error = spans(given);

@@ -131,16 +131,17 @@ impl TextTokenizer {
         let tokens = inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         if tokens > options.vocab_size {
             bail!(
-                "{}: the tokenizer has {tokens} tokens (added ones included), the model's embedding table only \
-                {}; are tokenizer and model from the same checkpoint?",
+                "{}: the tokenizer has {tokens} tokens (including added ones), but the model's embedding table \
+                has {}; are tokenizer and model from the same checkpoint?",
                 folder.display(),
                 options.vocab_size
             );
         }
         let growth = bounds(&inner)
-            .map_err(|e| anyhow!("{}: the tokenizer asks for too much: {e}", folder.display()))?;
-        let context =
-            |what: &str, e| anyhow!("{}: the tokenizer's form for {what}: {e}", folder.display());
+            .map_err(|e| anyhow!("{}: the tokenizer exceeds a limit: {e}", folder.display()))?;
+        let context = |what: &str, e| {
+            anyhow!("{}: the tokenizer's template for {what}: {e}", folder.display())
+        };
         let mut single = Template::probe(&inner, false).map_err(|e| context("single texts", e))?;
         // A form for pairs is needed only by pairs; encode() says when it is missing.
         let mut pair = Template::probe(&inner, true).ok();
@@ -161,7 +162,7 @@ impl TextTokenizer {
         }
         if options.max_len <= single.specials() {
             bail!(
-                "the maximum length of {} leaves no room for text: special tokens take {}",
+                "a maximum length of {} leaves no room for text: special tokens take {}",
                 options.max_len,
                 single.specials()
             );
@@ -290,7 +291,7 @@ impl TextTokenizer {
         let encoding = encoding.map_err(|e| e.to_string())?;
         let rows = self.options.vocab_size;
         match encoding.get_ids().iter().find(|&&id| id as usize >= rows) {
-            Some(id) => Err(format!("a token has the id {id}, the model has {rows} rows")),
+            Some(id) => Err(format!("a token has the id {id}, but the model has {rows} rows")),
             None => Ok(encoding),
         }
     }
@@ -308,7 +309,7 @@ impl TextTokenizer {
             (None, _) => &self.single,
             (Some(_), Some(pair)) => pair,
             (Some(_), None) => {
-                bail!("the tokenizer has no form for pairs of texts; use a single text column")
+                bail!("the tokenizer has no template for pairs of texts; use a single text column")
             }
         };
         let a = first.get_ids();
@@ -318,7 +319,7 @@ impl TextTokenizer {
         let room = self.options.max_len.saturating_sub(template.specials());
         if room == 0 && second.is_some() {
             bail!(
-                "line {}: the maximum length of {} leaves no room for a pair of texts: special tokens take {}",
+                "line {}: a maximum length of {} leaves no room for a pair of texts: special tokens take {}",
                 row.line,
                 self.options.max_len,
                 template.specials()
@@ -442,8 +443,8 @@ impl Template {
     fn fits(&self, options: TokenizerOptions) -> Result<()> {
         match &self.largest {
             Some((token, id)) if *id as usize >= options.vocab_size => bail!(
-                "the special token {token:?} has the id {id}, and the model's embedding table only {} rows; are \
-                 tokenizer and model from the same checkpoint?",
+                "the special token {token:?} has the id {id}, but the model's embedding table has only {} rows; \
+                 are tokenizer and model from the same checkpoint?",
                 options.vocab_size
             ),
             _ => Ok(()),

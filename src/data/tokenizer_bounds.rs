@@ -42,7 +42,7 @@ pub fn bounds(tokenizer: &Tokenizer) -> Result<Growth, String> {
         && model.max_input_chars_per_word > LONGEST_WORD
     {
         return Err(format!(
-            "its model's max_input_chars_per_word is {}, and up to {LONGEST_WORD} can be served; BERT has 100",
+            "its model's max_input_chars_per_word is {}; the limit is {LONGEST_WORD}, and BERT has 100",
             model.max_input_chars_per_word
         ));
     }
@@ -63,7 +63,7 @@ pub fn pieces(model: &Value) -> Result<(), String> {
     match listed.chain(marks).find(|(_, piece)| piece.len() > LONGEST_WORD) {
         None => Ok(()),
         Some((what, piece)) => Err(format!(
-            "its model has a {what} of {} bytes ({}), and up to {LONGEST_WORD} can be served",
+            "its model has a {what} of {} bytes ({}); the limit is {LONGEST_WORD}",
             piece.len(),
             shortened(piece)
         )),
@@ -91,7 +91,7 @@ impl Growth {
         let growth = sum.growth;
         if growth.factor > MOST_GROWTH || growth.added > MOST_BYTES {
             return Err(format!(
-                "its normalizers can make a text {:.1e} times as long ({} among them)",
+                "its normalizers can make a text {:.1e} times as long (including {})",
                 growth.factor, growth.by
             ));
         }
@@ -108,7 +108,7 @@ impl Growth {
             return Ok(most);
         }
         Err(format!(
-            "{bytes} bytes, of which the tokenizer's normalizers ({} among them) could make {most:.1e}",
+            "{bytes} bytes, which the tokenizer's normalizers (including {}) could turn into {most:.1e}",
             self.by
         ))
     }
@@ -125,7 +125,7 @@ impl Growth {
         static ONE_LARGE: Mutex<()> = Mutex::new(());
         if text.len() > LONGEST_TEXT {
             return Err(format!(
-                "the text has {} bytes, and up to {} MiB can be served: cut it",
+                "the text has {} bytes; the limit is {} MiB: cut it",
                 text.len(),
                 LONGEST_TEXT >> 20
             ));
@@ -141,8 +141,8 @@ impl Growth {
             let bytes = normal.get().len();
             if bytes > MOST_NORMAL {
                 return Err(format!(
-                    "the text has {} bytes, of which the tokenizer's normalizers make {bytes}, and up to {} MiB can be \
-                     served: cut it",
+                    "the text has {} bytes, which the tokenizer's normalizers turn into {bytes}; the limit is {} MiB: \
+                     cut it",
                     text.len(),
                     MOST_NORMAL >> 20
                 ));
@@ -229,10 +229,10 @@ pub(super) fn check_character_map(base64: &str) -> Result<(), String> {
     match said {
         Some(table) if table <= bytes.len() - 4 => Ok(()),
         Some(table) => Err(format!(
-            "its precompiled_charsmap says that {table} bytes of table follow, and there are {}",
+            "its precompiled_charsmap claims that {table} bytes of table follow, but {} do",
             bytes.len() - 4
         )),
-        None => Err("its precompiled_charsmap is cut short".to_string()),
+        None => Err("its precompiled_charsmap is truncated".to_string()),
     }
 }
 

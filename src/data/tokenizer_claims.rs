@@ -44,7 +44,7 @@ pub(super) fn check(written: &Map<String, Value>, more_tokens: usize) -> Result<
         listed.filter_map(|token| token["content"].as_str()).map(str::len).sum::<usize>();
     if listed > MOST_ADDED {
         return Err(format!(
-            "the added tokens have {listed} bytes, and up to {} MiB can be served",
+            "the added tokens have {listed} bytes; the limit is {} MiB",
             MOST_ADDED >> 20
         ));
     }
@@ -57,8 +57,8 @@ pub(super) fn check(written: &Map<String, Value>, more_tokens: usize) -> Result<
         let specials = specials(&form, form_of)?;
         if specials > MOST_SPECIALS {
             return Err(format!(
-                "its post_processor puts {specials} special tokens around a text ({form_of}), and up to {MOST_SPECIALS} \
-                 can be served"
+                "its post_processor puts {specials} special tokens around a text ({form_of}); the limit is \
+                 {MOST_SPECIALS}"
             ));
         }
     }
@@ -74,9 +74,7 @@ fn parts_of_steps(written: &Map<String, Value>) -> Result<(), String> {
     for name in ["normalizer", "pre_tokenizer", "post_processor", "decoder"] {
         let parts = written.get(name).map_or(0, parts);
         if parts > MOST_PARTS {
-            return Err(format!(
-                "its {name} has {parts} parts, and up to {MOST_PARTS} can be served"
-            ));
+            return Err(format!("its {name} has {parts} parts; the limit is {MOST_PARTS}"));
         }
     }
     Ok(())
@@ -96,12 +94,13 @@ fn patterns(part: &Value) -> Result<(), String> {
     match part {
         Value::Object(map) => map.iter().try_for_each(|(key, value)| match value.as_str() {
             Some(pattern) if key == "Regex" && pattern.len() > LONGEST_PATTERN => Err(format!(
-                "it has a pattern of {} bytes, and up to {LONGEST_PATTERN} can be served",
+                "it has a pattern of {} bytes; the limit is {LONGEST_PATTERN}",
                 pattern.len()
             )),
             Some(pattern) if key == "Regex" && looks_through_all(pattern) => Err(format!(
-                "the pattern {pattern:?} looks behind, ahead without an end, or back to what it matched, which takes time that \
-                 grows with the square of a text's length"
+                "the pattern {pattern:?} has a lookbehind, an unbounded lookahead or a backreference, whose time \
+                 grows with the \
+                 square of a text's length"
             )),
             _ => patterns(value),
         }),
@@ -209,7 +208,7 @@ mod tests {
         let ahead = ["(?=a*b)a", "(?=(a+)+b)c", "x(?!(b|c{2,}))", "(?=[(]a+)"];
         let hostile = ["(?<=a.*)b", "(?<!a+)b", r"(?=(a+))\1+b", r"(?<n>a+)\k<n>b"];
         for hostile in hostile.into_iter().chain(ahead) {
-            assert!(of(hostile).unwrap_err().contains("looks behind"), "{hostile}");
+            assert!(of(hostile).unwrap_err().contains("a lookbehind"), "{hostile}");
         }
         // Of GPT-2 and of those who came after it.
         for usual in [
@@ -297,8 +296,8 @@ mod tests {
         };
         // Four bytes that announce 4 GiB.
         let error = refused(map("/////w=="));
-        assert!(error.contains("4294967295 bytes of table follow, and there are 0"), "{error}");
-        assert!(refused(map("AAA=")).contains("cut short"));
+        assert!(error.contains("4294967295 bytes of table follow, but 0 do"), "{error}");
+        assert!(refused(map("AAA=")).contains("is truncated"));
         assert_eq!(check(map("BAAAAAAAAABhYgA=").as_object().unwrap(), 0), Ok(()));
     }
 

@@ -66,8 +66,8 @@ pub(super) fn choose(model_type: Option<&str>, named: Option<&str>) -> Result<Op
     let name = named.strip_suffix("Fast").unwrap_or(named);
     if OTHER_CODE.contains(&name) {
         bail!(
-            "tokenizer_class {named} splits texts by code of its own, which is not supported; tokenizers of the \
-             `tokenizers` library are"
+            "tokenizer_class {named} splits texts with its own code, which is not supported; use a tokenizer of \
+             the `tokenizers` library"
         );
     }
     let found = NAMES.iter().find(|(known, _)| *known == name);

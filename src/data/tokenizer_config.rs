@@ -208,7 +208,7 @@ fn described(value: &Value, special: bool) -> Result<AddedToken> {
     let content = value
         .get("content")
         .and_then(Value::as_str)
-        .with_context(|| format!("{value} is no token: it has no `content`"))?;
+        .with_context(|| format!("{value} is not a token: it has no `content`"))?;
     let flag = |key: &str, default: bool| value[key].as_bool().unwrap_or(default);
     let special = special || flag("special", false);
     Ok(AddedToken::from(content, special)

@@ -1,5 +1,5 @@
-//! Builds a tokenizer from what a checkpoint folder holds: the ready `tokenizer.json`, or the vocabulary of older
-//! checkpoints, by the rules of the class that it is meant for.
+//! Builds a tokenizer from a checkpoint folder: the ready `tokenizer.json`, or the vocabulary of older
+//! checkpoints, by the rules of its class.
 
 use std::path::{Path, PathBuf};
 
@@ -66,23 +66,20 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
     let cut_left = tokenizer_claims::take_lengths(&mut written);
     contained(|| tokenizer_claims::check(&written, config.bytes_of_tokens()))
         .flatten()
-        .map_err(|e| anyhow!("{}: the tokenizer asks for too much: {e}", place()))?;
+        .map_err(|e| anyhow!("{}: the tokenizer exceeds a limit: {e}", place()))?;
     let mut notes = Vec::new();
     if let Some(ChosenClass { class, name, .. }) = &mut chosen
         && !class.fits(&written["model"])
     {
         notes.push(format!(
-            "{} has a {} model, which {name} of transformers does not: it is taken as it is written",
+            "{} has a {} model, which transformers' {name} does not: the file is used as it is",
             place(),
             model_type(&written["model"])
         ));
         *class = Class::Written;
     }
     if let Some(ChosenClass { name, .. }) = chosen.as_ref().filter(|chosen| !chosen.known) {
-        notes.push(format!(
-            "tokenizer_class {name} is not known here: {} is taken as it is written",
-            place()
-        ));
+        notes.push(format!("tokenizer_class {name} is unknown: {} is used as it is", place()));
     }
     let class = chosen.as_ref().map_or(Class::Written, |chosen| chosen.class);
 
@@ -92,8 +89,8 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
         && space != config.flag("add_prefix_space", false)?
     {
         notes.push(format!(
-            "add_prefix_space is {space}, as {} and transformers 5 have it; version 4 took that of {TOKENIZER_CONFIG}, \
-             or false",
+            "add_prefix_space is {space}, as in {} and transformers 5; version 4 used that of {TOKENIZER_CONFIG}, or \
+             false",
             place()
         ));
     }
@@ -102,7 +99,7 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
     if class == Class::Written && dropout.as_ref().and_then(Value::as_f64).is_some_and(|p| p > 0.0)
     {
         notes.push(format!(
-            "{} asks for BPE dropout, with which a text is cut into other tokens each time: it is switched off",
+            "{} sets BPE dropout, which splits a text differently each time: it is switched off",
             place()
         ));
     }
@@ -130,8 +127,8 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
     class.enclose(&mut tokenizer, &config).with_context(place)?;
     if let (true, false, Some(ChosenClass { name, .. })) = (from_json, other.is_empty(), &chosen) {
         notes.push(format!(
-            "tokenizer.json has another {} than {name} of transformers with the settings of {TOKENIZER_CONFIG}: the \
-             class counts, as it does there",
+            "tokenizer.json has another {} than transformers' {name} with the settings of {TOKENIZER_CONFIG}: the \
+             class is followed, as in transformers",
             other.join(", ")
         ));
     }
@@ -143,7 +140,7 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
     };
     if lowered != Lowered::AsWritten {
         notes.push(format!(
-            "texts are lower-cased first, as do_lower_case in {} says; the tokenizer itself does not",
+            "texts are lower-cased first, as set by do_lower_case in {}; the tokenizer itself does not",
             settings.file
         ));
     }
@@ -211,7 +208,7 @@ fn read_source(
     }
     match chosen {
         Some(ChosenClass { name, .. }) if has(VOCAB_TXT) || has(VOCAB_JSON) => bail!(
-            "{}: no tokenizer that {name} is made from; save it as tokenizer.json with transformers",
+            "{}: no tokenizer files for {name}; save it as tokenizer.json with transformers",
             folder.display()
         ),
         _ => bail!(
@@ -243,7 +240,7 @@ fn encloses_as(
     let written = specials(tokenizer);
     let ids = written.iter().flatten().flatten();
     if let Some(id) = ids.copied().find(|&id| tokenizer.id_to_token(id).is_none()) {
-        bail!("post_processor puts the id {id} around texts, which is no token of the vocabulary");
+        bail!("post_processor puts the id {id} around texts, which is not in the vocabulary");
     }
     Ok(class.enclose(tokenizer, config).is_err() || written == specials(tokenizer))
 }

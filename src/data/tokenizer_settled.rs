@@ -40,8 +40,8 @@ pub(super) fn settle(
     written(&folder.join(TOKENIZER), max_len, normalizer)?;
     Ok((lowered == Lowered::Besides).then(|| {
         format!(
-            "transformers will not lower-case texts for the model in {}, as was done in training and Sentence Transformers \
-             does: give it texts in lower case",
+            "transformers will not lower-case texts for the model in {}, unlike training and Sentence Transformers: give it \
+             texts in lower case",
             folder.display()
         )
     }))

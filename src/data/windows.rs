@@ -131,15 +131,15 @@ impl TextTokenizer {
         let template = match (&document.question, self.pair_template()) {
             (None, _) => self.single_template(),
             (Some(_), Some(pair)) => pair,
-            (Some(_), None) => bail!("the tokenizer has no form for a question and a text"),
+            (Some(_), None) => bail!("the tokenizer has no template for a question and a text"),
         };
         let around = template.specials() + question.len();
         let room = self.options().max_len.saturating_sub(around);
         // Each window must get further than its overlap.
         if room <= stride {
             bail!(
-                "the maximum length of {} leaves {room} tokens for the text beside {around} others, which is no more \
-                 than the --stride of {stride}",
+                "a maximum length of {} leaves {room} tokens for the text next to {around} others, no more than the \
+                 --stride of {stride}",
                 self.options().max_len
             );
         }

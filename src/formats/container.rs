@@ -30,18 +30,18 @@ pub enum ContainerError {
     Mistaken(&'static str),
     #[error("cannot read it")]
     Io(#[from] io::Error),
-    #[error("it is {0} bytes long, more than such a file can be; is it another kind of file?")]
+    #[error("it is {0} bytes long, too many for such a file; is it another kind of file?")]
     FileTooLarge(u64),
     #[error(
-        "it is {0} bytes long and so not even the 8 bytes that safetensors begins with; the file is cut off or of another kind"
+        "it is {0} bytes long, less than the 8 bytes that safetensors begins with; the file is truncated or of another kind"
     )]
     TooShort(u64),
     #[error(
-        "its header claims {claimed} bytes and the file has {present}; the file is cut off or not safetensors"
+        "its header claims {claimed} bytes, but the file has {present}; it is truncated or not safetensors"
     )]
     HeaderPastEnd { claimed: u64, present: u64 },
     #[error(
-        "its header claims {0} bytes, more than any real one; the file is damaged or not safetensors"
+        "its header claims {0} bytes, more than any real file's; it is damaged or not safetensors"
     )]
     HeaderTooLarge(u64),
     #[error("its header is not text in UTF-8; the file is damaged or not safetensors")]
@@ -52,24 +52,22 @@ pub enum ContainerError {
     DuplicateTensor(String),
     #[error("its metadata has the key `{0}` twice")]
     DuplicateMetadata(String),
-    #[error(
-        "tensor `{tensor}` is {dtype:?}, and only F32 is read here, and I32 for places in tensors"
-    )]
+    #[error("tensor `{tensor}` is {dtype:?}; only F32 is supported, and I32 for places in tensors")]
     WrongDtype { tensor: String, dtype: Dtype },
-    #[error("tensor `{0}` lies over another one, leaves a gap or ends before it begins")]
+    #[error("tensor `{0}` overlaps another, leaves a gap or ends before it begins")]
     BadOffsets(String),
-    #[error("a tensor's shape does not fit the bytes it is given")]
+    #[error("a tensor's shape does not match its bytes")]
     BadSize,
     #[error(
-        "the data ends elsewhere than the header says: the file is cut off or has more at its end"
+        "the data does not end where the header says: the file is truncated or has extra bytes at its end"
     )]
     BadEnd,
     #[error("a tensor's size overflows")]
     SizeOverflow,
-    #[error("it does not read as safetensors: {0}")]
+    #[error("it is not valid safetensors: {0}")]
     Unreadable(SafeTensorError),
     #[error(
-        "`{0}` is a list of places in a tensor, which ascend from 0 on in one dimension; these do not"
+        "`{0}` is a list of places in a tensor, which must ascend from 0 in one dimension; these do not"
     )]
     BadPlaces(String),
     #[error("tensor `{tensor}` has {value} at place {place}: only finite values are accepted")]

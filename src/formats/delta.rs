@@ -115,15 +115,17 @@ pub struct Delta {
 pub enum DeltaError {
     #[error(transparent)]
     File(#[from] ContainerError),
-    #[error("it is no delta: its metadata lack `format = {FORMAT}`; are these a model's weights?")]
+    #[error(
+        "it is not a delta: its metadata lack `format = {FORMAT}`; are these a model's weights?"
+    )]
     NotADelta,
     #[error(
-        "its format has version {found} and this program knows versions up to {FORMAT_VERSION}: update the program"
+        "its format has version {found}, but this bitfit knows versions up to {FORMAT_VERSION}: update bitfit"
     )]
     FutureVersion { found: u32 },
     #[error(
-        "nothing in it says what its outputs mean: it is a merged model, or none that this program has trained; give the \
-         output folder of the run (of a merged model the run that was merged), or use this one with `transformers`"
+        "it does not say what its outputs mean: it is a merged model, or bitfit did not train it; give the output folder \
+         of the run (for a merged model, of the run that was merged), or use it with `transformers`"
     )]
     OtherModel,
     #[error("its metadata lack `{0}`")]
@@ -131,18 +133,19 @@ pub enum DeltaError {
     #[error("its metadata have a wrong `{key}`: {problem}")]
     WrongMetadata { key: &'static str, problem: String },
     #[error(
-        "it was trained on another base model: its base's weights have sha256 {delta}, this model's have {model}; \
-         give the model it was trained on ({trained_on})"
+        "it was trained on another base model: its base's weights have sha256 {delta}, this model's {model}; give \
+         the model it was trained on ({trained_on})"
     )]
     OtherBase { delta: String, model: String, trained_on: String },
     #[error("tensor `{0}` is missing")]
     MissingTensor(String),
     #[error(
-        "tensor `{0}` has no place in this model: its config.json, or the settings in the delta, are others than in training"
+        "tensor `{0}` does not belong to this model: its config.json, or the settings in the delta, have changed \
+         since training"
     )]
     UnexpectedTensor(String),
     #[error(
-        "`{0}` has other places than this program draws from the seed in its settings: the file was changed, or another \
+        "`{0}` has other places than bitfit draws from the seed in its settings: the file was changed, or another \
          program wrote it"
     )]
     OtherPlaces(String),
@@ -428,7 +431,7 @@ impl DeltaInfo {
         if facts.takes_biases() && self.biases.is_none() {
             return Err(wrong(
                 "biases",
-                format!("`none` goes with the method `head`, and not with {}", self.method),
+                format!("`none` is for the method `head`, not {}", self.method),
             ));
         }
         let of_method = self.method.trained_biases(&self.biases);

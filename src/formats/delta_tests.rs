@@ -125,8 +125,8 @@ fn a_delta_of_an_earlier_program_says_nothing_of_columns_base_files_and_length()
 
 #[test]
 fn wrong_metadata_is_named() {
-    assert!(with("format", "pt").contains("no delta"));
-    assert!(with("format_version", "2").contains("update the program"));
+    assert!(with("format", "pt").contains("not a delta"));
+    assert!(with("format_version", "2").contains("update bitfit"));
     assert!(with("format_version", "0").contains("begin at 1"));
     assert!(with("format_version", "x").contains("wrong `format_version`"));
     assert!(with("base_sha256", "abc").contains("64 hexadecimal digits"));
@@ -174,7 +174,7 @@ fn a_whole_model_says_what_it_was_trained_for() {
     assert_eq!(write(info.model_metadata().unwrap()).unwrap(), info);
     let other = write(BTreeMap::new()).unwrap_err();
     assert!(
-        other.contains("model.safetensors") && other.contains("a merged model, or none"),
+        other.contains("model.safetensors") && other.contains("a merged model, or bitfit"),
         "{other}"
     );
 }
@@ -186,7 +186,7 @@ fn a_cut_file_is_one_clear_line() {
     let bytes = example().to_container().unwrap().to_bytes().unwrap();
     std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
     let line = one_line(&Delta::read(&path).unwrap_err());
-    assert!(line.contains("bias.safetensors") && line.contains("cut off"), "{line}");
+    assert!(line.contains("bias.safetensors") && line.contains("truncated"), "{line}");
     let missing = one_line(&Delta::read(&folder.path().join("none")).unwrap_err());
     assert!(missing.contains("none") && missing.contains("No such file"), "{missing}");
 }

@@ -45,8 +45,8 @@ pub struct Fingerprint {
 /// A resumption with something else than before.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the run to resume is another one: {differences}; resume with what it began with, or start a new run in another \
-     --output"
+    "the run to resume has other settings or files: {differences}; resume with the original ones, or start a new run \
+     in another --output"
 )]
 pub struct Changed {
     differences: String,

@@ -1,4 +1,4 @@
-//! Files that hold what was trained, and those that it is read from: what is in them, and that it is whole.
+//! Files with trained values and files of models: their content, and checks that it is complete.
 
 pub mod adapter;
 pub mod card;

@@ -1,4 +1,4 @@
-//! The head that lies beside a bare encoder, held to it: neither says by its tensors that they were trained together.
+//! The head next to a bare encoder, checked against it: the tensors of neither say that they were trained together.
 
 use super::container::read_metadata;
 use super::model_files::{HEAD, WEIGHTS};
@@ -27,7 +27,7 @@ pub fn check(folder: &Path) -> Result<bool> {
     let weights = folder.join(WEIGHTS);
     let metadata =
         read_metadata(&weights).with_context(|| format!("model {}", weights.display()))?;
-    let remedy = "put the run's own back, or, if the run was stopped while it wrote them, go on with --resume";
+    let remedy = "restore the run's own, or, if the run was stopped while writing them, continue with --resume";
     is_of(folder, (&metadata, WEIGHTS), remedy)
 }
 
@@ -47,8 +47,8 @@ pub fn is_of(
     let found = sha256_file(&head)?;
     ensure!(
         found == *sealed,
-        "{}: it is not the head that was trained with {weights} beside it: that one has sha256 {sealed}, this one {found}; \
-         {remedy}",
+        "{}: this is not the head that was trained with {weights} next to it: that one has sha256 {sealed}, this one \
+         {found}; {remedy}",
         head.display()
     );
     Ok(true)

@@ -63,8 +63,8 @@ impl ModelTensors {
         let index = folder.join(WEIGHTS_INDEX);
         if !index.exists() {
             bail!(
-                "{} has neither {WEIGHTS} nor {WEIGHTS_INDEX}; convert other formats with `save_pretrained(…, \
-                 safe_serialization=True)` of transformers",
+                "{} has neither {WEIGHTS} nor {WEIGHTS_INDEX}; convert other formats with transformers' \
+                 `save_pretrained(…, safe_serialization=True)`",
                 folder.display()
             );
         }
@@ -85,7 +85,7 @@ impl ModelTensors {
                 let path = folder.join(&name);
                 ensure!(
                     path.exists(),
-                    "{} names the shard {name}, which is not there",
+                    "{} names the shard {name}, which is missing",
                     index.display()
                 );
                 Ok(path)
@@ -124,12 +124,12 @@ impl ModelTensors {
                 let outer = found.and_then(|name| name.strip_suffix(probe));
                 let what = match found {
                     Some(name) if outer.is_some_and(|outer| OTHER_FAMILIES.contains(&outer)) => format!(
-                        "but `{name}`, as models of another type have it: config.json and weights are not of the same \
+                        "but `{name}`, as in models of another type: config.json and weights are not from the same \
                          model, or its `model_type` is wrong"
                     ),
                     Some(name) => format!(
-                        "but `{name}`: save the model without the module around it (PyTorch's DataParallel: \
-                         `model.module`, peft: what `merge_and_unload()` returns)"
+                        "but `{name}`: save the model without its wrapper (PyTorch's DataParallel: \
+                         `model.module`; peft: what `merge_and_unload()` returns)"
                     ),
                     None => "is this the encoder that config.json describes?".to_owned(),
                 };
@@ -201,15 +201,15 @@ impl ModelTensors {
                 None => first = Some((name, values)),
                 Some((other, kept)) => ensure!(
                     *kept == values,
-                    "{path}: `{other}` and `{name}` should be the same tensor and differ: which of them the head on masked \
-                     words is to have cannot be told; save the model anew with the right one in both"
+                    "{path}: `{other}` and `{name}` should be the same tensor but differ, so it is not known which one the \
+                     head on masked words should use; save the model again with the right one in both"
                 ),
             }
         }
         let (_, values) = first.with_context(|| {
             format!(
-                "{path}: the tensor `{}` is missing: --task masked-lm needs the head on masked words that the checkpoint was \
-                 pre-trained with, as a …ForMaskedLM or …ForPreTraining of transformers has it",
+                "{path}: the tensor `{}` is missing: --task masked-lm needs the head that the checkpoint was pre-trained \
+                 with, as in transformers' …ForMaskedLM or …ForPreTraining",
                 names.join("` or `")
             )
         })?;
@@ -226,7 +226,7 @@ impl ModelTensors {
         };
         ensure!(
             values? == self.get(table, shape)?,
-            "{}: `{copy}` is not the embeddings' table `{}{table}`: a head on masked words with a matrix of its own is not \
+            "{}: `{copy}` is not the embedding table `{}{table}`: a head on masked words with its own matrix is not \
              supported",
             self.shards[0].path.display(),
             self.prefix
@@ -307,7 +307,9 @@ impl Shard {
             Dtype::BF16 => self.read(info, &mut values, |b| bf16::from_le_bytes(b).to_f32()),
             other => bail!("{} has type {other:?}; f32, f16 and bf16 are supported", place()),
         }
-        .with_context(|| format!("cannot read {}; was the file changed meanwhile?", place()))?;
+        .with_context(|| {
+            format!("cannot read {}; was the file changed in the meantime?", place())
+        })?;
         if let Some(at) = values.iter().position(|x| !x.is_finite()) {
             bail!(
                 "{} holds {} at element {at}; the checkpoint is damaged, fetch or export it again",
@@ -362,6 +364,6 @@ mod tests {
         assert!(tensors.get(name, &shape).is_ok());
         File::options().write(true).open(&path).unwrap().set_len(100).unwrap();
         let error = crate::error::one_line(&tensors.get(name, &shape).unwrap_err());
-        assert!(error.contains(name) && error.contains("changed meanwhile"), "{error}");
+        assert!(error.contains(name) && error.contains("changed in the meantime"), "{error}");
     }
 }

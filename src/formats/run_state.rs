@@ -1,4 +1,4 @@
-//! The training checkpoint: everything that a killed run needs to go on as if nothing had happened.
+//! The training checkpoint: everything that a killed run needs to continue as if nothing had happened.
 //!
 //! One safetensors file, replaced atomically. All randomness of a run is a function of its seed and of counters, so
 //! the step and the place in the epoch are its whole random state. What is frozen is not here: it never changes. The
@@ -82,21 +82,21 @@ const VECTORS: [(&str, Slot); 3] = [
 pub enum CheckpointError {
     #[error(transparent)]
     File(#[from] ContainerError),
-    #[error("it is no checkpoint: its metadata lack `format = {FORMAT}`")]
+    #[error("it is not a checkpoint: its metadata lack `format = {FORMAT}`")]
     NotACheckpoint,
     #[error(
-        "it was written by version {found} of the format, and this program reads version {FORMAT_VERSION}: use the program that wrote it"
+        "its format has version {found}, but this bitfit reads version {FORMAT_VERSION}: use the bitfit that wrote it"
     )]
     OtherVersion { found: u32 },
     #[error("its metadata lack `{0}`")]
     MissingMetadata(&'static str),
     #[error("its metadata have a wrong `{key}`: `{value}`")]
     WrongMetadata { key: &'static str, value: String },
-    #[error("its values do not give the checksum that was written with them; the file is damaged")]
+    #[error("its values do not match their checksum; the file is damaged")]
     Damaged,
     #[error("tensor `{0}` is missing")]
     MissingTensor(&'static str),
-    #[error("tensor `{tensor}` has length {found}, and this run trains {expected} values")]
+    #[error("tensor `{tensor}` has length {found}, but this run trains {expected} values")]
     WrongLength { tensor: &'static str, found: usize, expected: usize },
     #[error(transparent)]
     Changed(#[from] Changed),
@@ -308,7 +308,7 @@ fn total(metadata: &BTreeMap<String, String>) -> Result<u64, CheckpointError> {
 /// Values that are read from a device at a time.
 const PIECE: usize = 1 << 18;
 
-/// The sha256 over a file's metadata and vectors, so that no changed bit is gone on with.
+/// The sha256 over a file's metadata and vectors, so that a run never continues from changed bits.
 struct Checksum(Sha256);
 
 impl Checksum {

@@ -106,7 +106,7 @@ fn a_checkpoint_of_another_size_is_refused() {
 fn damaged_metadata_is_named() {
     for version in ["1", "2"] {
         let said = with_metadata("format_version", Some(version));
-        assert!(said.contains(&format!("version {version} of the format")), "{said}");
+        assert!(said.contains(&format!("its format has version {version}")), "{said}");
     }
     assert!(with_metadata("format_version", Some("1")).contains("version 1"));
     assert!(with_metadata("checksum", None).contains("`checksum`"));

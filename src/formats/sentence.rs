@@ -43,8 +43,8 @@ impl Makers {
                     Chain::Pools { path, normalizes, .. } => {
                         if normalizes {
                             besides.push(
-                                "modules.json also normalizes what was pooled to length 1: this is left out, the head \
-                                 reads it as it is"
+                                "modules.json also normalizes the pooled vector to length 1: this is left out, and the \
+                                 head reads it as it is"
                                     .to_owned(),
                             );
                         }
@@ -60,7 +60,7 @@ impl Makers {
                 return Ok(Self::Unsaid);
             }
             return Ok(Self::Otherwise(format!(
-                "{} names a pooling module whose {path}/config.json is not there",
+                "{} names a pooling module whose {path}/config.json is missing",
                 folder.join(MODULES).display()
             )));
         };
@@ -69,8 +69,8 @@ impl Makers {
             ["pooling_mode", "pooling_mode_mean_tokens"].map(|key| config.get(key).is_some());
         if said == [false, false] && modes != ["mean"] {
             besides.push(format!(
-                "{path}/config.json does not say pooling_mode_mean_tokens: taken for false, as Sentence Transformers does \
-                 since 5.4"
+                "{path}/config.json has no pooling_mode_mean_tokens: taken as false, as in Sentence Transformers since \
+                 5.4"
             ));
         }
         let kind = match modes.as_slice() {
@@ -78,7 +78,7 @@ impl Makers {
             [mode] if mode == "cls" => PoolKind::Cls,
             [] => {
                 return Ok(Self::Otherwise(format!(
-                    "{} says no to every way to pool",
+                    "{} switches off every kind of pooling",
                     file.display()
                 )));
             }
@@ -135,7 +135,7 @@ fn chain(modules: &Value) -> Result<Chain> {
             Path::new(path)
                 .components()
                 .all(|part| matches!(part, Component::Normal(_) | Component::CurDir)),
-            "module {i}: the path `{path}` leads out of the folder"
+            "module {i}: the path `{path}` points outside the folder"
         );
         let name = class.rsplit('.').next().unwrap_or(class);
         let known = class.starts_with("sentence_transformers.");
@@ -187,7 +187,7 @@ fn modes(config: &Value) -> Result<Vec<String>> {
     let name = |value: &Value| -> Result<String> {
         let mode = value
             .as_str()
-            .with_context(|| format!("`pooling_mode` holds {value}, not the name of a mode"))?
+            .with_context(|| format!("`pooling_mode` is {value}, not the name of a mode"))?
             .to_lowercase();
         ensure!(
             FLAGS.iter().any(|(_, known)| *known == mode),
@@ -234,7 +234,7 @@ fn prompt(folder: &Path) -> Result<Option<String>> {
     Ok(prompt.filter(|prompt| !prompt.is_empty()).map(|prompt| {
         format!(
             "{SENTENCE_PROMPTS} puts {prompt:?} before each text: this is left out; write it into the texts if the \
-             model is to read it"
+             model should see it"
         )
     }))
 }

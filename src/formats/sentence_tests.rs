@@ -63,7 +63,7 @@ fn other_ways_to_pool_are_named_and_never_taken_for_the_makers() {
         (r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}"#, "cls + mean"),
         (r#"{"pooling_mode": "weightedmean"}"#, "weightedmean"),
         // Versions of Sentence Transformers differ in what they make of it.
-        (r#"{"pooling_mode_mean_tokens": false}"#, "no to every way"),
+        (r#"{"pooling_mode_mean_tokens": false}"#, "off every kind"),
         (r#"{"pooling_mode": "lasttoken"}"#, "lasttoken"),
         (r#"{"pooling_mode": ["mean", "max"]}"#, "mean + max"),
     ] {
@@ -121,7 +121,7 @@ fn modules_that_change_what_is_pooled_are_refused_by_name() {
         ),
         (vec![("1_Pooling", "own_code.Pooling")], "Pooling"),
         (vec![("1_Pooling", POOL), ("2_Pooling", POOL)], "Pooling"),
-        (vec![("1_Pooling", POOL)], "is not there"),
+        (vec![("1_Pooling", POOL)], "is missing"),
     ] {
         let folder = folder(&[(MODULES, &modules(&behind))]);
         let makers = Makers::of(folder.path()).unwrap();
@@ -133,7 +133,7 @@ fn modules_that_change_what_is_pooled_are_refused_by_name() {
     assert!(makers.kind().unwrap_err().to_string().contains("0_Transformer"));
     let list = modules(&[("../1_Pooling", POOL)]);
     let error = Makers::of(folder(&[(MODULES, &list)]).path()).unwrap_err();
-    assert!(format!("{error:#}").contains("out of the folder"));
+    assert!(format!("{error:#}").contains("outside the folder"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Whether files are still those that were looked at: a model's weights are hashed first and read later, and what is
+//! Whether files are still the ones that were checked: a model's weights are hashed first and read later, and what is
 //! computed under a hash must come from the bytes that gave it.
 
 use anyhow::{Context, Result, bail};
@@ -27,7 +27,7 @@ impl Stamps {
     pub fn check(&self) -> Result<()> {
         for (path, before) in &self.0 {
             if stamp(path)? != *before {
-                bail!("{} was changed while it was read; start again", path.display());
+                bail!("{} changed while being read; start again", path.display());
             }
         }
         Ok(())
@@ -53,7 +53,7 @@ mod tests {
         let file = fs::File::options().write(true).open(&path).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
         let error = stamps.check().unwrap_err().to_string();
-        assert!(error.contains("x was changed while it was read"), "{error}");
+        assert!(error.contains("x changed while being read"), "{error}");
         let stamps = Stamps::of(std::slice::from_ref(&path)).unwrap();
         file.set_len(2).unwrap();
         assert!(stamps.check().is_err());

@@ -47,7 +47,7 @@ pub(super) fn sent(answer: &Answer) -> Result<Option<Sent>, Failure> {
     match (answer.status, answer.text("content-range")?) {
         (206, Some(range)) => match content_range(range) {
             Some(sent) => Ok(Some(sent)),
-            None => Err(Failure::Unlike(format!("a Content-Range {} that is none", quoted(range)))),
+            None => Err(Failure::Unlike(format!("an invalid Content-Range {}", quoted(range)))),
         },
         // No range where one was asked for: which bytes these are is not said.
         (206, None) => Ok(Some(Sent { start: 0, total: None })),
@@ -73,7 +73,9 @@ pub(super) fn number(answer: &Answer, name: &str) -> Result<Option<u64>, Failure
     };
     match digits(text) {
         Some(number) => Ok(Some(number)),
-        None => Err(Failure::Unlike(format!("a header {name} that is no size: {}", quoted(text)))),
+        None => {
+            Err(Failure::Unlike(format!("a header {name} that is not a size: {}", quoted(text))))
+        }
     }
 }
 

@@ -41,7 +41,7 @@ impl Cache {
         self.folder.join("blobs").join(blob.as_str())
     }
 
-    /// What has arrived of a blob; `huggingface_hub` goes on with it, too.
+    /// The part of a blob that has arrived; `huggingface_hub` continues from it, too.
     pub(super) fn part(&self, blob: &PathPart) -> PathBuf {
         self.folder.join("blobs").join(format!("{blob}.incomplete"))
     }
@@ -53,7 +53,7 @@ impl Cache {
         open_kept(&self.locks.join(format!("{blob}.lock")))
     }
 
-    /// What has arrived of a blob, to go on with.
+    /// The part of a blob that has arrived, to continue from.
     pub(super) fn open_part(&self, blob: &PathPart) -> io::Result<File> {
         open_kept(&self.part(blob))
     }

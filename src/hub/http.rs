@@ -77,16 +77,15 @@ impl Client {
     pub(super) fn new(hub: &Hub) -> Result<Self, UsageError> {
         let endpoint = address(&hub.endpoint).map_err(|why| {
             UsageError::new(format!(
-                "HF_ENDPOINT {}: {why}; a user and password have no use, HF_TOKEN says who asks",
+                "HF_ENDPOINT {}: {why}; leave out user and password and set HF_TOKEN",
                 quoted(&without_user(&hub.endpoint))
             ))
         })?;
         let bearer = |token: &String| -> Result<HeaderValue, UsageError> {
             let value = Some(token).filter(|token| token.is_ascii());
             let value = value.and_then(|t| HeaderValue::from_str(&format!("Bearer {t}")).ok());
-            let mut value = value.ok_or_else(|| {
-                UsageError::new("HF_TOKEN has characters that no token has; set it anew")
-            })?;
+            let mut value = value
+                .ok_or_else(|| UsageError::new("HF_TOKEN has invalid characters; set it again"))?;
             value.set_sensitive(true);
             Ok(value)
         };
@@ -179,7 +178,8 @@ impl Client {
                 Failure::Silent { elsewhere, why: tame(&error.to_string()) }
             }
             other => {
-                let who = elsewhere.map_or(String::new(), |who| format!("{who}, where it leads: "));
+                let who = elsewhere
+                    .map_or(String::new(), |who| format!("{who}, the redirect's target: "));
                 Failure::Unlike(who + &tame(&other.to_string()))
             }
         }
@@ -199,7 +199,7 @@ impl Answer {
         match value.to_str() {
             Ok(text) => Ok(Some(text.trim()).filter(|text| !text.is_empty())),
             Err(_) => Err(Failure::Unlike(format!(
-                "a header {name} that is no text: {}",
+                "a header {name} that is not text: {}",
                 quoted(&String::from_utf8_lossy(value.as_bytes()))
             ))),
         }
@@ -227,7 +227,7 @@ impl Answer {
                 Ok(Err(error)) => return Err(Failure::Broken(tame(&error.to_string()))),
                 Err(_) => {
                     let seconds = patience.as_secs();
-                    return Err(Failure::Broken(format!("nothing of the body in {seconds} s")));
+                    return Err(Failure::Broken(format!("no data for {seconds} s")));
                 }
             };
             let read = piece.len() as u64;
@@ -294,7 +294,7 @@ impl Pace {
 
 /// An address that can be asked: http or https, a host, no user's name in front of it.
 fn address(text: &str) -> Result<Uri, String> {
-    let uri: Uri = text.parse().map_err(|_| "no web address".to_string())?;
+    let uri: Uri = text.parse().map_err(|_| "not a web address".to_string())?;
     let known = matches!(uri.scheme_str(), Some("http" | "https"));
     let host = uri.host().unwrap_or("");
     let plain = uri.authority().is_some_and(|authority| {
@@ -304,7 +304,7 @@ fn address(text: &str) -> Result<Uri, String> {
     if known && !host.is_empty() && plain {
         Ok(uri)
     } else {
-        Err("no address of the form https://host/".to_string())
+        Err("not an address of the form https://host/".to_string())
     }
 }
 

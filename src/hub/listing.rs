@@ -47,7 +47,7 @@ impl RepoFiles {
         })?;
         let info: Info = serde_json::from_slice(&bytes).map_err(|error| {
             let what = quoted(&error.to_string());
-            Failure::Unlike(format!("a list of files that is none: {what}"))
+            Failure::Unlike(format!("an invalid list of files: {what}"))
         })?;
         Ok(Self {
             commit: path_part(Kind::Commit, &info.sha).map_err(Failure::Unlike)?,
@@ -67,7 +67,7 @@ pub(super) fn shards(index: &Path) -> Result<BTreeSet<PathPart>> {
     let index: Index = serde_json::from_slice(&bytes).with_context(place)?;
     let names: BTreeSet<String> = index.weight_map.into_values().collect();
     if names.is_empty() {
-        return Err(anyhow!("it lists no file").context(place()));
+        return Err(anyhow!("it lists no files").context(place()));
     }
     names
         .iter()

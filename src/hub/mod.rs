@@ -138,7 +138,7 @@ fn take(transfer: &mut Transfer<'_>, listing: &RepoFiles) -> Result<()> {
     let (name, endpoint) = (transfer.name, &transfer.hub.endpoint);
     let has = |file: &str| listing.files.contains(file);
     if !has(CONFIG) {
-        bail!("model {name} has no {CONFIG} on {endpoint}: it is no model for transformers");
+        bail!("model {name} has no {CONFIG} on {endpoint}: it is not a transformers model");
     }
     if !has(WEIGHTS) && !has(WEIGHTS_INDEX) {
         bail!(
@@ -189,34 +189,34 @@ fn explain(hub: &Hub, name: &HubName, failure: Failure) -> anyhow::Error {
             hub.cache.display()
         ),
         Failure::Silent { elsewhere: Some(host), why } => anyhow!(
-            "{what}: {endpoint} sends on to {host}, which cannot be reached ({why}); check the network and its proxies, or \
+            "{what}: {endpoint} redirects to {host}, which cannot be reached ({why}); check the network and its proxies, or \
              give a folder"
         ),
         // It was shown no token, and has no names of models.
         Failure::Status { elsewhere: Some(host), code } => anyhow!(
-            "{what}: {endpoint} sends on to {host}, which answers with status {code}; try again later"
+            "{what}: {endpoint} redirects to {host}, which answers with status {code}; try again later"
         ),
         Failure::Status { code: 401 | 403, .. } => {
             let with = match hub.token {
-                Some(_) => "the token that is set has no access; check HF_TOKEN",
+                Some(_) => "the token has no access; check HF_TOKEN",
                 None => {
-                    "if it is private or gated set HF_TOKEN; a wrong name is answered like this too"
+                    "if it is private or gated, set HF_TOKEN; a wrong name gives the same answer"
                 }
             };
             anyhow!("{what}: {endpoint} refuses access: {with}")
         }
         Failure::Status { code: 404, .. } => anyhow!(
-            "{what}: neither a folder here, nor a {}, revision or file on {endpoint}; check the name",
+            "{what}: not a folder here, and not a {}, revision or file on {endpoint}; check the name",
             name.holding.word()
         ),
         Failure::Status { code, .. } => {
             anyhow!("{what}: {endpoint} answers with status {code}; try again later")
         }
-        Failure::Unlike(how) => anyhow!("{what}: {endpoint} answers unlike a hub: {how}"),
+        Failure::Unlike(how) => anyhow!("{what}: {endpoint} does not answer like a hub: {how}"),
         Failure::Broken(how) => {
             anyhow!("{what}: a file of {endpoint} arrived damaged: {how}")
         }
-        Failure::Local(why) => anyhow!("{what}: cannot keep what arrives: {why}"),
+        Failure::Local(why) => anyhow!("{what}: cannot save the download: {why}"),
     }
 }
 

@@ -19,7 +19,7 @@ pub enum Kind {
 }
 
 /// A name that is safe as one component of a path and of an address: ASCII letters, digits, `-`, `_` and, but for
-/// blobs, dots inside. It cannot climb, begin anew at a root, hide, or name a drive.
+/// blobs, dots inside. It cannot climb, start at a root, hide, or name a drive.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PathPart(String);
 
@@ -45,8 +45,8 @@ pub fn path_part(kind: Kind, text: &str) -> Result<PathPart, String> {
     }
     let what = match kind {
         Kind::Commit => "no commit",
-        Kind::Blob => "no ETag of a hub",
-        Kind::File => "no plain file name",
+        Kind::Blob => "not a hub's ETag",
+        Kind::File => "not a plain file name",
     };
     Err(format!("{} is {what}", quoted(text)))
 }
@@ -132,9 +132,9 @@ impl FromStr for HubName {
         let repository = parts(repository)
             .ok()
             .filter(|parts| parts.len() <= 2)
-            .ok_or_else(|| wrong("there is no such folder, and this is no name of a model"))?;
-        let revision =
-            parts(revision).map_err(|_| wrong("what follows the @ is no branch, tag or commit"))?;
+            .ok_or_else(|| wrong("there is no such folder, and this is not a model name"))?;
+        let revision = parts(revision)
+            .map_err(|_| wrong("what follows the @ is not a branch, tag or commit"))?;
         Ok(Self { holding: Holding::Model, repository, revision })
     }
 }

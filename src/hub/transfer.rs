@@ -77,7 +77,7 @@ impl Transfer<'_> {
             Ok(there) => {
                 let length = there.len();
                 self.note(format!(
-                    "{shown} in the cache has {length} bytes and not those of the hub: it is fetched anew"
+                    "{shown} in the cache has {length} bytes, unlike the hub's: fetching it again"
                 ));
                 false
             }
@@ -140,7 +140,7 @@ impl Transfer<'_> {
             }
             if !told {
                 (self.listener)(Event::Note(&format!(
-                    "waiting for another process that fetches {shown}"
+                    "waiting for another process that is fetching {shown}"
                 )));
                 told = true;
             }
@@ -175,7 +175,7 @@ impl Transfer<'_> {
         let mut begun_anew = false;
         if kept > 0 && (!resumable || about.size.is_some_and(|size| kept > size)) {
             self.note(format!(
-                "what an earlier download left of {shown} cannot be finished and is removed"
+                "the partial download of {shown} cannot be continued and was removed"
             ));
             kept = 0;
         }
@@ -229,7 +229,7 @@ impl Transfer<'_> {
                 let failure = Failure::Broken(format!("{broken}, after {kept}{of} bytes"));
                 return Err(Ended { failure, keep: resumable && kept > 0 });
             }
-            self.note(format!("{shown} broke off ({broken}): it goes on"));
+            self.note(format!("{shown}: connection lost ({broken}); continuing"));
         }
         file.sync_all().map_err(local)
     }
@@ -256,7 +256,7 @@ impl Transfer<'_> {
             )));
         }
         self.note(format!(
-            "the hub does not go on with {shown} where it broke off: what had arrived is removed, and it begins anew"
+            "the hub cannot continue {shown} where it stopped: starting again from the beginning"
         ));
         Ok(())
     }
@@ -288,7 +288,7 @@ fn body(
     if let Some(encoding) = answer.text("content-encoding")?
         && !encoding.eq_ignore_ascii_case("identity")
     {
-        return Err(Failure::Unlike("a body that is encoded, unasked".to_string()));
+        return Err(Failure::Unlike("an encoded body that was not asked for".to_string()));
     }
     let part = sent(answer)?.ok_or_else(|| Failure::Unlike("no body".to_string()))?;
     let start = match (answer.status, kept) {
@@ -308,7 +308,7 @@ fn body(
     let total = agreed(agreed(about.size, part.total)?, ends)?;
     if total.is_none() && !answer.is_chunked() && !resumable {
         return Err(Failure::Unlike(
-            "a file without a size or a hash: whether it is whole cannot be told".to_string(),
+            "a file without a size or a hash, so it cannot be checked".to_string(),
         ));
     }
     match total {
@@ -323,15 +323,15 @@ fn body(
 fn set_aside(part: &Path, keep: bool) -> Option<String> {
     let length = fs::metadata(part).ok()?.len();
     if length == 0 {
-        // Nobody misses it; where it cannot be removed it is gone on with.
+        // Nobody misses it; if it cannot be removed, the next attempt continues it.
         let _ = fs::remove_file(part);
         return None;
     }
     if keep {
-        return Some(format!("{length} bytes are kept, and the next attempt goes on from there"));
+        return Some(format!("{length} bytes are kept, and the next attempt continues from there"));
     }
     match fs::remove_file(part) {
-        Ok(()) => Some("what had arrived is removed".to_string()),
+        Ok(()) => Some("the partial download was removed".to_string()),
         Err(error) => Some(format!("{} cannot be removed: {error}", part.display())),
     }
 }

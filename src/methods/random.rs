@@ -1,5 +1,5 @@
 //! The paper's control of single parameters: as many as biases would train, drawn uniformly and without replacement over the
-//! whole encoder. Whole numbers alone decide, so that a seed means the same entries on every machine.
+//! whole encoder. Only integer arithmetic decides, so that a seed gives the same entries on every machine.
 
 use crate::rng::{Purpose, Stream};
 use std::collections::BTreeSet;

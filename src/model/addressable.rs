@@ -30,8 +30,8 @@ impl Model {
         let (part, bytes) = named.map_or(("nothing", 0), |(part, bytes)| (part.as_str(), *bytes));
         ensure!(
             all <= MOST,
-            "{part} alone would need {bytes} bytes, and a plan as a whole more than any machine addresses: give smaller \
-             batches, or look at config.json"
+            "{part} alone would need {bytes} bytes, and the whole plan more than any machine can address: use smaller \
+             batches, or check config.json"
         );
         Ok(())
     }
@@ -113,7 +113,7 @@ mod tests {
         ] {
             let said = refusal("", 2, limits, all()).unwrap();
             assert!(
-                said.contains("the tensor `") && said.contains("any machine addresses"),
+                said.contains("the tensor `") && said.contains("any machine can address"),
                 "{said}"
             );
         }

@@ -1,4 +1,4 @@
-//! What is kept of the forward pass for the backward pass, and how the rest is made again.
+//! What is kept of the forward pass for the backward pass, and how the rest is recomputed.
 //!
 //! With frozen weights a BERT block needs, per token, two x̂ (2h elements), attention's q, k, v and output (4h) and the
 //! activation's derivative (4h). A LayerNorm's output is never kept where its x̂ is: it is γ·x̂ + β. Where more is left
@@ -119,7 +119,7 @@ impl List {
     }
 }
 
-/// Backward being written anew.
+/// The backward pass being rewritten.
 struct Again<'a> {
     /// As it was.
     list: &'a List,

@@ -1,4 +1,4 @@
-//! Takes out what does not train, and what no output and no gradient needs: how far down backward goes, and what forward
+//! Removes what does not train, and what no output or gradient needs: how far down backward goes, and what forward
 //! keeps for it.
 
 use super::{ColumnSum, Dropout, In, List, NormBack, Op, Out, Use, Value};

@@ -1,4 +1,4 @@
-//! Single values beside a frozen matrix, and the operations that a layer with such values has beside its products.
+//! Single trained values added to a frozen matrix, and the operations that a layer with such values adds to its products.
 
 use super::{
     Activate, ActivateBack, Activated, Activation, Aside, Builder, In, LinearLayer, Over,

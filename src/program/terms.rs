@@ -333,7 +333,7 @@ impl Hash for Norm {
 pub enum PoolKind {
     /// The first token's.
     Cls,
-    /// The mean over all tokens of the sequence.
+    /// The mean of all tokens of the sequence.
     Mean,
     /// It does not: each token keeps its own.
     Each,

@@ -1,5 +1,5 @@
 //! Walks a program with a picture of the arena, as a device would run it, and without asking the passes that made it: a
-//! lifetime that is one operation short shows as a read of what is no longer there.
+//! lifetime that is one operation too short shows up as a read of something no longer there.
 
 use super::op::Expected;
 use super::{
@@ -186,7 +186,7 @@ impl Names {
     }
 }
 
-/// Operands that do not go together.
+/// Operands that cannot be combined.
 fn together(list: &List, op: &Op) -> Result<()> {
     match op {
         Op::Linear(op) => ensure!(

@@ -114,7 +114,7 @@ fn with_mpi(launcher: Launcher) -> Result<Rc<dyn Ranks>> {
 fn with_mpi(Launcher { processes, variable }: Launcher) -> Result<Rc<dyn Ranks>> {
     Err(UsageError::new(format!(
         "a launcher started {processes} processes of this program ({variable}), which was built without MPI: each would do \
-         all the work and write the same files; build it with `cargo build --release --features mpi`, or start it alone"
+         all the work and write the same files; build it with `cargo build --release --features mpi`, or start a single process"
     ))
     .into())
 }

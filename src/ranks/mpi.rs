@@ -35,8 +35,8 @@ impl MpiRank {
         let Launcher { processes, variable } = launcher;
         ensure!(
             share.of == processes,
-            "the launcher started {processes} processes ({variable}), and MPI knows of {}: the launcher is of another MPI \
-             than this program, which was built with {}",
+            "the launcher started {processes} processes ({variable}), but MPI sees {}: the launcher belongs to another MPI \
+             than this program's, {}",
             share.of,
             version()
         );

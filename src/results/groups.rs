@@ -114,7 +114,10 @@ impl<'a> Group<'a> {
     /// The same without one of these options.
     pub fn label_without(&self, option: &str) -> String {
         let more = self.axes.iter().filter(|(name, _)| *name != option);
-        let more = more.map(|(name, value)| format!(", {name} {value}"));
+        let more = more.map(|&(name, value)| match (name, value) {
+            ("train-rows", "0") => ", all rows".to_owned(),
+            _ => format!(", {name} {value}"),
+        });
         self.variant.to_owned() + &more.collect::<String>()
     }
 
@@ -295,12 +298,12 @@ mod tests {
     fn other_options_tell_groups_apart() {
         let mut rows = rows();
         for (place, row) in rows.iter_mut().enumerate() {
-            let value = if place % 2 == 0 { "100" } else { "300" };
+            let value = if place % 2 == 0 { "100" } else { "0" };
             row.axes.insert("train-rows".to_owned(), value.to_owned());
         }
         let groups = Groups::of(&rows);
         let labels: Vec<_> = groups.list.iter().map(Group::label).collect();
-        let expected = ["bitfit, train-rows 100", "bitfit, train-rows 300"];
+        let expected = ["bitfit, train-rows 100", "bitfit, all rows"];
         assert_eq!(labels[..2], expected);
         assert_eq!(labels.len(), 4);
         assert_eq!(groups.list[0].axis("train-rows"), Some("100"));

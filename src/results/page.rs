@@ -1,4 +1,4 @@
-//! The report as one page: tables, pictures and settings, without a script or a file beside it.
+//! The report as one self-contained page: tables, pictures and settings, without scripts or other files.
 
 use super::pictures::Picture;
 use super::rows::{RunEnd, RunRow};

@@ -91,7 +91,7 @@ pub fn read_rows(text: &str) -> Result<(Vec<RunRow>, bool)> {
             anyhow::anyhow!("line {number}, column {}: {error}", error.column())
         })?;
         if let Some(first) = lines.insert(row.run.clone(), number) {
-            bail!("line {number}: the run `{}` is there already, in line {first}", row.run);
+            bail!("line {number}: the run `{}` is already on line {first}", row.run);
         }
         rows.push(row);
     }
@@ -177,10 +177,7 @@ pub mod tests {
         let good = row("a", 1.0, 1, 0.5).to_line().unwrap();
         let error = |text: String| read_rows(&text).unwrap_err().to_string();
         let twice = error(good.clone() + &good);
-        assert!(
-            twice.starts_with("line 2: the run `a-lr1-seed1` is there already, in line 1"),
-            "{twice}"
-        );
+        assert!(twice.starts_with("line 2: the run `a-lr1-seed1` is already on line 1"), "{twice}");
         let unknown = error(good.clone() + &good.replace("\"run\"", "\"ran\""));
         assert!(
             unknown.starts_with("line 2, column ") && unknown.contains("unknown field `ran`"),

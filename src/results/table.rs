@@ -147,11 +147,11 @@ fn notes(groups: &Groups<'_>, first: Option<&str>, drawn: &Drawn) -> Vec<String>
     let mut with_rates = groups.list.iter().filter(|group| group.rates.len() > 1);
     if with_rates.clone().any(|group| group.at_best().is_some()) {
         notes.push(
-            "The rate of each row is that with the best mean on the dev rows: its value there flatters a little.".to_owned(),
+            "Each row has the rate with the best mean on the dev rows, so its value there is slightly optimistic.".to_owned(),
         );
     }
     if with_rates.any(|group| group.at_best().is_none()) {
-        notes.push("A row without a value on dev rows has the first of its rates.".to_owned());
+        notes.push("A row without a value on dev rows shows its first rate.".to_owned());
     }
     if groups.list.iter().any(|group| group.at_best().is_some_and(|at| at.dev().len() > 1)) {
         notes.push("± is the sample standard deviation over the seeds.".to_owned());
@@ -160,7 +160,8 @@ fn notes(groups: &Groups<'_>, first: Option<&str>, drawn: &Drawn) -> Vec<String>
         let resamples = grouped(RESAMPLES);
         let of = |what: &str| {
             format!(
-                "Differences to {first} are of the same seeds; in brackets, 95 % of {resamples} bootstrap resamples of {what}."
+                "Differences from {first} are for the same seeds; in brackets, 95 % of {resamples} bootstrap \
+                 resamples of {what}."
             )
         };
         match (drawn.rows, drawn.seeds_alone.is_empty()) {
@@ -168,17 +169,17 @@ fn notes(groups: &Groups<'_>, first: Option<&str>, drawn: &Drawn) -> Vec<String>
             (true, false) => {
                 notes.push(of("seeds and dev rows"));
                 let alone = list(&drawn.seeds_alone);
-                notes.push(format!("Seeds alone were drawn for {alone}: their rows do not pair."));
+                notes.push(format!("Only seeds were resampled for {alone}: their rows do not pair."));
             }
-            (false, false) => notes.push(of("seeds alone")),
+            (false, false) => notes.push(of("seeds")),
             (false, true) if drawn.single => notes.push(format!(
-                "Differences to {first} are of the same seed; one seed says nothing of how far another would be off."
+                "Differences from {first} are for the same seed; one seed says nothing about how much seeds vary."
             )),
             (false, true) => {}
         }
         if !drawn.fewer.is_empty() {
             let fewer = list(&drawn.fewer);
-            notes.push(format!("Compared over fewer seeds, those that {first} has, too: {fewer}."));
+            notes.push(format!("Compared over fewer seeds, those that {first} also has: {fewer}."));
         }
         if let Some(fewest @ 2..5) = drawn.fewest {
             notes.push(format!("Intervals of {} are rough.", count(fewest, "seed")));
@@ -190,7 +191,7 @@ fn notes(groups: &Groups<'_>, first: Option<&str>, drawn: &Drawn) -> Vec<String>
         if !drawn.alone.is_empty() {
             let rows = list(&drawn.alone);
             notes.push(format!(
-                "Not compared, as not one row of {first} has the same values of what is told apart: {rows}."
+                "Not compared, as no row of {first} has the same values of the columns: {rows}."
             ));
         }
     }
@@ -225,7 +226,7 @@ mod tests {
         let text = table.text();
         assert!(text.contains("0.8200 ± 0.0100"), "{text}");
         assert!(text.contains("+0.0200 [+0.0200, +0.0200]"), "{text}");
-        assert!(text.contains("bootstrap resamples of seeds alone"), "{text}");
+        assert!(text.contains("bootstrap resamples of seeds"), "{text}");
         assert!(text.contains("full: 3 of 6 runs diverged"), "{text}");
         assert!(text.contains("Intervals of 3 seeds are rough"), "{text}");
         let markdown = table.markdown();
@@ -269,17 +270,17 @@ mod tests {
         let text =
             |rows: &[RunRow]| ResultTable::of(&Groups::of(rows), &AnswersByRun::new()).text();
         let some = text(&[of("a", &[1, 2, 3]), of("b", &[2, 3, 4])].concat());
-        assert!(some.contains("those that a has, too: \"b (2 seeds)\"."), "{some}");
+        assert!(some.contains("those that a also has: \"b (2 seeds)\"."), "{some}");
         assert!(some.contains("Intervals of 2 seeds are rough."), "{some}");
         let none = text(&[of("a", &[1, 2]), of("b", &[3, 4])].concat());
         assert!(none.contains("Not compared, as a has no seed in common: \"b\"."), "{none}");
-        assert!(!none.contains("Differences to a"), "{none}");
+        assert!(!none.contains("Differences from a"), "{none}");
         let mut rows = [of("a", &[1, 2]), of("b", &[1, 2])].concat();
         for (row, value) in rows.iter_mut().zip(["2", "2", "4", "4"]) {
             row.axes.insert("lora-rank".to_owned(), value.to_owned());
         }
         let alone = text(&rows);
-        assert!(alone.contains("told apart: \"b, lora-rank 4\"."), "{alone}");
+        assert!(alone.contains("columns: \"b, lora-rank 4\"."), "{alone}");
     }
 
     #[test]

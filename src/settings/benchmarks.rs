@@ -8,11 +8,11 @@ use super::schedule::ScheduleKind;
 pub const REFUSED: [(&str, &str); 4] = [
     (
         "copa",
-        "each row asks which of two sentences follows better, so two pairs have to be scored against each other; a class \
-         per text or pair cannot say that",
+        "each row asks which of two sentences follows better, so two pairs have to be scored against each other; one \
+         class per text or pair cannot express that",
     ),
-    ("multirc", "each question has several answers that are judged together over one passage"),
-    ("record", "each answer is one of the names in its passage, and no class"),
+    ("multirc", "each question has several answers to judge together over one passage"),
+    ("record", "each answer is one of the names in its passage, not a class"),
     ("wsc", "each row asks about two marked words within one text"),
 ];
 
@@ -133,7 +133,7 @@ pub static TASKS: [NamedTask; 13] = [
     NamedTask {
         name: "mrpc",
         title: "MRPC",
-        help: "GLUE: do two sentences say the same; F1 and accuracy",
+        help: "GLUE: do two sentences mean the same; F1 and accuracy",
         suite: Suite::Glue,
         answers: Answers::Classes(&[class("not_equivalent", "0"), class("equivalent", "1")]),
         measures: &[Metric::F1, Metric::Accuracy],
@@ -152,7 +152,7 @@ pub static TASKS: [NamedTask; 13] = [
     NamedTask {
         name: "stsb",
         title: "STS-B",
-        help: "GLUE: how alike are two sentences, from 0 to 5; Pearson's and Spearman's correlations",
+        help: "GLUE: how similar are two sentences, from 0 to 5; Pearson's and Spearman's correlations",
         suite: Suite::Glue,
         answers: Answers::Scores(0.0, 5.0),
         measures: &[Metric::Pearson, Metric::Spearman],
@@ -167,7 +167,7 @@ pub static TASKS: [NamedTask; 13] = [
     NamedTask {
         name: "qqp",
         title: "QQP",
-        help: "GLUE: do two questions ask the same; F1 and accuracy",
+        help: "GLUE: do two questions ask the same thing; F1 and accuracy",
         suite: Suite::Glue,
         answers: Answers::Classes(&[class("not_duplicate", "0"), class("duplicate", "1")]),
         measures: &[Metric::F1, Metric::Accuracy],
@@ -240,7 +240,7 @@ pub static TASKS: [NamedTask; 13] = [
     NamedTask {
         name: "wnli",
         title: "WNLI",
-        help: "GLUE: what a pronoun stands for, as entailment; accuracy",
+        help: "GLUE: what a pronoun refers to, as entailment; accuracy",
         suite: Suite::Glue,
         answers: Answers::Classes(&[class("not_entailment", "0"), class("entailment", "1")]),
         measures: ACCURACY,
@@ -259,7 +259,7 @@ pub static TASKS: [NamedTask; 13] = [
     NamedTask {
         name: "ax",
         title: "AX",
-        help: "GLUE's diagnostic pairs, to be answered by a model of mnli (`bitfit predict --task ax`)",
+        help: "GLUE's diagnostic pairs, answered by a model trained on mnli (`bitfit predict --task ax`)",
         suite: Suite::Glue,
         answers: Answers::Classes(NLI),
         measures: ACCURACY,
@@ -277,7 +277,7 @@ pub static TASKS: [NamedTask; 13] = [
     NamedTask {
         name: "boolq",
         title: "BoolQ",
-        help: "SuperGLUE: yes or no to a question about a passage; accuracy",
+        help: "SuperGLUE: yes/no questions about a passage; accuracy",
         suite: Suite::SuperGlue,
         answers: Answers::Classes(TRUTH),
         measures: ACCURACY,
@@ -311,8 +311,8 @@ pub static TASKS: [NamedTask; 13] = [
     NamedTask {
         name: "wic",
         title: "WiC",
-        help: "SuperGLUE: has a word one meaning in two sentences; accuracy. The text is the word, a colon and the first \
-               sentence",
+        help: "SuperGLUE: does a word have the same meaning in two sentences; accuracy. The text is the word, a colon and \
+               the first sentence",
         suite: Suite::SuperGlue,
         answers: Answers::Classes(TRUTH),
         measures: ACCURACY,

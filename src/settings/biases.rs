@@ -165,7 +165,7 @@ impl LayerRange {
         let wrong = |why: &str| {
             UsageError::new(format!(
                 "wrong layer range in `{item}`: {why}; write `@4..6` (layers 4, 5 and 6), `@4`, `@4..` or `@..6`, \
-                 layers counted from 0"
+                 counting layers from 0"
             ))
         };
         let number = |text: &str| match text.parse::<usize>() {
@@ -245,7 +245,7 @@ impl BiasSelection {
             "none" => return Ok(Self::none()),
             "" => {
                 return Err(UsageError::new(
-                    "no bias is named; write `all` or names such as `query,intermediate`",
+                    "no biases named; write `all` or names such as `query,intermediate`",
                 ));
             }
             _ => {}
@@ -258,12 +258,12 @@ impl BiasSelection {
             };
             if name == "all" || name == "none" {
                 return Err(UsageError::new(format!(
-                    "`{name}` stands alone, without other names or a layer range, in `{text}`"
+                    "`{name}` cannot be combined with other names or a layer range, as in `{text}`"
                 )));
             }
             if name.is_empty() {
                 return Err(UsageError::new(format!(
-                    "a name is missing in `{text}`: write names joined by single commas"
+                    "a name is missing in `{text}`: separate names with single commas"
                 )));
             }
             let component: Component = name.parse()?;
@@ -271,7 +271,7 @@ impl BiasSelection {
                 None => LayerRange::WHOLE,
                 Some(_) if !component.per_layer() => {
                     return Err(UsageError::new(format!(
-                        "`{name}` exists once in a model, not in every layer: leave out the range in `{item}`"
+                        "`{name}` exists once per model, not in every layer: leave out the range in `{item}`"
                     )));
                 }
                 Some(range) => LayerRange::parse(range, item)?,

@@ -60,11 +60,11 @@ fn mistakes_are_named_with_a_way_out() {
     assert!(error("intermediate@6..4").contains("ends before it begins"));
     assert!(error("intermediate@x").contains("`x` is not a layer number"));
     assert!(error("intermediate@..").contains("neither end"));
-    assert!(error("pooler@1").contains("exists once in a model"));
-    assert!(error("all,query").contains("`all` stands alone"));
-    assert!(error("all@2..").contains("`all` stands alone"));
+    assert!(error("pooler@1").contains("exists once per model"));
+    assert!(error("all,query").contains("`all` cannot be combined"));
+    assert!(error("all@2..").contains("`all` cannot be combined"));
     assert!(error("query,,key").contains("a name is missing"));
-    assert!(error("  ").contains("no bias is named"));
+    assert!(error("  ").contains("no biases named"));
 }
 
 #[test]

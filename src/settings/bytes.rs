@@ -26,7 +26,7 @@ impl FromStr for ByteSize {
     fn from_str(text: &str) -> Result<Self, UsageError> {
         let wrong = || {
             UsageError::new(format!(
-                "`{text}` is no size: write bytes, or a number with KiB, MiB, GiB, KB, MB or GB: 4GiB, 1.5GB"
+                "`{text}` is not a size: write bytes, or a number with KiB, MiB, GiB, KB, MB or GB: 4GiB, 1.5GB"
             ))
         };
         let trimmed = text.trim();

@@ -71,7 +71,7 @@ choices! {
         Drop = "drop",
             "Leave them out";
         Keep = "keep",
-            "What stands there is a class like others, or a number";
+            "Take the value for a class like any other, or for a number";
     }
 }
 
@@ -87,11 +87,11 @@ choices! {
     pub enum Pooling {
         #[default]
         Auto = "auto",
-            "What the checkpoint was made for";
+            "Whichever the checkpoint was made for";
         Cls = "cls",
             "The first token, through the model's pooler";
         Mean = "mean",
-            "The mean over all tokens";
+            "The mean of all tokens";
     }
 }
 
@@ -124,7 +124,7 @@ choices! {
         Keep = "keep",
             "The checkpoint's own pooler";
         Reinit = "reinit",
-            "Fresh random weights, from --seed";
+            "New random weights, from --seed";
     }
 }
 
@@ -135,7 +135,7 @@ choices! {
         F16 = "f16",
             "16 bits: half the memory, weights rounded to 11 significant bits";
         F32 = "f32",
-            "32 bits: the checkpoint's values to the last bit; a GPU keeps them in 16";
+            "32 bits: the checkpoint's exact values; a GPU stores them in 16";
         Int8 = "int8",
             "8 bits, with a scale per row";
         Nf4 = "nf4",
@@ -161,11 +161,11 @@ choices! {
         Auto = "auto",
             "bf16 on a GPU, and on a CPU that has bf16 dot products unless matrices train; else f32";
         F32 = "f32",
-            "32 bits; a CPU alone has it";
+            "32 bits; on a CPU only";
         Bf16 = "bf16",
             "The range of f32, 8 significant bits; on a CPU the residual stream stays f32";
         F16 = "f16",
-            "11 significant bits; gradients are scaled to fit its range; a GPU alone has it";
+            "11 significant bits; gradients are scaled to fit its range; on a GPU only";
     }
 }
 
@@ -180,11 +180,11 @@ impl Precision {
             Self::Auto => Ok(Arithmetic::fastest()),
             Self::F32 => Ok(Arithmetic::F32),
             Self::Bf16 if matrices_train => Err(UsageError::new(
-                "--precision bf16: on a CPU the matrices of --method full and lora are computed with in f32; leave it out".to_owned(),
+                "--precision bf16: on a CPU, --method full and lora compute their matrices in f32; leave it out".to_owned(),
             )),
             Self::Bf16 => Ok(Arithmetic::Bf16),
             Self::F16 => Err(UsageError::new(
-                "--precision f16 is for a GPU, and this runs on a CPU: use f32 or bf16".to_owned(),
+                "--precision f16 is only for a GPU, and this is a CPU: use f32 or bf16".to_owned(),
             )),
         }
     }
@@ -215,7 +215,7 @@ impl Precision {
             Self::Auto | Self::Bf16 => Ok(HalfType::Bf16),
             Self::F16 => Ok(HalfType::F16),
             Self::F32 => Err(UsageError::new(
-                "--precision f32 is for a CPU, and this runs on a GPU: use bf16 or f16".to_owned(),
+                "--precision f32 is only for a CPU, and this is a GPU: use bf16 or f16".to_owned(),
             )),
         }
     }
@@ -226,17 +226,18 @@ choices! {
     pub enum FormatChoice {
         #[default]
         Auto = "auto",
-            "By the file's extension: .tsv or .txt, .csv, .jsonl, .ndjson or .json; of words .conll, .conllu, .bio, .iob too";
+            "By the file's extension: .tsv or .txt, .csv, .jsonl, .ndjson or .json; for tagged words also .conll, \
+             .conllu, .bio, .iob";
         Tsv = "tsv",
-            "Tab separated, with a header line";
+            "Tab-separated, with a header line";
         Csv = "csv",
-            "Comma separated, with a header line";
+            "Comma-separated, with a header line";
         Jsonl = "jsonl",
             "One JSON object per line";
         Conll = "conll",
-            "A word per line with its tag in the last column, and a blank line between sentences";
+            "One word per line with its tag in the last column, and a blank line between sentences";
         Conllu = "conllu",
-            "The same in the columns of Universal Dependencies";
+            "The same, in the columns of Universal Dependencies";
     }
 }
 

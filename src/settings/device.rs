@@ -29,7 +29,9 @@ impl FromStr for DeviceChoice {
         };
         match index {
             Some(Ok(index)) => Ok(Self::Cuda(index)),
-            _ => Err(UsageError::new(format!("`{text}` is no device: auto, cpu, cuda or cuda:N"))),
+            _ => Err(UsageError::new(format!(
+                "unknown device `{text}`: use auto, cpu, cuda or cuda:N"
+            ))),
         }
     }
 }

@@ -76,7 +76,7 @@ impl FromStr for Projections {
         let names = || KNOWN.iter().map(|layer| layer.name());
         if let Some(other) = asked.iter().find(|name| !names().any(|known| known == **name)) {
             return Err(UsageError::new(format!(
-                "`{other}` is no layer for a product of low rank{}; known: {}",
+                "`{other}` is not a layer that LoRA can go on{}; known: {}",
                 suggestion(other, names()),
                 names().collect::<Vec<_>>().join(", ")
             )));

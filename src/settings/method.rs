@@ -11,21 +11,22 @@ choices! {
         Bitfit = "bitfit",
             "The biases that --biases selects, and the head";
         Head = "head",
-            "The head alone; the whole encoder stays as it is";
+            "Only the head; the encoder stays as it is";
         LayerNorm = "layernorm",
-            "Gain and bias of every LayerNorm, and the head";
+            "The gain and bias of every LayerNorm, and the head";
         Ia3 = "ia3",
-            "Factors on keys, values and what both output layers of a block take (IA3), and the head";
+            "Factors on keys, values and the inputs of both output layers of a block (IA3), and the head";
         Lora = "lora",
-            "Products of low rank beside the layers that --lora-on names (LoRA), and the head";
+            "Low-rank products next to the layers that --lora-on names (LoRA), and the head";
         AddedBiases = "added-biases",
-            "A bias for each linear layer of a checkpoint that has none there, as --biases selects, and the head";
+            "A new bias for each linear layer that has none, as --biases selects, and the head";
         Random = "random",
-            "As many single values, drawn over the whole encoder, as --biases has, and the head (a control)";
+            "As many single values, drawn from the whole encoder, as --biases selects, and the head (a control)";
         Rows = "rows",
-            "Rows and columns of matrices, drawn until they have about as many values as --biases, and the head (a control)";
+            "Rows and columns of matrices, drawn until they have about as many values as --biases selects, and the \
+             head (a control)";
         Full = "full",
-            "Everything: matrices, embedding tables, LayerNorms, biases and head; leaves a whole model, not a delta";
+            "Everything: matrices, embedding tables, LayerNorms, biases and head; writes a whole model, not a delta";
     }
 }
 

@@ -51,8 +51,8 @@ impl FromStr for Saving {
         }
         let unknown = asked.iter().find(|name| !ways.contains(name));
         let wrong = match unknown {
-            Some(name) => format!("unknown way of saving `{name}`"),
-            None => format!("`{text}` do not go together"),
+            Some(name) => format!("unknown saving `{name}`"),
+            None => format!("`{text}` cannot be combined"),
         };
         Err(UsageError::new(format!("{wrong}; choose one of {}", ways.join("; "))))
     }

@@ -28,18 +28,18 @@ fn names_come_in_any_order() {
 #[test]
 fn ways_that_exclude_each_other_and_unknown_ones_are_refused() {
     for (text, said) in [
-        ("", "unknown way of saving ``; choose one of keep; recompute-qkv;"),
+        ("", "unknown saving ``; choose one of keep; recompute-qkv;"),
         ("gelu2", "`gelu2`"),
         ("gelu8,gelu2", "`gelu2`"),
-        ("keep,gelu8", "do not go together"),
-        ("checkpoint,recompute", "do not go together"),
-        ("recompute,gelu4", "do not go together"),
-        ("gelu4,gelu8", "do not go together"),
-        ("keep,xhat8", "do not go together"),
-        ("checkpoint,xhat8", "do not go together"),
-        ("recompute-qkv,xhat8", "do not go together"),
-        ("xhat8,recompute-ffn", "do not go together"),
-        ("recompute,xhat8", "do not go together"),
+        ("keep,gelu8", "cannot be combined"),
+        ("checkpoint,recompute", "cannot be combined"),
+        ("recompute,gelu4", "cannot be combined"),
+        ("gelu4,gelu8", "cannot be combined"),
+        ("keep,xhat8", "cannot be combined"),
+        ("checkpoint,xhat8", "cannot be combined"),
+        ("recompute-qkv,xhat8", "cannot be combined"),
+        ("xhat8,recompute-ffn", "cannot be combined"),
+        ("recompute,xhat8", "cannot be combined"),
     ] {
         let message = text.parse::<Saving>().unwrap_err().to_string();
         assert!(message.contains(said), "{text}: {message}");

@@ -11,7 +11,7 @@ choices! {
     pub enum ScheduleKind {
         Constant = "constant", "Stays at --lr";
         #[default]
-        Linear = "linear", "Falls in a straight line to 0 at the last step";
+        Linear = "linear", "Falls linearly to 0 at the last step";
     }
 }
 

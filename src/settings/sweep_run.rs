@@ -1,4 +1,4 @@
-//! One run of a sweep: what it is called, where it stands in the table, and its settings.
+//! One run of a sweep: its name, its place in the table, and its settings.
 
 use super::train::TrainConfig;
 use std::collections::BTreeMap;

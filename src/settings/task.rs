@@ -11,17 +11,17 @@ choices! {
     pub enum Task {
         #[default]
         Classification = "classification",
-            "A class per text, a word or an integer; cross-entropy loss";
+            "One class per text, a word or an integer; cross-entropy loss";
         MultiLabel = "multi-label",
-            "Any number of labels per text, joined by --label-separator or a JSON list; binary cross-entropy loss";
+            "Any number of labels per text, joined by --label-separator or as a JSON list; binary cross-entropy loss";
         Regression = "regression",
-            "A number per text, or several joined by --label-separator or a JSON list; mean squared error";
+            "One number per text, or several joined by --label-separator or as a JSON list; mean squared error";
         TokenClassification = "token-classification",
-            "A tag per word: names, parts of speech; cross-entropy loss on the first token of each word";
+            "One tag per word (names, parts of speech); cross-entropy loss on the first token of each word";
         QuestionAnswering = "question-answering",
-            "The part of a text that answers a question, or none; cross-entropy loss of its first and last token";
+            "The part of a text that answers a question, or no answer; cross-entropy loss on its first and last token";
         MaskedLm = "masked-lm",
-            "The hidden words of running text, with the head that the checkpoint was pre-trained with; cross-entropy loss";
+            "Hidden words of running text, with the checkpoint's pre-training head; cross-entropy loss";
     }
 }
 

@@ -82,7 +82,7 @@ impl FromStr for TaskChoice {
             return Ok(Self::Named(task));
         }
         if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
-            return Err(format!("{name} is not among the tasks here: {why}"));
+            return Err(format!("{name} is not supported: {why}"));
         }
         Task::from_name(name).map(Self::Kind)
     }

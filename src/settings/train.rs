@@ -1,7 +1,7 @@
 //! The settings of a training run, checked once; everything behind the command line takes them from here.
 //!
-//! The serialised form uses the names of the command line's options as keys, so the file that a run leaves beside
-//! its results can be given back with `--config`.
+//! The serialised form uses the names of the command line's options as keys, so the file that a run leaves with
+//! its results can be used with `--config`.
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};

@@ -105,10 +105,13 @@ impl TrainConfig {
         let problem =
             |option, problem: &str| Err(InvalidSetting { option, problem: problem.to_string() });
         if self.model.trim().is_empty() {
-            return problem("model", "must name a folder or a model on the hub, got nothing");
+            return problem("model", "must name a folder or a model on the hub, but is empty");
         }
         if self.pooling == Pooling::Mean && self.pooler == PoolerInit::Reinit {
-            return problem("pooler", "reinit has no use with --pooling mean, which has no pooler");
+            return problem(
+                "pooler",
+                "reinit does not apply to --pooling mean, which has no pooler",
+            );
         }
         self.validate_rows()?;
         if let Some(metric) = self.metric.filter(|metric| !metric.fits(self.task)) {
@@ -125,13 +128,13 @@ impl TrainConfig {
         if self.class_weights.is_some() && (facts.loss != LossKind::CrossEntropy || running) {
             return problem(
                 "class-weights",
-                &format!("weighs classes, of which --task {} has none", self.task),
+                &format!("needs classes, and --task {} has none", self.task),
             );
         }
         if let Some(separator) = &self.label_separator {
             if !self.task.takes_lists() {
                 let one = format!(
-                    "takes a label apart, and --task {} has one each; several per text are --task multi-label",
+                    "splits a cell into labels, but --task {} has one per text; for several use --task multi-label",
                     self.task
                 );
                 return problem("label-separator", &one);
@@ -180,7 +183,7 @@ impl TrainConfig {
             Some((option, path)) => Err(InvalidSetting {
                 option,
                 problem: format!(
-                    "is {path:?}, which is not UTF-8, as the file of a run's settings is: rename it"
+                    "is {path:?}, which is not UTF-8 and cannot be recorded in the run's settings: rename it"
                 ),
             }),
         }
@@ -209,7 +212,7 @@ impl TrainConfig {
             None => Ok(()),
             Some((option, _)) => Err(InvalidSetting {
                 option,
-                problem: format!("has no use with --task {}: leave it out", self.task),
+                problem: format!("does not apply to --task {}: leave it out", self.task),
             }),
         }
     }
@@ -221,13 +224,10 @@ impl TrainConfig {
             return match (&self.train, &self.data) {
                 (_, Some(_)) => invalid(
                     "data",
-                    format!(
-                        "names the folder of a named task's files, and --task is {}",
-                        self.task
-                    ),
+                    format!("is the folder of a named task's files, but --task is {}", self.task),
                 ),
                 (None, None) => {
-                    invalid("train", "is missing: it names the file with labelled texts".to_owned())
+                    invalid("train", "is missing: name the file with labelled texts".to_owned())
                 }
                 (Some(_), None) => Ok(()),
             };
@@ -236,7 +236,7 @@ impl TrainConfig {
             return invalid(
                 "task",
                 format!(
-                    "{} has no rows to train on: train {other}, and give its delta to `bitfit predict --task {} \
+                    "{} has no rows to train on: train {other}, and pass its delta to `bitfit predict --task {} \
                      --predict-test FOLDER`",
                     task.name, task.name
                 ),
@@ -246,7 +246,7 @@ impl TrainConfig {
             return invalid(
                 "data",
                 format!(
-                    "names the folder with all of {}'s files, and --train one file: leave one out",
+                    "names the folder with all of {}'s files, but --train names one file: leave one out",
                     task.title
                 ),
             );
@@ -255,7 +255,7 @@ impl TrainConfig {
             return invalid(
                 "train",
                 format!(
-                    "cannot be given with --task {}: its text is made of the columns {}; name the folder with --data",
+                    "does not apply to --task {}: its text is made from the columns {}; name the folder with --data",
                     task.name,
                     task.columns.text.join(" and ")
                 ),
@@ -272,7 +272,7 @@ impl TrainConfig {
             TrainedBiases::Selected | TrainedBiases::Counted if self.biases.is_none() => {
                 return invalid(
                     "biases",
-                    "selects nothing to train; to train the head alone use --method head".into(),
+                    "selects nothing to train; to train only the head use --method head".into(),
                 );
             }
             TrainedBiases::Selected | TrainedBiases::Counted => None,
@@ -285,8 +285,8 @@ impl TrainConfig {
         if (nothing || drawn) && self.init_delta.is_some() {
             let instead = if nothing { "none of these" } else { "those that it draws" };
             let problem = format!(
-                "has values of the encoder for a run to go on with, and --method {method} trains {instead}, so that its \
-                 result would lack them: leave it out"
+                "has encoder values, but --method {method} trains {instead}, so its result would lack them: leave it \
+                 out"
             );
             return invalid("init-delta", problem);
         }
@@ -297,24 +297,29 @@ impl TrainConfig {
             let takes: Vec<_> = takes.map(|method| method.to_string()).collect();
             let takes = takes.join(" or ");
             let problem = format!(
-                "chooses what --method {takes} trains, and --method {method} {instead}: leave one of them out"
+                "is for --method {takes}, but --method {method} {instead}: leave one of them out"
             );
             return invalid("biases", problem);
         }
         if facts.adds == Adds::LowRank && self.lora.is_none() {
-            return invalid("lora-rank", "or another setting of --method lora (--lora-alpha, --lora-dropout, --lora-on) is missing or is none".into());
+            return invalid(
+                "lora-rank",
+                "or another setting of --method lora (--lora-alpha, --lora-dropout, \
+                --lora-on) is missing"
+                    .into(),
+            );
         }
         if let Some(lora) = &self.lora {
             if facts.adds != Adds::LowRank {
                 let problem =
-                    format!("goes with --method lora alone, and this is {method}: leave it out");
+                    format!("is only for --method lora, and this is {method}: leave it out");
                 return invalid("lora-rank", problem);
             }
             self::lora(lora)?;
         }
         if !facts.freezes_weights && self.weights != WeightStorage::F32 {
             let problem = format!(
-                "{} says how frozen weights are stored, and --method {method} freezes none: leave it out",
+                "{} sets how frozen weights are stored, but --method {method} freezes none: leave it out",
                 self.weights
             );
             return invalid("weights", problem);

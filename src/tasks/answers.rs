@@ -109,8 +109,9 @@ pub fn summary(rule: Answering, documents: &Documents, windows: &Windows) -> Str
     let cut = match all - without - found.len() {
         0 => String::new(),
         cut => format!(
-            "; {} {} whole in no window and count as none there (a larger --stride keeps more of them whole, but none of which the tokenizer makes \
-             nothing)",
+            "; {} {} whole in no window and count as unanswered there (a larger --stride keeps more of them whole, \
+             except those that the tokenizer \
+             drops)",
             words::count(cut, "answer"),
             words::are(cut)
         ),
@@ -122,7 +123,7 @@ pub fn summary(rule: Answering, documents: &Documents, windows: &Windows) -> Str
     let long = match too_long(rule, documents, windows) {
         0 => String::new(),
         long => format!(
-            "; the answers to {} have more than the {} tokens of --max-answer-length and cannot be given whole",
+            "; the answers to {} are longer than the {} tokens of --max-answer-length and cannot be given in full",
             words::count(long, "question"),
             rule.longest
         ),

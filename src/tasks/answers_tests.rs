@@ -120,7 +120,14 @@ fn the_summary_counts_what_is_too_long_to_be_given() {
     let said = |longest| {
         summary(Answering { longest, ..Answering::default() }, &rig.documents, &rig.windows)
     };
-    assert!(said(2).ends_with("the answers to 1 question have more than the 2 tokens of --max-answer-length and cannot be given whole"), "{}", said(2));
+    assert!(
+        said(2).ends_with(
+            "the answers to 1 question are longer than the 2 tokens of --max-answer-length and \
+        cannot be given in full"
+        ),
+        "{}",
+        said(2)
+    );
     assert!(!said(3).contains("--max-answer-length"));
 }
 

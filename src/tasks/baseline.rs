@@ -1,5 +1,5 @@
-//! What is reached without reading a text: by always saying the same, or the commonest tag of each word. A measure that is
-//! no better says nothing of what was learned.
+//! What can be reached without reading a text: by always giving the same answer, or each word's most common tag. A measure
+//! that is no better shows that nothing was learned.
 
 use super::answers;
 use super::entities::are_tagged;
@@ -56,7 +56,7 @@ impl Baseline {
             words += 1;
             right += usize::from(*usual.get(word).unwrap_or(&of_all) == tag);
         }
-        let who = "each word its commonest tag in the training data";
+        let who = "each word its most common tag in the training data";
         (words > 0 && right < words).then(|| Self {
             metric: Metric::Accuracy,
             value: right as f64 / words as f64,
@@ -69,7 +69,9 @@ impl Baseline {
         let Self { metric, value, who } = self;
         let &(_, found) = scores.iter().find(|(measured, _)| measured == metric)?;
         (!metric.improves(found, Some(*value))).then(|| {
-            format!("the {metric} of {found:.4} is no better than that of giving {who}, {value:.4}")
+            format!(
+                "the {metric} of {found:.4} is no better than the {value:.4} of always giving {who}"
+            )
         })
     }
 }
@@ -147,7 +149,12 @@ mod tests {
         assert_eq!((found.metric, found.value), (Metric::Accuracy, 0.75));
         assert_eq!(found.not_beaten(&vec![(Metric::Accuracy, 0.8)]), None);
         let said = found.not_beaten(&vec![(Metric::Accuracy, 0.75)]).unwrap();
-        assert!(said.contains("its commonest tag in the training data, 0.7500"), "{said}");
+        assert!(
+            said.contains(
+                "the 0.7500 of always giving each word its most common tag in the training data"
+            ),
+            "{said}"
+        );
         assert_eq!(Baseline::of_words(&names(&["B-X", "O"]), &train, &dev), None);
         assert_eq!(Baseline::of_words(&names(&["DET", "VERB"]), &train, &train.select(&[])), None);
     }

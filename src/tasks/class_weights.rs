@@ -103,8 +103,9 @@ fn of_file(path: &Path, classes: &ClassNames) -> Result<Vec<f32>> {
     let here = path.display();
     let bytes = read_bounded(path, MOST_BYTES)
         .context("--class-weights (it is balanced, inverse-sqrt or a file)")?;
-    let Entries(given) = serde_json::from_slice(&bytes)
-        .with_context(|| format!("--class-weights: {here} is no JSON object of class weights"))?;
+    let Entries(given) = serde_json::from_slice(&bytes).with_context(|| {
+        format!("--class-weights: {here} is not a JSON object of class weights")
+    })?;
     let mut weights = vec![None; classes.names().len()];
     for (name, value) in given {
         let Some(id) = classes.id(&name) else {
@@ -189,7 +190,7 @@ mod tests {
             (r#"{"a": 1e30, "b": 1, "c": 1}"#, "is 1e+30; a number from 0.000001 to 1000000 is"),
             (r#"{"a": 1e-9, "b": 1, "c": 1}"#, "the weight of \"a\" is 1e-9;"),
             (r#"{"a": 1, "b": 1, "c": 1, "a": 2}"#, "has two weights for \"a\""),
-            ("[1, 2, 3]", "is no JSON object"),
+            ("[1, 2, 3]", "is not a JSON object"),
         ] {
             let message = format!("{:#}", read(text).unwrap_err());
             assert!(message.contains(problem), "{message}");

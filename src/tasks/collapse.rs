@@ -1,5 +1,5 @@
-//! An evaluation that looks like a result and is none: one class for everything, or measures that are no better than those
-//! of whoever never reads a text.
+//! An evaluation that looks like a result but is not: one class for everything, or measures no better than those of
+//! guessing without reading the text.
 
 use super::baseline::Baseline;
 use super::confusion::{Confusion, Tally};
@@ -10,8 +10,9 @@ use crate::settings::task::Task;
 use crate::words::list;
 
 /// What usually helps, in every task and in those with classes.
-const HELP: &str = "train longer (--epochs), or with a higher --lr (auto tries some)";
-const HELP_CLASSES: &str = "train longer (--epochs), with a higher --lr (auto tries some), or give the rare classes more weight (--class-weights)";
+const HELP: &str = "train longer (--epochs), or with a higher --lr (try auto)";
+const HELP_CLASSES: &str = "train longer (--epochs), with a higher --lr (try auto), or give rare classes more \
+    weight (--class-weights)";
 
 /// A sentence where an evaluation says that nothing was learned of the texts, with what helps.
 pub fn nothing_learned(
@@ -53,13 +54,13 @@ fn collapsed(confusion: &Confusion, classes: &ClassNames, unit: &str) -> Option<
     let majority = commonest as f64 / rows as f64;
     if let Some(only) = of_one_class(confusion.predicted()) {
         return Some(format!(
-            "every one of the {rows} {unit}s to evaluate on was given the class {:?}: the model tells no classes apart",
+            "all of the {rows} {unit}s to evaluate on got the class {:?}: the model does not distinguish classes",
             classes.names()[only]
         ));
     }
     (confusion.right() <= commonest).then(|| {
         format!(
-            "the accuracy of {:.4} is no better than that of always saying the commonest class, {majority:.4}",
+            "the accuracy of {:.4} is no better than the {majority:.4} of always giving the most common class",
             confusion.right() as f64 / rows as f64
         )
     })
@@ -74,7 +75,7 @@ fn never_given(each: &[Tally], labels: &ClassNames) -> Option<String> {
     match never.len() {
         0 => None,
         _ if !each.iter().any(one) => Some("no row was given any label".to_owned()),
-        _ => Some(format!("labels that rows have and none was given: {}", list(&never))),
+        _ => Some(format!("labels that rows have but the model never gave: {}", list(&never))),
     }
 }
 
@@ -91,7 +92,7 @@ mod tests {
     #[test]
     fn one_class_for_everything_is_said() {
         let text = said(&[1, 1, 1, 1], &[1, 1, 0, 2]).unwrap();
-        assert!(text.contains("every one of the 4 rows") && text.contains("\"b\""), "{text}");
+        assert!(text.contains("all of the 4 rows") && text.contains("\"b\""), "{text}");
     }
 
     #[test]
@@ -118,7 +119,7 @@ mod tests {
             never_given(&each.map(tally), &labels)
         };
         assert_eq!(said([(3, 0), (1, 0), (0, 0)]).unwrap(), "no row was given any label");
-        assert!(said([(3, 2), (1, 0), (0, 0)]).unwrap().ends_with("none was given: \"b\""));
+        assert!(said([(3, 2), (1, 0), (0, 0)]).unwrap().ends_with("the model never gave: \"b\""));
         assert_eq!(said([(3, 2), (1, 1), (0, 0)]), None);
     }
 }

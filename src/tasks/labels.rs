@@ -55,7 +55,7 @@ impl ClassNames {
             // Scores read as classes by mistake would train a head with a class for each value.
             if keyed.len() > MANY && !keyed.iter().all(whole) {
                 bail!(
-                    "{file}: {} different labels, all numbers with fractions; use --task regression",
+                    "{file}: {} different labels, all fractional numbers; use --task regression",
                     keyed.len()
                 );
             }
@@ -105,7 +105,7 @@ impl ClassNames {
     }
 }
 
-/// Refuses names that are one and are written in several ways. They are names of `what`, counted in `unit`s.
+/// Refuses names that are one and are spelled in several ways. They are names of `what`, counted in `unit`s.
 pub fn one_spelling_each(
     file: &str,
     [what, unit]: [&str; 2],
@@ -130,7 +130,7 @@ pub fn one_spelling_each(
         more => format!(" (and {more} more such {what}s)"),
     };
     bail!(
-        "{file}: one {what} is written in several ways: {}{more}; write it in one",
+        "{file}: one {what} is spelled in several ways: {}{more}; use one spelling",
         shown.join(", ")
     )
 }
@@ -150,7 +150,7 @@ pub fn unknown(classes: &ClassNames, table: &Table, row: &Row, label: &str) -> a
 pub fn unknown_at(classes: &ClassNames, here: &str, label: &str, many: &str) -> anyhow::Error {
     let is_number = |name: &str| matches!(Key::of(name), Key::Number(_));
     let hint = if is_number(label) && !classes.names.iter().any(|name| is_number(name)) {
-        "; a number is not taken for a place in this list: write the label itself"
+        "; a number is not taken as a position in this list: write the label itself"
     } else {
         ""
     };

@@ -67,7 +67,7 @@ fn one_label_in_several_spellings_is_refused_with_their_rows() {
         &["not ok", "not\u{a0}ok"],
     ] {
         let message = ClassNames::from_table(&table(labels)).unwrap_err().to_string();
-        assert!(message.contains("written in several ways"), "{message}");
+        assert!(message.contains("spelled in several ways"), "{message}");
         assert!(message.contains(" row"), "{message}");
     }
     let message = ClassNames::from_table(&table(&["cafe\u{301}", "café"])).unwrap_err();
@@ -105,7 +105,7 @@ fn classes_are_listed_with_their_rows_and_what_is_odd_about_them() {
     let (line, doubts) = said(&["b", "a", "b"]);
     assert_eq!(line, "2 classes and their rows: \"a\" (1), \"b\" (2)");
     assert_eq!(doubts, "");
-    assert!(said(&["Yes", "yes"]).1.contains("nothing but case"));
+    assert!(said(&["Yes", "yes"]).1.contains("only in case"));
     assert!(said(&["1", "2", "x"]).1.contains("some are not (\"x\")"));
     assert!(said(&["pro", "None"]).1.contains("\"None\" is taken for a class"));
     let many: Vec<String> = (0..3000).map(|i| i.to_string()).collect();
@@ -130,7 +130,7 @@ fn labels_that_are_joined_otherwise_are_said_with_the_separator() {
         assert!(text.contains(&format!("--label-separator {separator:?}")), "{text}");
     }
     for labels in [["1 0 1", "0 0 1", "1 0 0"], ["0", "1", "1"]] {
-        assert!(said(&labels).contains("not said by a 0 or 1"), "{labels:?}");
+        assert!(said(&labels).contains("instead of writing 0 or 1"), "{labels:?}");
     }
     assert!(said(&["a", "b", ""]).contains("no row has more than one label"));
     assert_eq!(said(&["a;b", "a;b,c", "c"]), "", "they are several");
@@ -155,7 +155,7 @@ fn words_that_may_be_no_tag_are_said() {
 #[test]
 fn numbers_that_may_say_that_there_is_none_are_said() {
     let said = |values: &[f32]| doubts(&VALUES, &Labels::Values(values.to_vec())).join("; ");
-    assert!(said(&[0.5, -1.0, 4.0]).contains("the label -1 often says that there is none"));
+    assert!(said(&[0.5, -1.0, 4.0]).contains("the label -1 often means that there is none"));
     assert!(said(&[0.5, -99.0, 4.0]).contains("it is learned as a number"));
     assert_eq!(said(&[0.5, -1.0, -0.5]), "");
     assert!(mark_doubt(&[0.5, -9.0], "measured").unwrap().contains("it is measured as a number"));
@@ -213,7 +213,7 @@ fn a_number_for_a_word_and_another_case_get_a_hint() {
     let targets = Targets::Classes(ClassNames::from_table(&table(&["no", "yes"])).unwrap());
     let message = error(&targets, &["yes", "1", "0"]);
     assert!(
-        message.contains("2 of 3 rows") && message.contains("no") && message.contains("place"),
+        message.contains("2 of 3 rows") && message.contains("no") && message.contains("position"),
         "{message}"
     );
     assert!(error(&targets, &["YES"]).contains("did you mean \"yes\"?"));
@@ -250,18 +250,18 @@ fn regression_reads_numbers_and_refuses_everything_else_with_the_line() {
         VALUES.read(&table(&["1", "-2.5", "3e-1 "])).unwrap(),
         Labels::Values(vec![1.0, -2.5, 0.3])
     );
-    for infinite in ["nan", "inf", "-Infinity", "1e60"] {
+    for infinite in ["nan", "inf", "-Infinity"] {
         let message = error(&VALUES, &["1", infinite]);
         assert!(
             message.starts_with("f.tsv:3: ") && message.contains("not a finite number"),
             "{message}"
         );
     }
-    for large in ["1e38", "-2e15"] {
+    for large in ["1e38", "-2e15", "1e60"] {
         let message = error(&VALUES, &["1", large]);
         assert!(message.contains("divide all labels"), "{message}");
     }
-    assert!(error(&VALUES, &["3,5"]).contains("write a point for a comma of decimals"));
+    assert!(error(&VALUES, &["3,5"]).contains("write decimals with a point"));
     let message = error(&VALUES, &["good"]);
     assert!(
         message.starts_with("f.tsv:2: ") && message.ends_with("use --task classification"),

@@ -51,7 +51,7 @@ pub fn refuse_look_alike<'a>(
     match look_alike(task, header, labels) {
         None => Ok(()),
         Some(other) => bail!(
-            "{file}: by its columns and labels this is a file of {}, and --task is {}; give that of {}{}",
+            "{file}: judging by its columns and labels this is a file of {}, but --task is {}; give that of {}{}",
             other.title,
             task.name,
             task.title,
@@ -89,7 +89,7 @@ pub fn doubt(table: &Table, task: &NamedTask) -> Option<String> {
     // A task's own files have no such header, and so a user's may have any.
     if let Some(other) = look_alike(task, &header(table), labels()) {
         return Some(format!(
-            "{}: by its columns and labels this may be a file of {}, and it is read as {}'s",
+            "{}: judging by its columns and labels this may be a file of {}, but it is read as {}'s",
             table.name, other.title, task.title
         ));
     }
@@ -99,7 +99,7 @@ pub fn doubt(table: &Table, task: &NamedTask) -> Option<String> {
             if *most > 1.0 && scores.len() > 1 && scores.iter().all(|&score| score <= 1.0) =>
         {
             Some(format!(
-                "{}: no score is above 1, and those of {} go from {least} to {most}: are they another task's, or divided?",
+                "{}: no score is above 1, but those of {} go from {least} to {most}: are they another task's, or rescaled?",
                 table.name, task.title
             ))
         }
@@ -123,7 +123,8 @@ pub fn hold_rows(table: &Table, task: &NamedTask) -> Result<()> {
     if found != wanted {
         let kind = |pair: bool| if pair { "pairs of texts" } else { "single texts" };
         bail!(
-            "{}: {} has {}, and here are {} ({}); name the columns with --text-column and --text-pair-column, or another task",
+            "{}: {} has {}, but this file has {} ({}); name the columns with --text-column and --text-pair-column, \
+             or another task",
             table.name,
             task.title,
             kind(wanted),
@@ -133,8 +134,8 @@ pub fn hold_rows(table: &Table, task: &NamedTask) -> Result<()> {
     }
     if let Some(other) = by_columns(table, task) {
         bail!(
-            "{}: by its columns ({}) and labels this is a file of {}, and --task is {}; if it is not, call the columns as {} \
-             does: {}",
+            "{}: judging by its columns ({}) and labels this is a file of {}, but --task is {}; if it is not, name the \
+             columns as {} does: {}",
             table.name,
             table.columns,
             other.title,
@@ -195,9 +196,14 @@ mod tests {
         let (single, pairs) = (table(None, &[], &["1"]), table(Some("sentence2"), &[], &["1"]));
         assert!(held(&single, "cola").is_ok() && held(&pairs, "rte").is_ok());
         let error = held(&single, "rte").unwrap_err();
-        assert!(error.contains("RTE has pairs of texts, and here are single texts"), "{error}");
         assert!(
-            held(&pairs, "cola").unwrap_err().contains("CoLA has single texts, and here are pairs")
+            error.contains("RTE has pairs of texts, but this file has single texts"),
+            "{error}"
+        );
+        assert!(
+            held(&pairs, "cola")
+                .unwrap_err()
+                .contains("CoLA has single texts, but this file has pairs")
         );
         let rte = table(Some("sentence2"), &["index"], &["entailment"]);
         assert!(held(&rte, "wnli").unwrap_err().contains("a file of RTE"));

@@ -19,7 +19,7 @@ fn labels_of(splitting: &Splitting, name: &str, row: &Row) -> Result<Vec<String>
 /// The distinct labels of a table.
 ///
 /// # Errors
-/// No row has one, or one label is written in several ways.
+/// No row has one, or one label is spelled in several ways.
 pub fn names(table: &Table, splitting: &Splitting) -> Result<ClassNames> {
     let rows = table.rows.iter().map(|row| labels_of(splitting, &table.name, row));
     let labels: Vec<Vec<String>> = rows.collect::<Result<_>>()?;
@@ -39,7 +39,7 @@ pub fn read(names: &ClassNames, splitting: &Splitting, table: &Table) -> Result<
             let id = names.id(&label).ok_or_else(|| unknown(names, table, row, &label))?;
             let value = &mut values[id as usize];
             if *value == 1.0 {
-                bail!("{}: the label {label:?} stands there twice", place(&table.name, row.line));
+                bail!("{}: the label {label:?} occurs twice", place(&table.name, row.line));
             }
             *value = 1.0;
         }
@@ -133,7 +133,7 @@ mod tests {
         let names = names(&table(&["a,b"]), &by_comma()).unwrap();
         let error =
             |labels: &[&str]| read(&names, &by_comma(), &table(labels)).unwrap_err().to_string();
-        assert!(error(&["a", "b,b"]).starts_with("f.tsv:3: the label \"b\" stands there twice"));
+        assert!(error(&["a", "b,b"]).starts_with("f.tsv:3: the label \"b\" occurs twice"));
         assert!(error(&["a", "b", "d"]).starts_with("f.tsv:4: the label \"d\" is unknown"));
         assert!(super::names(&table(&["", ""]), &by_comma()).is_err());
     }

@@ -58,8 +58,8 @@ impl Counted<'_> {
         let amounts = numbers.iter().any(fraction) || numbers.len() > MANY;
         if self.what == "class" && words.is_empty() && amounts {
             doubts.push(format!(
-                "the {} are numbers, and here each is a name, as far from the next as from any other; --task regression takes \
-                 them for amounts",
+                "the {} are numbers, which are taken for unordered names here; --task regression takes them for \
+                 amounts",
                 count(numbers.len(), "class")
             ));
         }
@@ -71,11 +71,12 @@ impl Counted<'_> {
             let (names, takes) = (list(&odd), if odd.len() == 1 { "is" } else { "are" });
             doubts.push(match of_words {
                 true => format!(
-                    "{names} {takes} learned as a tag like any other; if it says that a word has none, write the tag of such \
+                    "{names} {takes} learned as a tag like any other; if it means that a word has none, write the \
+                     tag of such \
                      words (O)"
                 ),
                 false => format!(
-                    "{names} is taken for a class; if it says that a row has no label, remove such rows"
+                    "{names} is taken for a class; if it means that a row has no label, remove such rows"
                 ),
             });
         }
@@ -100,7 +101,7 @@ impl Counted<'_> {
         several
             .map(|names| {
                 let what = named(2, what);
-                format!("the {what} {} differ in nothing but case", names.join(", "))
+                format!("the {what} {} differ only in case", names.join(", "))
             })
             .collect()
     }
@@ -118,7 +119,7 @@ mod tests {
 
     #[test]
     fn types_of_entities_that_differ_in_case_alone_are_said_whichever_part_their_tags_name() {
-        let same = |shown| [format!("the types {shown} differ in nothing but case")];
+        let same = |shown| [format!("the types {shown} differ only in case")];
         assert_eq!(of_tags(&["B-LOC", "I-loc", "O"]), same("\"LOC\" (1 word), \"loc\" (2 words)"));
         assert_eq!(
             of_tags(&["B-PER", "B-per", "I-PER", "O"]),
@@ -127,7 +128,7 @@ mod tests {
         assert!(of_tags(&["B-LOC", "I-LOC", "B-PER", "O"]).is_empty());
         assert!(of_tags(&["B", "I", "O"]).is_empty());
         // Of other tags the whole name.
-        let other = "the tags \"Noun\" (1 word), \"noun\" (2 words) differ in nothing but case";
+        let other = "the tags \"Noun\" (1 word), \"noun\" (2 words) differ only in case";
         assert_eq!(of_tags(&["Noun", "noun"]), [other]);
     }
 }

@@ -62,7 +62,7 @@ pub fn read(
         && let Some(other) = layout::named_after(folder, task)
     {
         bail!(
-            "{} is by its name the folder of {}, and --task is {}; give the folder of {}",
+            "judging by its name, {} is the folder of {}, but --task is {}; give the folder of {}",
             folder.display(),
             other.title,
             task.name,
@@ -161,8 +161,9 @@ impl Ids {
         let [first, second] = missing().min().filter(|_| self.wanted)?;
         let (missing, all) = (missing().count(), named().count());
         Some(format!(
-            "{}: no row has the ids of {missing} of the {all} lines, as {first:?} and {second:?}: the development rows are not \
-             whole",
+            "{}: no row has the ids of {missing} of the {all} lines, such as {first:?} and {second:?}: the \
+             development rows are \
+             incomplete",
             self.name
         ))
     }
@@ -214,7 +215,7 @@ impl<'a> Taken<'a> {
         let test = self.purpose == ReadFor::Test;
         match cut {
             Some(at) if test => bail!(
-                "{}: the last line ends before its last field; the file is not whole, and each of its rows needs an answer",
+                "{}: the last line ends before its last field; the file is incomplete, and each of its rows needs an answer",
                 file.place(at)
             ),
             Some(at) => self.cut(&mut rows, &file, at),
@@ -236,7 +237,7 @@ impl<'a> Taken<'a> {
         }
         if !broken.is_empty() {
             self.notes.push(format!(
-                "{}: {} {} fewer fields than the header (the first is line {}), as is known of {}: {}",
+                "{}: {} {} fewer fields than the header (the first is line {}), a known fault of {}: {}",
                 file.name,
                 count(broken.len(), "row"),
                 have(broken.len()),
@@ -262,7 +263,7 @@ impl<'a> Taken<'a> {
         }
         if incomplete > 0 {
             self.notes.push(format!(
-                "{}: no question or no label in {}, as is known of {}: left out",
+                "{}: no question or no label in {}, a known fault of {}: left out",
                 file.name,
                 count(incomplete as usize, "row"),
                 self.task.title
@@ -283,7 +284,7 @@ impl<'a> Taken<'a> {
     fn cut(&mut self, rows: &mut Vec<RawRow>, file: &RawFile, at: u64) {
         rows.pop();
         self.notes.push(format!(
-            "{}: the last line is not whole or has no label, and is left out",
+            "{}: the last line is incomplete or has no label, and is left out",
             file.place(at)
         ));
     }
@@ -335,7 +336,7 @@ impl<'a> Taken<'a> {
         let label = label.map(str::trim).filter(|text| !says_none(text));
         if let Some(label) = label.filter(|_| !self.task.archive.has_test_labels) {
             bail!(
-                "{}: {label:?} is a label, and the test rows of {} have none; are these the rows of another split?",
+                "{}: {label:?} is a label, but the test rows of {} have none; are these the rows of another split?",
                 file.cell(at, self.columns.label),
                 self.task.title
             );
@@ -357,7 +358,7 @@ impl<'a> Taken<'a> {
         match says_none(text) {
             true if self.drop_unlabelled => return Ok(None),
             true => bail!(
-                "{}: {} says that the row has no label; leave such rows out with --unlabelled drop",
+                "{}: {} means that the row has no label; leave such rows out with --unlabelled drop",
                 cell(),
                 if text.is_empty() { "an empty field".to_owned() } else { format!("{text:?}") }
             ),
@@ -374,7 +375,7 @@ impl<'a> Taken<'a> {
         let ours: Vec<&str> = self.task.classes().iter().map(|class| class.name).collect();
         if said != ours {
             bail!(
-                "{}: its classes are {}, and those of {} are {}; these are files of another task",
+                "{}: its classes are {}, but those of {} are {}; these are files of another task",
                 file.name,
                 list(&said),
                 self.task.title,
@@ -386,7 +387,7 @@ impl<'a> Taken<'a> {
 
     fn done(mut self, files: usize) -> Result<PartRows> {
         if self.rows.is_empty() {
-            bail!("{}: no row is left to read", self.name);
+            bail!("{}: no rows are left", self.name);
         }
         self.notes.extend(self.ids.iter().filter_map(Ids::missing));
         if files > 1 {

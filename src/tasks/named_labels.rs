@@ -34,7 +34,7 @@ pub fn in_word(task: &NamedTask, text: &str, here: impl Fn() -> String) -> Resul
                     false => format!("{} ({})", class.name, class.word),
                 });
                 bail!(
-                    "{}: {text:?} is no label of {}; its labels are {}",
+                    "{}: {text:?} is not a label of {}; its labels are {}",
                     here(),
                     task.title,
                     known.collect::<Vec<_>>().join(", ")
@@ -44,7 +44,7 @@ pub fn in_word(task: &NamedTask, text: &str, here: impl Fn() -> String) -> Resul
         Answers::Scores(least, most) => match text.parse::<f32>() {
             Ok(score) if (least..=most).contains(&score) => Ok((text.to_owned(), false)),
             Ok(score) => bail!(
-                "{}: {score} lies outside the scores of {}, {least} to {most}",
+                "{}: {score} is outside the scores of {}, {least} to {most}",
                 here(),
                 task.title
             ),
@@ -104,7 +104,7 @@ mod tests {
         assert!(note.unwrap().contains("0 is unacceptable, 1 is acceptable"));
         assert_eq!(put("cola", &["acceptable"]).unwrap().1, None);
         let error = put("mnli", &["neutral", "3"]).unwrap_err().to_string();
-        assert!(error.starts_with("f.tsv:3: \"3\" is no label of MNLI"), "{error}");
+        assert!(error.starts_with("f.tsv:3: \"3\" is not a label of MNLI"), "{error}");
         assert!(put("stsb", &["6"]).unwrap_err().to_string().contains("outside the scores"));
     }
 }

@@ -44,7 +44,7 @@ pub fn read(outputs: usize, splitting: &Splitting, table: &Table) -> Result<Labe
         let count = values.len() - before;
         ensure!(
             count == outputs,
-            "{}: {} for a label, and the first row has {outputs}",
+            "{}: {} for a label, but the first row has {outputs}",
             place(&table.name, row.line),
             words::count(count, "number")
         );
@@ -61,16 +61,16 @@ fn value_of(name: &str, row: &Row, label: &str) -> Result<f32> {
             "{here}: the label {label:?} is not a finite number; remove the row or correct it"
         ),
         Ok(_) => bail!(
-            "{here}: the label {label:?} is not a finite number that training can square; divide all labels by the \
-             same number, or correct the row"
+            "{here}: the label {label:?} is too large to square; divide all labels by the same number, or correct \
+             the row"
         ),
         Err(_) if label.replacen(',', ".", 1).parse::<f32>().is_ok() => bail!(
-            "{here}: the label {label:?} is not a number; write a point for a comma of decimals, and none for one of \
-             thousands; if these are several numbers give --label-separator ,"
+            "{here}: the label {label:?} is not a number; write decimals with a point, and no thousands separators; \
+             for several numbers give --label-separator ,"
         ),
         Err(_) => bail!(
-            "{here}: the label {label:?} is not a number; for labels that are words use \
-            --task classification"
+            "{here}: the label {label:?} is not a number; for words use --task \
+            classification"
         ),
     }
 }
@@ -108,7 +108,7 @@ mod tests {
         let want = Labels::Values(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         assert_eq!(read(3, &splitting, &three).unwrap(), want);
         let message = read(3, &splitting, &table(&["1;2;3", "4;5"])).unwrap_err().to_string();
-        assert_eq!(message, "f.tsv:3: 2 numbers for a label, and the first row has 3");
+        assert_eq!(message, "f.tsv:3: 2 numbers for a label, but the first row has 3");
     }
 
     #[test]

@@ -70,9 +70,9 @@ pub fn doubts(targets: &Targets, labels: &Labels) -> Vec<String> {
 fn more_of(targets: &Targets, labels: &Labels) -> String {
     match (targets, labels) {
         (Targets::Tags(classes), _) if entities::are_tagged(classes.names()) => {
-            "; entities are measured as seqeval does by default, in IOB or IOBES".to_owned()
+            "; entities are scored as seqeval does by default, in IOB or IOBES".to_owned()
         }
-        (Targets::Tags(_), _) => "; tags without B- and I- are measured word by word".to_owned(),
+        (Targets::Tags(_), _) => "; tags without B- and I- are scored word by word".to_owned(),
         (Targets::Several(names, _), Labels::Values(values)) => {
             let rows = values.chunks_exact(names.names().len());
             match rows.filter(|row| row.iter().all(|&value| value == 0.0)).count() {
@@ -121,8 +121,8 @@ pub fn same_answer(task: Task) -> String {
     let what = "every row gets the same answer";
     match undefined.as_slice() {
         [] => what.to_owned(),
-        [one] => format!("{what}: {one} is not defined and given as 0"),
-        several => format!("{what}: {} are not defined and given as 0", several.join(" and ")),
+        [one] => format!("{what}: {one} is undefined and shown as 0"),
+        several => format!("{what}: {} are undefined and shown as 0", several.join(" and ")),
     }
 }
 
@@ -131,8 +131,8 @@ fn several_doubts(names: &[String], splitting: &Splitting, values: &[f32]) -> Op
     const OTHERS: [char; 6] = [';', '|', ',', '/', '+', ' '];
     if values.iter().all(|&value| value == 1.0) {
         return Some(
-            "every row has every label, so that nothing can be learned; a list has the names of a text's labels, and not a 0 \
-             or 1 for each label in turn"
+            "every row has every label, so there is nothing to learn; a list has the names of a text's labels, not a 0 or 1 \
+             for each label in turn"
                 .to_owned(),
         );
     }
@@ -143,8 +143,8 @@ fn several_doubts(names: &[String], splitting: &Splitting, values: &[f32]) -> Op
         |name: &String| name.chars().all(|c| matches!(c, '0' | '1') || !c.is_alphanumeric());
     if names.iter().all(of_digits) {
         return Some(format!(
-            "no row has more than one label, and the labels are {}: a label is named where a text has it, not said by a 0 or \
-             1; where there is one question to answer by 0 or 1, use --task classification",
+            "no row has more than one label, and the labels are {}: name each label that a text has instead of writing 0 or \
+             1; if 0 and 1 answer a single question, use --task classification",
             list(names)
         ));
     }
@@ -154,12 +154,12 @@ fn several_doubts(names: &[String], splitting: &Splitting, values: &[f32]) -> Op
         Some((separator.to_string(), names.iter().find(inside)?))
     };
     let hint = match OTHERS.iter().filter(|other| other.to_string() != own).find_map(joined) {
-        Some((separator, name)) => format!(
-            "; if {name:?} is several labels, --label-separator {separator:?} takes them apart"
-        ),
+        Some((separator, name)) => {
+            format!("; if {name:?} is several labels, --label-separator {separator:?} splits them")
+        }
         None => String::new(),
     };
-    Some(format!("no row has more than one label (they are taken apart at {own:?}){hint}"))
+    Some(format!("no row has more than one label (cells are split at {own:?}){hint}"))
 }
 
 /// Numbers that often say that there is none, beside labels that are not negative; `used` says what becomes of them.
@@ -168,8 +168,8 @@ pub fn mark_doubt(values: &[f32], used: &str) -> Option<String> {
     let others_negative = values.iter().any(|&value| value < 0.0 && !is_mark(value));
     let mark = marks.first().filter(|_| !others_negative && marks.len() < values.len())?;
     Some(format!(
-        "the label {mark} often says that there is none, and no other label is negative ({} of {} rows): it is {used} as a \
-         number; if it is none, remove such rows",
+        "the label {mark} often means that there is none, and no other label is negative ({} of {} rows): it is {used} as a \
+         number; if it means none, remove such rows",
         marks.len(),
         values.len()
     ))
@@ -206,7 +206,7 @@ fn value_doubts(values: &[f32]) -> Vec<String> {
     let size = values.iter().fold(0.0, |most: f32, value| most.max(value.abs()));
     if size > 1e3 {
         doubts.push(format!(
-            "labels as large as {size} are learned slowly or not at all, since a model starts from answers near 0: divide them"
+            "labels as large as {size} are learned slowly or not at all, as a model starts with answers near 0: divide them"
         ));
     }
     doubts
@@ -237,7 +237,7 @@ pub fn contradictions(table: &Table, labels: &Labels) -> Option<String> {
     let texts = format!("{} {}", count(differ.len(), "text"), are(differ.len()));
     let (one, other) = (rows[one].line, rows[other].line);
     Some(format!(
-        "{texts} there more than once with different labels, the first in lines {one} and {other}"
+        "{texts} there more than once with different labels, the first on lines {one} and {other}"
     ))
 }
 
@@ -251,8 +251,7 @@ pub fn spaced<'a>(labels: impl Iterator<Item = &'a str>, unit: &str) -> Option<S
     let shown: Vec<_> = shown
         .map(|(label, of)| format!("\"{}\" ({})", label.escape_default(), count(*of, unit)))
         .collect();
-    (!shown.is_empty())
-        .then(|| format!("labels read without the spaces around them: {}", shown.join(", ")))
+    (!shown.is_empty()).then(|| format!("spaces around labels ignored: {}", shown.join(", ")))
 }
 
 /// Says which labels of a table were taken for a class that is spelled otherwise.
@@ -308,8 +307,8 @@ fn many_classes(Counted { counts, .. }: &Counted<'_>) -> Option<String> {
     let single = counts.iter().filter(|&&count| count <= 1).count();
     (counts.len() > MANY && 2 * single > counts.len()).then(|| {
         format!(
-            "{single} of {} classes have a single row; is this the column of the labels, and are these no numbers \
-             for --task regression?",
+            "{single} of {} classes have a single row; is this the label column, or are these numbers for --task \
+             regression?",
             counts.len()
         )
     })

@@ -1,4 +1,4 @@
-//! Where a label cell holds several labels or numbers.
+//! Splitting a label cell into several labels or numbers.
 
 use crate::data::{LIST, Row, place};
 use crate::settings::task::Task;
@@ -50,10 +50,10 @@ impl Splitting {
         let begins = ["[\"", "['"].iter().any(|start| written.starts_with(start));
         if is_list || begins {
             let values: Vec<Value> = serde_json::from_str(written).ok().with_context(|| {
-                format!("the label {written:?} looks like a list and is not JSON's, with double quotes: [\"a\", \"b\"]")
+                format!("the label {written:?} looks like a list but is not JSON, which has double quotes: [\"a\", \"b\"]")
             })?;
             return values.into_iter().map(scalar).collect::<Result<_, _>>().map_err(|what| {
-                anyhow!("the label {written:?} is a list with {what} in it, which is no label")
+                anyhow!("the label {written:?} is a list with {what} in it, which is not a label")
             });
         }
         Ok(match &self.0 {
@@ -75,8 +75,8 @@ impl Splitting {
         let spaces = self.separator().trim().is_empty();
         if !spaces && parts.len() > 1 && there.len() < parts.len() {
             bail!(
-                "{}: one of the {what} {cell:?} is empty; write each between two separators ({:?}), or remove what is too \
-                 much",
+                "{}: one of the {what} {cell:?} is empty; write one between each two separators ({:?}), or remove the \
+                 extra separator",
                 place(name, row.line),
                 self.separator()
             );

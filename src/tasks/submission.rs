@@ -25,7 +25,7 @@ pub fn answers_tsv(index: &[String], words: &[String]) -> String {
 pub fn answers_jsonl(index: &[String], words: &[String]) -> Result<String> {
     let row = |(index, word): (&String, &String)| {
         let index: u64 =
-            index.parse().with_context(|| format!("the row's idx {index:?} is no number"))?;
+            index.parse().with_context(|| format!("the row's idx {index:?} is not a number"))?;
         Ok(format!("{}\n", json!({ "idx": index, "label": word })))
     };
     index.iter().zip(words).map(row).collect()

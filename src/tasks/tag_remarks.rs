@@ -45,8 +45,8 @@ pub fn refuse_numbers(documents: &Documents) -> Result<()> {
     let is_number = |tag: &&&str| matches!(Key::of(tag), Key::Number(_));
     match all.first_key_value() {
         Some((tag, (first, _))) if all.keys().all(|tag| is_number(&tag)) => bail!(
-            "{first}: the tag {tag:?} is a number, as are all {} tags of the file, and what they are called is not in it: \
-             write the tags themselves",
+            "{first}: the tag {tag:?} is a number, like all {} tags of the file, which does not name them: write the tags \
+             themselves",
             all.len()
         ),
         _ => Ok(()),
@@ -70,8 +70,8 @@ pub fn tags_for_words(name: &str, documents: &[Document]) -> Option<String> {
     let words: usize = documents.iter().map(|document| document.words.len()).sum();
     let (here, word) = marked.filter(|_| words > 1)?;
     Some(format!(
-        "{here}: {word:?} is taken for a word, and all words are such tags: are the columns the other way round? Say where \
-         the words are with --text-column, and the tags with --label-column"
+        "{here}: {word:?} is taken for a word, but all words look like tags: are the columns swapped? Name the words' \
+         column with --text-column, and the tags' with --label-column"
     ))
 }
 
@@ -98,7 +98,8 @@ pub fn odd(documents: &Documents) -> Option<String> {
     });
     let shown: Vec<_> = shown.collect();
     Some(format!(
-        "of the tags, {} {} none of IOB or IOBES, so that no entities are measured, but words: correct {} (a word outside all has O), or leave it so",
+        "of the tags, {} {} not IOB or IOBES, so words are scored instead of entities: correct {} (a word outside \
+         all entities has O), or leave it so",
         shown.join(", "),
         if odd.len() == 1 { "is" } else { "are" },
         if odd.len() == 1 { "it" } else { "them" }
@@ -148,7 +149,7 @@ mod tests {
         let document = Document { gold: Gold::Tags(tags), ..Document::of_words(&words) };
         let documents = Documents { name: "d.conll".to_owned(), list: vec![document] };
         let message = crate::tasks::tags::names(&documents).unwrap_err().to_string();
-        assert!(message.starts_with("d.conll: one type is written in several ways"), "{message}");
+        assert!(message.starts_with("d.conll: one type is spelled in several ways"), "{message}");
         assert!(message.contains("\"Cafe\\u{301}\" (1 word)"), "{message}");
     }
 

@@ -24,7 +24,7 @@ const NO_TAG: &str = "_";
 /// The distinct tags of documents.
 ///
 /// # Errors
-/// There are fewer than two, all are numbers, or one tag or type of entity is written in several ways.
+/// There are fewer than two, all are numbers, or one tag or type of entity is spelled in several ways.
 pub fn names(documents: &Documents) -> Result<ClassNames> {
     refuse_numbers(documents)?;
     let all = || documents.list.iter().flat_map(tags).map(|tag| tag.trim());

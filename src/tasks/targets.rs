@@ -74,7 +74,9 @@ impl Targets {
             (Task::QuestionAnswering, Examples::Documents(documents)) => {
                 Self::Spans(Answering::of(documents))
             }
-            (_, examples) => bail!("{}: --task {task} reads no such examples", examples.name()),
+            (_, examples) => {
+                bail!("{}: --task {task} does not read such examples", examples.name())
+            }
         })
     }
 
@@ -233,9 +235,9 @@ impl Targets {
             Self::Classes(classes) => classification::read(classes, table),
             Self::Several(names, splitting) => multi_label::read(names, splitting, table),
             Self::Values { outputs, splitting } => regression::read(*outputs, splitting, table),
-            Self::Tags(_) => bail!("{}: words with tags are expected, not texts", table.name),
-            Self::Spans(_) => bail!("{}: questions are expected, not texts", table.name),
-            Self::Words { .. } => bail!("{}: running text is expected, not rows", table.name),
+            Self::Tags(_) => bail!("{}: expected words with tags, not texts", table.name),
+            Self::Spans(_) => bail!("{}: expected questions, not texts", table.name),
+            Self::Words { .. } => bail!("{}: expected running text, not rows", table.name),
         }
     }
 

@@ -35,14 +35,14 @@ impl TestNumbers {
         let (number, written) = match number {
             Some(written) => match written.trim().parse::<u64>() {
                 Ok(number) => (number, written.trim().to_owned()),
-                Err(_) => bail!("{}: {written:?} is no number of a row", here()),
+                Err(_) => bail!("{}: {written:?} is not a row number", here()),
             },
             None => (place, place.to_string()),
         };
         if let Some(&(file, at)) = self.places.get(&number) {
             let first = self.files[file].place(at);
             bail!(
-                "{}: the row's number {number} is that of {first}, too; each row has its own",
+                "{}: the row's number {number} is also that of {first}; each row needs its own",
                 here()
             );
         }
@@ -67,7 +67,8 @@ impl TestNumbers {
         {
             let missing = (0..rows).find(|number| !self.places.contains_key(number));
             bail!(
-                "{}: the row's number is {number}, and of {rows} rows with numbers from 0 on none has {}: rows are missing, or \
+                "{}: the row's number is {number}, but none of the {rows} rows, numbered from 0, has {}: rows are \
+                 missing, or \
                  these are not the test rows",
                 self.files[file].cell(at, column),
                 missing.unwrap_or_default()
@@ -75,7 +76,7 @@ impl TestNumbers {
         }
         let note = (self.without > 0).then(|| {
             format!(
-                "{}: there is no column {column:?}: the rows are numbered from 0 on in their order",
+                "{}: there is no column {column:?}: the rows are numbered from 0 in their order",
                 self.files[0].name
             )
         });
@@ -101,12 +102,12 @@ mod tests {
     fn rows_are_numbered_from_0_on_each_once_in_any_order() {
         assert_eq!(taken(&["2", " 0", "1"]).unwrap(), ["2", "0", "1"]);
         for (numbers, parts) in [
-            (&["0", "1", "1"][..], ["test.tsv:4", "number 1 is that of test.tsv:3"]),
-            (&["0", "3", "1"], ["test.tsv:3", "number is 3, and of 3 rows"]),
-            (&["1", "2"], ["test.tsv:3", "on none has 0"]),
-            (&["0", "x"], ["test.tsv:3", "\"x\" is no number"]),
-            (&["0", ""], ["test.tsv:3", "\"\" is no number"]),
-            (&["0", "-1"], ["test.tsv:3", "\"-1\" is no number"]),
+            (&["0", "1", "1"][..], ["test.tsv:4", "number 1 is also that of test.tsv:3"]),
+            (&["0", "3", "1"], ["test.tsv:3", "number is 3, but none of the 3 rows"]),
+            (&["1", "2"], ["test.tsv:3", "from 0, has 0"]),
+            (&["0", "x"], ["test.tsv:3", "\"x\" is not a row number"]),
+            (&["0", ""], ["test.tsv:3", "\"\" is not a row number"]),
+            (&["0", "-1"], ["test.tsv:3", "\"-1\" is not a row number"]),
         ] {
             let error = taken(numbers).unwrap_err();
             assert!(parts.iter().all(|part| error.contains(part)), "{error}");

@@ -1,6 +1,6 @@
 //! Rows whose label says that there is none, as data sets have them: empty, "-" (SNLI), "nan" (pandas), "\N" (databases), -1
-//! (Hugging Face), -100 (PyTorch), -9 and -99 (surveys). Taken for a class they would be learned; so they are refused until the
-//! user says what they are.
+//! (Hugging Face), -100 (PyTorch), -9 and -99 (surveys). Taken as a class they would be learned, so they are refused until the
+//! user decides.
 
 use std::collections::HashSet;
 
@@ -147,8 +147,8 @@ pub fn settle(table: &mut Table, how: Unlabelled, cells: Cells<'_>) -> Result<us
     let is_number = matches!(Key::of(&label), Key::Number(_));
     let keep = match cells.task.facts().named {
         _ if label.is_empty() || how == Unlabelled::Keep => "",
-        true => ", or take it for a class with --unlabelled keep",
-        false if is_number => ", or take it for a number like others with --unlabelled keep",
+        true => ", or treat it as a class with --unlabelled keep",
+        false if is_number => ", or treat it as a number with --unlabelled keep",
         false => "",
     };
     bail!(
@@ -324,7 +324,7 @@ mod tests {
             let labels = ["1", mark, "0", "2.5"];
             let message = settle(&labels, Unlabelled::Refuse).unwrap_err().to_string();
             assert!(message.starts_with("f.tsv:3: the label \"-"), "{message}");
-            assert!(message.contains("a number like others with --unlabelled keep"), "{message}");
+            assert!(message.contains("a number with --unlabelled keep"), "{message}");
             assert_eq!(settle(&labels, Unlabelled::Drop).unwrap(), 1);
             assert_eq!(settle(&labels, Unlabelled::Keep).unwrap(), 0);
             assert_eq!(settle_beside(&labels, Unlabelled::Refuse, true).unwrap(), 0);

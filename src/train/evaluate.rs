@@ -29,8 +29,8 @@ pub const ON_DEV_ROWS: &str = "evaluation on the dev rows";
 /// A logit that is no number to go by.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "line {line}: the model answers with {logit}, which is no number to go by: values of the delta or of the base are too \
-     large to compute with"
+    "line {line}: the model's answer is {logit}: values of the delta or of the base are too large to compute \
+     with"
 )]
 pub struct NotFinite {
     line: u64,

@@ -1,5 +1,5 @@
-//! What a run keeps as its result, and how a run that goes on is held to it: values that somebody changed meanwhile are no
-//! result of this run.
+//! What a run keeps as its result, and how a resumed run checks it: values that somebody changed in the meantime are not this
+//! run's result.
 
 use crate::files::sha256_file;
 use crate::formats::run_state::{Best, Checkpoint};
@@ -27,8 +27,8 @@ impl Run<'_> {
             || from.evaluations_without_gain > from.step
         {
             bail!(
-                "checkpoint {}: it stands at step {} in epoch {}, batch {}, with its best at step {best}, and this run \
-                 of {} never does; it is damaged or of another run",
+                "checkpoint {}: it is at step {} in epoch {}, batch {}, with its best at step {best}, which this run of \
+                 {} never reaches; it is damaged or from another run",
                 checkpoint.display(),
                 from.step,
                 from.epoch,
@@ -39,8 +39,8 @@ impl Run<'_> {
         let kept = self.kept(writer);
         if from.best.is_some() && !kept.exists() {
             bail!(
-                "--resume: the best values of this run, those of step {best}, should be in {}, which is not there; put \
-                 the file back, or start anew in another folder",
+                "--resume: the best values of this run, from step {best}, should be in {}, which is missing; restore \
+                 the file, or start again in another folder",
                 kept.display()
             );
         }
@@ -81,8 +81,8 @@ impl Run<'_> {
         let path = self.kept(writer);
         ensure!(
             sha256_file(&path)? == *sha256,
-            "{} is not what this run kept after step {step}: it was changed since; put it back from a copy, or start anew in \
-             another folder",
+            "{} has changed since this run wrote it after step {step}; restore it from a copy, or start again in another \
+             folder",
             path.display()
         );
         Ok(())

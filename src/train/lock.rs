@@ -1,7 +1,7 @@
 //! One run at a time in a folder: a file that the run holds locked while it lives.
 //!
-//! The lock is the operating system's, so that it goes with its holder however that ends; the file's content only names
-//! the holder to others.
+//! The lock is the operating system's, so it ends with its holder in any case; the file's content only names the holder
+//! to others.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
@@ -40,7 +40,7 @@ impl FolderLock {
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => bail!(
-                    "another run is writing {}{}; wait until it ends, or name another folder",
+                    "another run is writing {}{}; wait until it ends, or use another folder",
                     folder.display(),
                     holder(&mut file)
                 ),

@@ -146,17 +146,19 @@ impl Found {
 
     fn lost(&self, checkpointed: u64, there: bool) -> Option<String> {
         if self.len < checkpointed && !there {
-            return Some("it is gone: it begins anew, without the steps up to here".to_owned());
+            return Some(
+                "it is missing: a new one starts here, without the steps so far".to_owned(),
+            );
         }
         if self.len < checkpointed {
             let lines = count(self.lines, "whole line");
             return Some(format!(
-                "it was cut: {lines} {} left, and what came after, up to the checkpoint, is missing",
+                "it was truncated: {lines} {} left, and the lines after that, up to the checkpoint, are missing",
                 are(self.lines)
             ));
         }
         let line = self.broken?;
-        Some(format!("line {line} is damaged, and stays as it is"))
+        Some(format!("line {line} is damaged and is left as it is"))
     }
 }
 
@@ -194,13 +196,16 @@ mod tests {
         fs::write(&path, "{\"step\":1}\n{\"st").unwrap();
         let log = JsonLines::resume(&path, 1000).unwrap();
         assert_eq!(log.len(), 11);
-        assert!(log.lost().unwrap().ends_with("it was cut: 1 whole line is left, and what came after, up to the checkpoint, is missing"));
+        assert!(log.lost().unwrap().ends_with(
+            "it was truncated: 1 whole line is left, and the lines after that, up \
+            to the checkpoint, are missing"
+        ));
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"step\":1}\n");
         let missing = JsonLines::resume(&folder.path().join("none.jsonl"), 1000).unwrap();
-        assert!(missing.is_empty() && missing.lost().unwrap().contains("it is gone"));
+        assert!(missing.is_empty() && missing.lost().unwrap().contains("it is missing"));
         fs::write(&path, "{\"step\":1}\n{\"st\0p\":\n").unwrap();
         let damaged = JsonLines::resume(&path, 20).unwrap();
-        assert!(damaged.lost().unwrap().ends_with("line 2 is damaged, and stays as it is"));
+        assert!(damaged.lost().unwrap().ends_with("line 2 is damaged and is left as it is"));
     }
 
     #[test]

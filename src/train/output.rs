@@ -59,8 +59,8 @@ impl OutputFolder {
         let output = Self::made(path)?;
         if let Some(found) = OF_A_RUN.iter().find(|name| path.join(name).exists()) {
             bail!(
-                "--output {}: the folder holds another run (it has {found}); name a new folder, or go on with that \
-                 run with --resume",
+                "--output {}: the folder has another run (it has {found}); use a new folder, or continue that run \
+                 with --resume",
                 path.display()
             );
         }
@@ -75,7 +75,7 @@ impl OutputFolder {
         no_foreign_files(path)?;
         let output = Self::made(path)?;
         if holds_model(path) {
-            bail!("--output {}: the folder holds a model already; name another", path.display());
+            bail!("--output {}: the folder already has a model; use another", path.display());
         }
         Ok(output)
     }
@@ -95,7 +95,7 @@ impl OutputFolder {
         match of_others.chain(own.iter().copied()).find(there) {
             None => Ok(output),
             Some(found) => bail!(
-                "{option} {}: the folder holds a run, a model or another adapter (it has {found}); name a new folder",
+                "{option} {}: the folder has a run, a model or another adapter (it has {found}); use a new folder",
                 path.display()
             ),
         }
@@ -139,7 +139,7 @@ impl OutputFolder {
                 Ok(Self { path: path.to_path_buf(), lock, made: Vec::new() })
             }
             _ => bail!(
-                "--resume: {} holds no run; leave out --resume to start one there",
+                "--resume: {} has no run; leave out --resume to start one there",
                 path.display()
             ),
         }
@@ -205,7 +205,7 @@ fn no_foreign_files(folder: &Path) -> Result<()> {
         return Ok(());
     }
     bail!(
-        "--output {}: the folder holds {}, which a model in it would replace or be read with; move them away, or name \
+        "--output {}: the folder has {}, which the model would replace or be loaded with; move them away, or use \
          another folder",
         folder.display(),
         names.join(", ")
@@ -260,8 +260,8 @@ pub fn delta_path(path: &Path) -> Result<PathBuf> {
     match left_at(path) {
         (Leaves::Delta, path) => Ok(path),
         (Leaves::Model, folder) => bail!(
-            "{} holds a whole model, merged or of --method full, and no delta: give the output folder of a run that left a \
-             delta (`bitfit eval` and `predict` take a model of --method full, and `transformers` takes both)",
+            "{} has a whole model, merged or from --method full, not a delta: give the output folder of a run that wrote a \
+             delta (`bitfit eval` and `predict` take a model from --method full, and `transformers` takes both)",
             folder.display()
         ),
     }
@@ -358,6 +358,6 @@ mod tests {
                 .contains("this is a file")
         );
         let error = OutputFolder::for_resumed_run(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("holds no run"), "{error}");
+        assert!(error.contains("has no run"), "{error}");
     }
 }

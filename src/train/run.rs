@@ -435,9 +435,9 @@ impl Run<'_> {
         let what = if report.loss.is_finite() { "gradient" } else { "loss" };
         let kept = match &self.writer {
             Some(Writer { output, .. }) if output.checkpoint().exists() => {
-                format!("the last good checkpoint is kept in {}", output.path().display())
+                format!("the last good checkpoint is in {}", output.path().display())
             }
-            _ => "no checkpoint had been saved yet".to_owned(),
+            _ => "no checkpoint was saved yet".to_owned(),
         };
         let or_clip = match self.config.clip_norm {
             0.0 => ", or --clip-norm 1",

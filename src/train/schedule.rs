@@ -33,7 +33,7 @@ impl Schedule {
         let steps = |number: u64| count(number as usize, "step");
         (self.warmup > last).then(|| {
             format!(
-                "the warm-up takes {} and the run has {}: its rate rises to {} and never reaches --lr {:?}",
+                "the warm-up takes {} but the run has {}: the rate rises to {} and never reaches --lr {:?}",
                 steps(self.warmup),
                 steps(self.total),
                 short(self.lr(last)),

@@ -89,8 +89,8 @@ impl<'a> Steps<'a> {
             return Ok(());
         }
         Err(UsageError::new(format!(
-            "--grad-accumulation {} in {} steps makes more batches than can be counted; an epoch has fewer than {} of \
-             them, and no step takes more than an epoch",
+            "--grad-accumulation {} in {} steps gives too many batches to count; an epoch has fewer than {}, and no \
+             step takes more than an epoch",
             self.accumulation,
             self.total,
             self.sampler.lengths().len().saturating_add(1)
@@ -193,15 +193,15 @@ impl<'a> Steps<'a> {
 fn steps_of(sampler: &Sampler, epochs: u64, accumulation: u64) -> Result<u64, UsageError> {
     if let Some(batches) = sampler.batches_an_epoch() {
         return batches.div_ceil(accumulation).checked_mul(epochs).ok_or_else(|| {
-            UsageError::new(format!("--epochs {epochs} makes more steps than can be counted"))
+            UsageError::new(format!("--epochs {epochs} gives too many steps to count"))
         });
     }
     // Each epoch is drawn to be counted.
     let rows = sampler.lengths().len() as u64;
     if rows.checked_mul(epochs).is_none_or(|rows| rows > MOST_DRAWN_ROWS) {
         return Err(UsageError::new(format!(
-            "--epochs {epochs} with --batch-tokens: batches differ from epoch to epoch, and those of {epochs} times \
-             {rows} rows are too many to count; give the length of the run with --steps"
+            "--epochs {epochs} with --batch-tokens: batches differ from epoch to epoch, and {epochs} times {rows} \
+             rows are too many to count them; use --steps instead"
         )));
     }
     Ok((0..epochs).map(|epoch| (sampler.epoch(epoch).len() as u64).div_ceil(accumulation)).sum())

@@ -108,7 +108,7 @@ impl Trial<'_> {
         let length = length(steps.total);
         let rates = rates(self.config);
         watch.note(&format!(
-            "--lr auto: trying {} learning rates, {} each",
+            "--lr auto: trying {} learning rates for {} each",
             rates.len(),
             count(length as usize, "step")
         ));
@@ -122,8 +122,8 @@ impl Trial<'_> {
         let usual = TrainConfig::usual_lr(self.config.method, self.config.task);
         let Some(best) = best(&tried, usual) else {
             bail!(Diverged::new(format!(
-                "--lr auto: all of the rates that were tried, {} to {}, diverge; give a lower --lr, a longer --warmup, or \
-                 --clip-norm 1",
+                "--lr auto: all rates tried, {} to {}, diverge; use a lower --lr, a longer --warmup, or --clip-norm \
+                 1",
                 tried[0].lr,
                 tried[tried.len() - 1].lr
             )));
@@ -161,7 +161,8 @@ impl Trial<'_> {
             let stop = if self.session.ranks().several() { given.stop } else { stop };
             if stop {
                 bail!(OfAllRanks::new(format!(
-                    "stopped in the trial of --lr auto, as asked; it begins anew with `bitfit train --resume --output {}`",
+                    "stopped on request in the trial of --lr auto; `bitfit train --resume --output {}` starts the \
+                     trial again",
                     self.config.output.display()
                 )));
             }
@@ -235,7 +236,7 @@ impl ChosenRate {
             _ => return None,
         };
         Some(format!(
-            "--lr auto: no {side} rate than {} was tried; one may be better still",
+            "--lr auto: no {side} rate than {} was tried; one might be better",
             self.chosen
         ))
     }
@@ -244,11 +245,9 @@ impl ChosenRate {
     pub fn said(&self) -> String {
         let rows = match self.rows {
             LossRows::Dev => "the loss on the dev rows",
-            LossRows::Training => {
-                "the training loss of the last half of them (there are no dev rows)"
-            }
+            LossRows::Training => "the training loss of their last half (there are no dev rows)",
         };
-        format!("{} of each rate, then {rows}", count(self.steps as usize, "step"))
+        format!("{} per rate, then {rows}", count(self.steps as usize, "step"))
     }
 }
 

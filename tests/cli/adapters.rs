@@ -174,13 +174,13 @@ fn a_folder_in_use_is_not_written_into() {
     for taken in [adapter.clone(), run.clone(), folder.copy_of("bert")] {
         let there = names(&taken);
         export(&run, &taken)
-            .fails(1, &["--peft", "the folder holds a run, a model or another adapter"]);
+            .fails(1, &["--peft", "the folder has a run, a model or another adapter"]);
         assert_eq!(names(&taken), there);
     }
     assert_eq!(fs::read(adapter.join(WEIGHTS)).unwrap(), before);
     import(&adapter, &adapter, &[]).fails(2, &["--output", "which the command reads"]);
     import(&adapter, &run, &["--model", fixture("bert").to_str().unwrap()])
-        .fails(1, &["--output", "holds another run"]);
+        .fails(1, &["--output", "has another run"]);
     assert_eq!(names(&adapter), ["README.md", CONFIG, WEIGHTS]);
 }
 
@@ -244,13 +244,13 @@ fn the_user_says_what_an_adapter_does_not() {
     assert_eq!([says(&run, "task"), says(&run, "pooling")], ["token-classification", "auto"]);
 
     for (labels, said) in
-        [("a,b", "the head has 3 outputs, and 2 are named"), ("[1]", "no JSON list of names")]
+        [("a,b", "the head has 3 outputs, and 2 are named"), ("[1]", "not a JSON list of names")]
     {
         imported("beft", "e", &["--labels", labels]).0.fails(2, &["--labels", said]);
     }
     imported("beft", "e", &["--labels", "a,a,b"]).0.fails(1, &["--labels"]);
     let (done, _) = imported("beft", "e", &["--task", "regression", "--labels", "a,b,c"]);
-    done.fails(2, &["--labels has no use with --task regression"]);
+    done.fails(2, &["--labels does not apply to --task regression"]);
     // An adapter of this program says all itself.
     let adapter = folder.path("adapter");
     export(&run, &adapter).success();
@@ -263,7 +263,7 @@ fn an_adapter_that_is_more_than_a_delta_is_refused_by_name() {
     let base = fixture("bert");
     for (name, parts) in [
         ("lora", &["lora_A.weight", "changes the matrix of", "merge_and_unload"][..]),
-        ("beft-gains", &["LayerNorm.weight", ".bias", "no method trains together"]),
+        ("beft-gains", &["LayerNorm.weight", ".bias", "no single method trains"]),
         ("ia3", &["adapter_config.json", "IA3", "BEFT"]),
     ] {
         let run = folder.path("run");
@@ -335,7 +335,7 @@ fn a_damaged_adapter_is_refused_by_name() {
                     t.get_mut("base_model.model.bert.embeddings.LayerNorm.weight").unwrap();
                 tensor.bytes[..4].copy_from_slice(&2f32.to_le_bytes());
             },
-            &["embeddings.LayerNorm.weight", "no method trains together"],
+            &["embeddings.LayerNorm.weight", "no single method trains"],
         ),
         (
             "a matrix",
@@ -348,7 +348,7 @@ fn a_damaged_adapter_is_refused_by_name() {
                     tensor,
                 );
             },
-            &["output.dense.weight", "biases, LayerNorms and the head alone"],
+            &["output.dense.weight", "only biases, LayerNorms and the head"],
         ),
     ];
     for (what, edit, parts) in cases {
@@ -373,7 +373,7 @@ fn a_folder_that_is_no_adapter_is_refused_with_what_to_do() {
         import(adapter, &run, more).fails(code, parts);
         assert!(!run.exists());
     };
-    refused(&fixture("bert"), &[], 1, &[CONFIG, "no folder of an adapter"]);
+    refused(&fixture("bert"), &[], 1, &[CONFIG, "not the folder of a PEFT adapter"]);
     refused(&folder.path("none"), &[], 1, &["none", CONFIG]);
     let adapter = copy_of_peft(&folder, "beft");
     let base = fixture("bert");
@@ -427,22 +427,9 @@ fn an_exported_adapter_is_held_to_its_base_and_to_what_it_was_written_as() {
     assert!(!back.exists());
 }
 
-/// Interpreters that may have peft, the one of the environment first.
-fn python_with_peft() -> Option<String> {
-    let asked = std::env::var("BITFIT_PYTHON").ok();
-    let known = asked.into_iter().chain(["python3".to_owned()]);
-    let has = |python: &String| {
-        let check = "import peft; from peft import BeftConfig";
-        let done = Command::new(python).args(["-c", check]).output();
-        done.is_ok_and(|done| done.status.success())
-    };
-    let mut found = known.filter(has);
-    found.next()
-}
-
 #[test]
 fn peft_itself_computes_the_same_from_an_export() {
-    let Some(python) = python_with_peft() else {
+    let Some(python) = python_that("import peft; from peft import BeftConfig") else {
         eprintln!("skipped: no Python with peft; BITFIT_PYTHON names one");
         return;
     };

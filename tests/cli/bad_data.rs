@@ -93,21 +93,21 @@ const CASES: &[Case] = &[
         data: ("a.tsv", b"text\tlabel\na\t1\nb\t2\tc\n"),
         options: "",
         code: 1,
-        says: &["{}:3: 3 fields where the header has 2"],
+        says: &["{}:3: 3 fields, but the header has 2"],
     },
     Case {
         name: "ragged csv row after a quoted line break",
         data: ("a.csv", b"text,label\n\"a\nb\",1\nc\n"),
         options: "",
         code: 1,
-        says: &["{}:4: 1 field where the header has 2"],
+        says: &["{}:4: 1 field, but the header has 2"],
     },
     Case {
         name: "open quote",
         data: ("a.csv", b"text,label\n\"a,1\nc,2\n"),
         options: "",
         code: 1,
-        says: &["{}:2: a quoted field is opened here and never closed"],
+        says: &["{}:2: a quoted field begins here and is never closed"],
     },
     Case {
         name: "blank line between rows",
@@ -201,7 +201,7 @@ const CASES: &[Case] = &[
         says: &["--patience needs rows", "--dev"],
     },
     Case {
-        name: "two options that exclude each other",
+        name: "two options that cannot be used together",
         data: GOOD,
         options: "--epochs 1 --steps 2",
         code: 2,

@@ -308,7 +308,7 @@ fn a_delta_with_false_metadata_is_refused_by_the_key() {
     let delta = Delta::new();
     for (key, value, says) in [
         ("format", "", "no delta"),
-        ("format_version", "99", "update the program"),
+        ("format_version", "99", "update bitfit"),
         ("format_version", "x", "`format_version`"),
         ("base_sha256", "abc", "`base_sha256`"),
         ("labels", "[\"one\"]", "`labels`"),

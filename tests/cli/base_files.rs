@@ -87,10 +87,7 @@ fn a_tokenizer_that_is_another_than_in_training_is_refused_by_what_differs() {
         task.settings(settings);
         for used in task.uses() {
             let folder = task.model.display().to_string();
-            used.fails(
-                1,
-                &[&folder, "tokenizer_config.json", says, "put them back", "train again"],
-            );
+            used.fails(1, &[&folder, "tokenizer_config.json", says, "restore them", "train again"]);
         }
     }
     task.settings(SETTINGS);
@@ -209,7 +206,7 @@ fn a_delta_of_an_earlier_program_is_taken_and_that_is_said_once() {
     });
     let [eval, predict, merge] = task.uses().map(Finished::success);
     for used in [&eval, &predict, &merge] {
-        let says = used.stderr.matches("with which tokenizer it was trained").count();
+        let says = used.stderr.matches("did not record the tokenizer").count();
         assert_eq!(says, 1, "{}", used.stderr);
     }
 }

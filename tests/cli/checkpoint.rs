@@ -120,7 +120,7 @@ fn files_in_the_output_are_refused_by_name_and_a_killed_merges_are_removed() {
         let files =
             "tokenizer.json, 1_Pooling/config.json, sentence_bert_config.json, head.safetensors";
         let refused =
-            ["--output", &format!("the folder holds {files}, which a model in it would replace")];
+            ["--output", &format!("the folder has {files}, which the model would replace")];
         merge(&run, &merged).fails(1, &refused);
         assert_eq!(names(&merged), before);
         assert_eq!(fs::read(merged.join("tokenizer.json")).unwrap(), b"{}");

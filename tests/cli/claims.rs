@@ -44,7 +44,7 @@ fn a_text_that_is_too_long_is_refused_by_line() {
     let long =
         folder.write("long.tsv", format!("text\tlabel\nthe\tsea\n{}\tsea\n", "a ".repeat(5 << 19)));
     let long = long.to_str().unwrap();
-    let says = ["long.tsv: line 3: the text", "5242880 bytes, and up to 4 MiB can be served"];
+    let says = ["long.tsv: line 3: the text", "5242880 bytes; the limit is 4 MiB"];
     let answers = folder.path("answers.tsv");
     let to = answers.to_str().unwrap();
     with_delta("predict", &output, &["--input", long, "--output", to]).fails(1, &says);
@@ -66,7 +66,7 @@ fn a_delta_too_large_to_compute_with_gives_no_answer() {
             tensor.bytes = 3e38f32.to_le_bytes().repeat(tensor.bytes.len() / 4);
         }
     });
-    let says = ["a.tsv: line ", ": the model answers with", "no number to go by"];
+    let says = ["a.tsv: line ", ": the model's answer is", "no number to go by"];
     let data = data.to_str().unwrap();
     let answers = folder.path("answers.tsv");
     let record = folder.path("eval.json");

@@ -115,6 +115,16 @@ pub fn bitfit<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
     command
 }
 
+/// An interpreter in which this code runs, the one that `BITFIT_PYTHON` names first.
+pub fn python_that(runs: &str) -> Option<String> {
+    let asked = std::env::var("BITFIT_PYTHON").ok();
+    let mut known = asked.into_iter().chain(["python3".to_owned()]);
+    known.find(|python| {
+        let done = Command::new(python).args(["-c", runs]).output();
+        done.is_ok_and(|done| done.status.success())
+    })
+}
+
 /// The arguments of a `train` run on one thread, without dropout; `more` are words as on a command line.
 pub fn train_args(model: &Path, data: &Path, output: &Path, more: &str) -> Vec<String> {
     let paths = [("--model", model), ("--train", data), ("--output", output)];

@@ -52,7 +52,7 @@ fn three_methods_stand_side_by_side() {
     let pictures = crate::common::names(&output.join("pictures"));
     assert!(pictures.iter().any(|name| name.ends_with(".png")));
     if cfg!(target_os = "linux") {
-        assert!(run.stderr.contains("the process held "), "{}", run.stderr);
+        assert!(run.stderr.contains("the process's peak "), "{}", run.stderr);
     }
 }
 
@@ -76,7 +76,7 @@ fn runs_have_options_of_their_own_and_are_not_repeated() {
         let more = [&runs[..], more].concat();
         Finished::of(&mut compare(&data, &output, &more))
     };
-    again(&[]).fails(1, &["holds something", "--resume"]);
+    again(&[]).fails(1, &["is not empty", "--resume"]);
     again(&["--resume"]).success();
     assert_eq!(fs::read(output.join("sweep.jsonl")).unwrap(), before);
     again(&["--resume", "--weight-decay", "0.1"])
@@ -109,14 +109,13 @@ fn a_comparison_goes_on_with_the_runs_and_settings_in_its_folder() {
     assert_eq!(of(&sweep_rows(&output)), of(&before));
     assert_eq!(sweep_rows(&output)[0]["run"], "z");
 
-    again(&["--run", "x: --method head"])
-        .fails(2, &["--run", "stands in the place of both", "leave it"]);
+    again(&["--run", "x: --method head"]).fails(2, &["--run", "replaces both", "leave it"]);
     fs::write(output.join("sweep.toml"), "[[run]]\nname = \"../z\"").unwrap();
     again(&[]).fails(2, &["sweep.toml:1: `../z` cannot be a run's name"]);
     fs::write(output.join("sweep.toml"), "run = 3").unwrap();
     again(&[]).fails(2, &["sweep.toml:"]);
     fs::remove_file(output.join("sweep.toml")).unwrap();
-    again(&[]).fails(2, &["holds no comparison that says what its runs are"]);
+    again(&[]).fails(2, &["has no comparison that records its runs"]);
 }
 
 /// Rows of other files do not stand in one table.
@@ -144,7 +143,7 @@ fn runs_that_are_done_are_held_to_the_files_that_they_were_on() {
     ] {
         let kept = fs::read(path).unwrap();
         fs::write(path, content).unwrap();
-        again().fails(1, &["is done, and was on other files", named]);
+        again().fails(1, &["is done, with other files", named]);
         fs::write(path, kept).unwrap();
     }
     edit_tensors(&model.join("model.safetensors"), |tensors, _| {
@@ -188,6 +187,6 @@ fn mistakes_are_found_before_anything_runs() {
     wrong(&["--run", "a", "--run", "a"], &["two runs are called `a`"]);
     wrong(&["--run", "a: --seed 3"], &["a: --seed must be the same"]);
     wrong(&["--run", "../a"], &["cannot be a run's name"]);
-    wrong(&["--run", "sweep.jsonl"], &["`sweep.jsonl`", "files of such names"]);
+    wrong(&["--run", "sweep.jsonl"], &["`sweep.jsonl`", "has files of that name"]);
     wrong(&["--run", "full: --biases key"], &["full: --biases"]);
 }

@@ -63,7 +63,7 @@ fn a_head_that_was_made_for_something_else_is_said_by_who_says_so() {
         (weights(&classes), "--pooling mean", "a BertForSequenceClassification, as architectures"),
         (weights(&tokens), "--pooling cls", "a BertForTokenClassification, as architectures in"),
         (weights(&one), "--pooling cls", "regression, as id2label in"),
-        (mean.join("head.safetensors"), "--pooling cls", "the mean over the tokens, as archi"),
+        (mean.join("head.safetensors"), "--pooling cls", "the mean of the tokens, as archi"),
         (delta.clone(), "--task multi-label", "classification, as the file itself says"),
         (delta.clone(), "--pooling mean", "--pooling cls, as the file itself says"),
     ] {
@@ -148,7 +148,7 @@ fn options_that_do_nothing_as_given_are_said() {
     }
     // What is kept without dev rows is said, and its settings serve again.
     let run = tried(&folder, &model, &data, "").success();
-    assert!(run.stdout.contains("what the last step left: without dev rows"), "{}", run.stdout);
+    assert!(run.stdout.contains("the last step's values: there are no dev rows"), "{}", run.stdout);
     let settings = folder.path("run").join("settings.toml");
     let mut again = bitfit(["train", "--quiet", "--config"]);
     again.arg(settings).arg("--output").arg(folder.path("again"));
@@ -164,7 +164,7 @@ fn texts_with_several_labels_and_numbers_as_names_are_said() {
         tried(&folder, &model, &data, more).success().stderr
     };
     let both = "text\tlabel\na cat\t1\na dog\t0\na cat\t0\na dog\t1\nfilm\t1\nfilm\t1\na cat\t1\n";
-    let says = "2 texts are there more than once with different labels, the first in lines 2 and 4";
+    let says = "2 texts are there more than once with different labels, the first on lines 2 and 4";
     for task in ["classification", "regression", "multi-label"] {
         let said = said("both.tsv", both, &format!("--task {task}"));
         assert!(said.contains(says), "{task}: {said}");
@@ -196,7 +196,7 @@ fn a_null_in_a_list_is_no_label_and_one_is_not_many() {
     ] {
         let data = folder.write(name, content);
         let run = tried(&folder, &model, &data, "--task multi-label");
-        run.fails(1, &[name, "a null", "which is no label"]);
+        run.fails(1, &[name, "a null", "which is not a label"]);
     }
     let data = folder.write("one.tsv", "text\tlabel\na\tx\nb\t\nc\tx\n");
     let run = tried(&folder, &model, &data, "--task multi-label").success();
@@ -212,7 +212,7 @@ fn a_pooling_module_that_pools_in_no_way_is_refused() {
     let none = r#"{"pooling_mode_cls_token": false, "pooling_mode_mean_tokens": false}"#;
     fs::write(model.join("1_Pooling/config.json"), none).unwrap();
     let run = tried(&folder, &model, &data, "");
-    run.fails(1, &["1_Pooling/config.json says no to every way to pool", "--pooling mean"]);
+    run.fails(1, &["1_Pooling/config.json says off every kind to pool", "--pooling mean"]);
     tried(&folder, &model, &data, "--pooling mean").success();
 }
 
@@ -226,12 +226,12 @@ fn quotes_behind_a_space_are_named_as_what_they_are_in_a_csv() {
         let error = run.fails(1, parts);
         assert!(!error.contains("tsv"), "{error}");
     };
-    let behind = "a space stands before one";
+    let behind = "a space comes before one";
     fails("text,label\nfilm,x\ntrain, \"x, y\"\n", &["a.csv:3: 3 fields", behind]);
     fails("text,label\nfilm, \"x\"\ntrain, \"y\"\n", &["a.csv:2: the label", "behind a space"]);
     let data = folder.write("b.csv", "label,text\nx, \"film\"\ny,train\n");
     let run = tried(&folder, &model, &data, "").success();
-    assert!(run.stderr.contains("1 text has a quote behind a space"), "{}", run.stderr);
+    assert!(run.stderr.contains("1 text has a space and a quote"), "{}", run.stderr);
     let data = folder.write("c.csv", "text,label\nfilm,\"\"\"x\"\"\"\ntrain,y\n");
     tried(&folder, &model, &data, "").success();
 }
@@ -244,7 +244,7 @@ fn a_run_that_has_not_ended_is_said_wherever_its_delta_is_used() {
     train(&fixture("bert"), &data, &run, "--steps 3 --batch-size 8 --dev-fraction 0.25");
     // As a kill behind the last step leaves it.
     fs::remove_file(run.join("result.json")).unwrap();
-    let says = "its run is not finished (step 3 of 3 is saved), `bitfit train --resume --output";
+    let says = "its run is not finished (step 3 of 3 is saved); continue it with `bitfit train --resume --output";
     let merged = folder.path("merged");
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let commands = || {
@@ -266,10 +266,7 @@ fn a_run_that_has_not_ended_is_said_wherever_its_delta_is_used() {
     fs::copy(run.join("metrics.jsonl"), none.join("metrics.jsonl")).unwrap();
     for command in commands() {
         let done = Finished::of(bitfit(&command).arg("--delta").arg(&none));
-        done.fails(
-            1,
-            &["none has neither delta nor model yet", "no step of it is saved", "--resume"],
-        );
+        done.fails(1, &["none has no delta or model yet", "no step of it is saved", "--resume"]);
     }
     Finished::of(bitfit(["train", "--resume", "--quiet", "--output"]).arg(&run)).success();
     fs::write(run.join("settings.toml"), "lr = [").unwrap();
@@ -306,9 +303,12 @@ fn a_merged_model_and_a_changed_base_say_what_they_are() {
     ] {
         let mut done = bitfit(&command);
         let done = Finished::of(done.arg("--delta").arg(&run).arg("--model").arg(&base));
-        done.fails(1, &["config.json", "not what they were", "num_hidden_layers was 2 and is 1"]);
+        done.fails(1, &["config.json", "have changed since", "num_hidden_layers was 2 and is 1"]);
     }
     let mut done = bitfit(["inspect", "--delta"]);
     let done = Finished::of(done.arg(&run).arg("--model").arg(&base));
-    done.fails(1, &["no place in this model: its config.json, or the settings in the delta"]);
+    done.fails(
+        1,
+        &["does not belong to this model: its config.json, or the settings in the delta"],
+    );
 }

@@ -11,6 +11,7 @@ mod claims;
 mod common;
 mod compare;
 mod cuda_errors;
+mod documented;
 mod doubts;
 mod events;
 mod faults;

@@ -109,13 +109,13 @@ fn a_plan_of_methods_that_are_named_has_a_column_each_and_takes_as_much() {
     let list = of(&["--method", "ia3", "--list"]).success().stdout;
     assert!(list.contains("ia3_l"), "{list}");
     for (more, said) in [
-        (&["--lora-rank", "4"][..], "--lora-rank goes with --method lora alone"),
+        (&["--lora-rank", "4"][..], "--lora-rank is only for --method lora"),
         (&["--method", "lora", "--lora-rank", "0"], "--lora-rank must be from 1"),
         (&["--method", "ia3,lora", "--list"], "--list prints the step of one --method"),
         (&["--method", "full", "--task", "masked-lm"], "--method full is not for --task masked-lm"),
         (&["--method", "random", "--task", "masked-lm"], "random is not for --task masked-lm"),
         (&["--method", "lorra"], "'lora'"),
-        (&["--method", "ia3,lora", "--biases", "query"], "--biases chooses what --method bitfit"),
+        (&["--method", "ia3,lora", "--biases", "query"], "--biases is for --method bitfit"),
         (&["--method", "lora", "--lora-rank", "3", "--device", "cuda"], "multiples of 8"),
     ] {
         of(more).fails(2, &[said]);
@@ -172,9 +172,9 @@ fn a_plan_of_what_cannot_be_is_wrong_usage() {
     let model = fixture("bert");
     let model = model.to_str().unwrap();
     for (args, said) in [
-        (vec!["--saving", "half"], "unknown way of saving `half`"),
-        (vec!["--saving", "recompute,gelu8"], "do not go together"),
-        (vec!["--saving", "recompute-qkv,xhat8"], "do not go together"),
+        (vec!["--saving", "half"], "unknown saving `half`"),
+        (vec!["--saving", "recompute,gelu8"], "cannot be combined"),
+        (vec!["--saving", "recompute-qkv,xhat8"], "cannot be combined"),
         (vec!["--memory", "4 floppies"], "4GiB"),
         (vec!["--max-length", "100000"], "--max-length"),
         (vec!["--biases", "qurey"], "query"),

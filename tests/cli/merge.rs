@@ -129,7 +129,7 @@ fn a_folder_with_a_model_is_not_written_into() {
     let before = names(&model);
     let mut command = bitfit(["merge", "--delta"]);
     let failed = Finished::of(command.arg(&run).arg("--output").arg(&model));
-    failed.fails(1, &["--output", "holds a model already"]);
+    failed.fails(1, &["--output", "already has a model"]);
     assert_eq!(names(&model), before);
     assert_eq!(
         tensors(&model.join("model.safetensors")),
@@ -187,7 +187,7 @@ fn lower_casing_by_a_sentence_encoders_settings_is_said_and_goes_with_the_model(
         let done = train(&model, &data, &run, &format!("--steps 1 --weights f32 {options}"));
         (folder, run, done.stderr)
     };
-    let said = "texts are lower-cased first, as do_lower_case in sentence_bert_config.json says";
+    let said = "texts are lower-cased first, as set by do_lower_case in sentence_bert_config.json";
     let predict = |run: &Path, data: &Path| {
         let mut command = bitfit(["predict", "--output-format", "jsonl", "--delta"]);
         Finished::of(command.arg(run).arg("--input").arg(data)).success().stdout
@@ -232,7 +232,7 @@ fn a_key_that_would_quantise_the_weights_is_said_and_not_written() {
     let data = folder.write("a.tsv", toy_tsv(12, 2));
     let run = folder.path("run");
     let done = train(&model, &data, &run, "--steps 1");
-    let said = "has `quantization_config`, by which transformers quantises";
+    let said = "has `quantization_config`, with which transformers quantises";
     assert!(done.stderr.contains(said), "{}", done.stderr);
     let (merged, done) = merge(&folder, &run);
     assert!(done.stderr.contains(said), "{}", done.stderr);

@@ -240,7 +240,7 @@ fn a_run_begins_where_another_of_its_method_ended_and_one_that_would_lose_someth
         if method.without_biases {
             lost.fails(1, &["is missing"]);
         } else {
-            lost.fails(1, &["--init-delta", "has learned `bert.", "would lack it", method.name]);
+            lost.fails(1, &["--init-delta", "has trained `bert.", "would lack it", method.name]);
         }
     }
 }
@@ -338,7 +338,7 @@ fn biases_are_added_where_there_are_none_and_nowhere_else() {
     };
     run(&model, "").fails(1, &["query.bias` is missing", "--method added-biases"]);
     let has_all = run(&fixture("bert"), "--method added-biases");
-    has_all.fails(2, &["--method added-biases adds nothing", "--method bitfit"]);
+    has_all.fails(2, &["--method added-biases has nothing to add", "--method bitfit"]);
     let some = run(&model, "--method added-biases --biases query,attention-layernorm --steps 1");
     let said = some.success().stderr;
     assert!(said.contains("2 linear layers without a bias: 128 bias values are added"), "{said}");
@@ -372,8 +372,8 @@ fn an_option_of_another_method_is_refused() {
         &["--biases", "bitfit or added-biases", "--method layernorm", "leave one of them out"],
     );
     refused("--method random --biases none", &["--biases", "selects nothing"]);
-    refused("--method ia3 --lora-rank 4", &["--lora-rank", "--method lora alone", "ia3"]);
-    refused("--lora-on query", &["--lora-on", "--method lora alone", "bitfit"]);
+    refused("--method ia3 --lora-rank 4", &["--lora-rank", "only for --method lora", "ia3"]);
+    refused("--lora-on query", &["--lora-on", "only for --method lora", "bitfit"]);
     refused("--method lora --lora-on query,intermediate", &["intermediate", "known: query"]);
     refused("--method lora --lora-rank 0", &["--lora-rank must be from 1"]);
     refused("--method lora --lora-dropout 1", &["--lora-dropout must be from 0 to below 1"]);

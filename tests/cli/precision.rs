@@ -67,7 +67,7 @@ fn what_a_cpu_does_not_compute_in_is_refused() {
     let folder = Folder::new();
     let data = folder.write("a.tsv", toy_tsv(16, 2));
     for (options, parts) in [
-        ("--precision f16", ["f16 is for a GPU", "f32 or bf16"]),
+        ("--precision f16", ["f16 is only for a GPU", "f32 or bf16"]),
         ("--precision bf16 --method full", ["--method full", "f32"]),
     ] {
         let output = folder.path("run");

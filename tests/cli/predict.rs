@@ -244,9 +244,9 @@ fn options_that_predict_and_eval_do_not_have_a_use_for_are_refused() {
     train(&fixture("bert"), &data, &run, "--steps 1");
     let mut predict = bitfit(["predict", "--label-column", "nonsense", "--delta"]);
     Finished::of(predict.arg(&run).arg("--input").arg(&data))
-        .fails(2, &["--label-column has no use here"]);
+        .fails(2, &["--label-column: predict reads no labels"]);
     let mut eval = bitfit(["eval", "--data", "-", "--delta"]);
-    Finished::of(eval.arg(&run)).fails(2, &["--data -: eval reads files alone"]);
+    Finished::of(eval.arg(&run)).fails(2, &["--data -: eval reads only files"]);
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn a_signal_before_the_first_step_ends_a_run_cleanly() {
         let left = child.wait_with_output().unwrap();
         let stderr = String::from_utf8(left.stderr).unwrap();
         let finished = Finished { code: left.status.code(), stdout: String::new(), stderr };
-        finished.fails(1, &["stopped before a step was done, as asked"]);
+        finished.fails(1, &["stopped on request before the first step"]);
         assert!(sent.elapsed() < Duration::from_secs(10), "{name}");
     };
     for name in ["TERM", "HUP", "INT"] {
@@ -147,7 +147,7 @@ fn a_folder_is_one_merges_until_it_ends() {
     drop(lock);
     merge().success();
     assert!(!output.join("run.lock").exists());
-    merge().fails(1, &["holds a model already"]);
+    merge().fails(1, &["already has a model"]);
     // Several at once: one makes it, and it is whole.
     let output = folder.path("many/merged");
     let start = || {
@@ -229,7 +229,7 @@ fn a_comparison_that_is_asked_to_stop_saves_its_run() {
         assert_eq!(left.status.code(), Some(1), "{name}");
         let said = String::from_utf8(left.stderr).unwrap();
         let last = said.lines().last().unwrap();
-        assert!(last.contains("stopped with 0 of 1 runs done, as asked"), "{said}");
+        assert!(last.contains("stopped on request with 0 of 1 runs done"), "{said}");
         assert!(last.contains("bitfit compare --resume --output"), "{said}");
         assert!(output.join("bitfit/checkpoint.safetensors").exists(), "{name}");
     }

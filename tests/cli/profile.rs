@@ -76,11 +76,11 @@ fn a_picture_has_the_operations_below_the_roofs() {
 #[test]
 fn what_cannot_be_timed_is_wrong_usage() {
     for (more, said) in [
-        (&["--lora-rank", "4"][..], "--lora-rank goes with --method lora alone"),
+        (&["--lora-rank", "4"][..], "--lora-rank is only for --method lora"),
         (&["--repeat", "0"], "--repeat"),
         (&["--task", "masked-lm", "--method", "full"], "--method full is not for --task masked-lm"),
         (&["--method", "lora", "--precision", "bf16", "--device", "cpu"], "--precision bf16"),
-        (&["--tiles", "tiles.tsv", "--device", "cpu"], "--tiles: a CPU has no choice of tiles"),
+        (&["--tiles", "tiles.tsv", "--device", "cpu"], "a CPU has no choice of tiles"),
     ] {
         Finished::of(&mut profile(more)).fails(2, &[said]);
     }

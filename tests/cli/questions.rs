@@ -35,7 +35,7 @@ fn question(i: usize, none: bool) -> Question {
 }
 
 /// SQuAD's form, two questions on each paragraph and several paragraphs per article.
-fn squad(count: usize, none: bool) -> String {
+pub fn squad(count: usize, none: bool) -> String {
     let paragraph = |i: usize| {
         let Question { context, answer } = question(i, none);
         let mut one = value!({"id": format!("q{i}"), "question": "what is that?"});
@@ -58,7 +58,7 @@ fn squad(count: usize, none: bool) -> String {
 }
 
 /// The same questions as JSON lines, without answers.
-fn lines(count: usize, none: bool) -> String {
+pub fn lines(count: usize, none: bool) -> String {
     let line = |i: usize| {
         let question = question(i, none);
         value!({"question": "what is that?", "context": question.context}).to_string() + "\n"
@@ -193,7 +193,7 @@ fn questions_without_an_answer_are_told_of_where_one_is_always_given() {
     let trained = Trained::new("bert", false);
     let some = trained.folder.write("some.json", squad(8, true));
     let evaluated = trained.run("eval", &["--data", some.to_str().unwrap()]).success();
-    let part = "every question is given one";
+    let part = "the model always gives one";
     assert!(evaluated.stderr.contains(part), "{}", evaluated.stderr);
     let output = trained.folder.path("other");
     let options = format!("--task question-answering --steps 1 --dev {}", some.display());
@@ -204,7 +204,7 @@ fn questions_without_an_answer_are_told_of_where_one_is_always_given() {
     let options = format!("--task question-answering --steps 1 --dev {}", trained.data.display());
     let output = trained.folder.path("third");
     let run = train(&fixture("bert"), &some, &output, &options);
-    assert!(run.stderr.contains("the threshold for giving none stays at 0"), "{}", run.stderr);
+    assert!(run.stderr.contains("the threshold for giving no answer stays at 0"), "{}", run.stderr);
     assert_eq!(metadata(&output.join("bias.safetensors"))["no_answer"], "0");
 }
 
@@ -317,7 +317,7 @@ fn what_cannot_be_answered_or_read_is_refused_by_its_place() {
             shifted.as_str(),
             "",
             1,
-            &["a.json:1: data[0].paragraphs[0].qas[0] (id \"q0\")", "it stands at 16"][..],
+            &["a.json:1: data[0].paragraphs[0].qas[0] (id \"q0\")", "it is at 16"][..],
         ),
         ("a.json", "{\"data\": [", "", 1, &["a.json:1:10: no SQuAD file"]),
         ("a.tsv", "question\tcontext\n", "", 1, &["a.tsv: questions are read from SQuAD's JSON"]),
@@ -329,7 +329,9 @@ fn what_cannot_be_answered_or_read_is_refused_by_its_place() {
             answered.as_str(),
             "--metric no-answer-exact --dev-fraction 0.5",
             1,
-            &["--metric no-answer-exact: these labels have none; use f1, exact-match, loss"],
+            &[
+                "--metric no-answer-exact is not defined for these labels; use f1, exact-match, loss",
+            ],
         ),
         ("a.json", good.as_str(), "--max-answer-length 0", 2, &["--max-answer-length"]),
         ("a.json", good.as_str(), "--stride 60", 1, &["a.json", "line 1", "--stride of 60"]),
@@ -357,19 +359,19 @@ fn what_cannot_be_answered_or_read_is_refused_by_its_place() {
     predict(line, &["--output-format", "squad"]).fails(1, &["in.jsonl:1", "has no id"]);
     let twice = "{\"id\": 1, \"question\": \"a\", \"context\": \"b\"}\n".repeat(2);
     predict(&twice, &["--output-format", "squad"])
-        .fails(1, &["in.jsonl:2", "the id \"1\" stands there twice"]);
+        .fails(1, &["in.jsonl:2", "the id \"1\" occurs twice"]);
 
     let texts = folder.write("t.tsv", toy_tsv(12, 3));
     let other = folder.path("other");
     train(&model, &texts, &other, "--steps 1");
     let run = predict(line, &["--text-column", "context"]);
-    run.fails(2, &["--text-column has no use with --task question-answering"]);
+    run.fails(2, &["--text-column does not apply to --task question-answering"]);
     for more in
         [["--output-format", "squad"], ["--no-answer-threshold", "0"], ["--max-answer-length", "3"]]
     {
         let mut command = bitfit(["predict", "--delta"]);
         let run = Finished::of(command.arg(&other).arg("--input").arg(&texts).args(more));
-        run.fails(2, &[more[0], "has no use with --task classification"]);
+        run.fails(2, &[more[0], "does not apply to --task classification"]);
     }
 }
 
@@ -391,7 +393,7 @@ fn ids_that_come_twice_and_answers_beyond_a_window_are_said() {
         "--task question-answering --steps 1 --max-length 14",
     );
     assert!(
-        run.stderr.contains("1 question has an id that another has, the first \"q0\""),
+        run.stderr.contains("1 question has the id of another question, the first \"q0\""),
         "{}",
         run.stderr
     );

@@ -86,7 +86,7 @@ fn a_rate_that_diverges_is_said_to_and_where_all_do_nothing_is_trained() {
     let all = bitfit(train_args(&fixture("bert"), &data, &folder.path("all"), &more)).output();
     let stderr = String::from_utf8(all.unwrap().stderr).unwrap();
     assert!(
-        stderr.contains("error: --lr auto: all of the rates") && stderr.contains("--clip-norm 1"),
+        stderr.contains("error: --lr auto: all rates") && stderr.contains("--clip-norm 1"),
         "{stderr}"
     );
 }

@@ -64,10 +64,8 @@ fn texts_that_the_tokenizer_knows_nothing_of_are_counted_with_the_first() {
     let data = folder.write("a.tsv", rows);
     let file = data.display();
     let said = [
-        format!("{file}: 1 text is empty for the tokenizer (in line 24)"),
-        format!(
-            "{file}: 2 texts have no token but the unknown one and special ones (the first in line 22)"
-        ),
+        format!("{file}: 1 text is empty after tokenization (on line 24)"),
+        format!("{file}: 2 texts have only unknown and special tokens (the first on line 22)"),
     ];
     let trained = train(&fixture("bert"), &data, &output, "--steps 2");
     let evaluated = command("eval", &output, "--data", &data);
@@ -82,7 +80,7 @@ fn texts_that_the_tokenizer_knows_nothing_of_are_counted_with_the_first() {
     let done = command("predict", &output, "--input", &foreign);
     let said = "warning: ";
     assert!(done.stderr.contains(said), "{}", done.stderr);
-    assert!(done.stderr.contains("75 % of all tokens are the unknown one"), "{}", done.stderr);
+    assert!(done.stderr.contains("75 % of all tokens are unknown"), "{}", done.stderr);
 }
 
 #[test]
@@ -107,8 +105,8 @@ fn labels_that_say_that_there_is_none_are_refused_in_every_task_with_classes() {
     says(
         run("a.tsv", &rows(&["Good", "good", "bad "]), "--steps 1"),
         &[
-            "the classes \"Good\" (1 row), \"good\" (1 row) differ in nothing but case",
-            "labels read without the spaces around them: \"bad \" (1 row)",
+            "the classes \"Good\" (1 row), \"good\" (1 row) differ only in case",
+            "spaces around labels ignored: \"bad \" (1 row)",
         ],
     );
     let values = rows(&["0.5", "4", "-99"]);
@@ -117,9 +115,9 @@ fn labels_that_say_that_there_is_none_are_refused_in_every_task_with_classes() {
     says(run("a.tsv", &values, &format!("{more} --unlabelled drop")), &["1 row without a label"]);
     says(
         run("a.tsv", &values, &format!("{more} --unlabelled keep")),
-        &["the label -99 often says that there is none", "(1 of 3 rows)"],
+        &["the label -99 often means that there is none", "(1 of 3 rows)"],
     );
-    says(run("a.tsv", &rows(&["0.5", "4", "-1"]), more), &["the label -1 often says"]);
+    says(run("a.tsv", &rows(&["0.5", "4", "-1"]), more), &["the label -1 often means"]);
 }
 
 #[test]
@@ -128,7 +126,7 @@ fn tags_that_are_numbers_or_of_no_scheme_are_named_with_their_place() {
     let numbers = "the\t0\nharbour\t1\n\nagain\t0\n";
     run("a.conll", numbers, &task).fails(
         1,
-        &["a.conll:1: the tag \"0\" is a number, as are all 2 tags", "the tags themselves"],
+        &["a.conll:1: the tag \"0\" is a number, like all 2 tags", "the tags themselves"],
     );
     let numbers = "{\"tokens\": [\"the\", \"harbour\"], \"tags\": [\"3\", \"0\"]}\n";
     run("a.jsonl", numbers, &task).fails(1, &["a.jsonl:1: word 2: the tag \"0\" is a number"]);
@@ -138,7 +136,7 @@ fn tags_that_are_numbers_or_of_no_scheme_are_named_with_their_place() {
         &[
             "of the tags, \"PLACE\" (1 word, first at ",
             "a.conll:51), \"b-place\" (1 word",
-            "none of IOB or IOBES",
+            "not IOB or IOBES",
         ],
     );
     let case = conll(0..8) + "harbour\tB-place\n";
@@ -146,13 +144,14 @@ fn tags_that_are_numbers_or_of_no_scheme_are_named_with_their_place() {
     // The commonest of all, too.
     says(
         run("a.conll", &conll(0..8).replace("\tO\n", "\t0\n"), &task),
-        &["of the tags, \"0\" (", "none of IOB or IOBES"],
+        &["of the tags, \"0\" (", "not IOB or IOBES"],
     );
     says(
         run("a.conll", &conll(0..8).replace("I-PLACE", "I-place"), &task),
-        &["the types \"PLACE\" (", "differ in nothing but case"],
+        &["the types \"PLACE\" (", "differ only in case"],
     );
-    for (label, part) in [("B-PLACE", "a span has a type, \"PLACE\""), ("O", "leave the span out")]
+    for (label, part) in
+        [("B-PLACE", "a span's label is its type, \"PLACE\""), ("O", "leave the span out")]
     {
         let spans = format!(
             "{{\"text\": \"the harbour\", \"spans\": [[0, 3, \"X\"], [4, 11, \"{label}\"]]}}\n"
@@ -168,12 +167,14 @@ fn files_of_words_say_how_many_texts_and_words_they_have() {
     let long = conll(0..2) + &"the\tO\nharbour\tB-PLACE\n".repeat(300);
     says(
         run("a.conll", &long, &task),
-        &["has 600 words; in a file with a word per line a blank line parts sentences: put one"],
+        &[
+            "has 600 words; in a file with one word per line blank lines separate sentences: put one",
+        ],
     );
     let commented = "# id a1 domain=en\n".to_owned() + &conll(0..4) + "# a comment\n";
     says(
         run("a.conll", &commented, &task),
-        &["2 lines with # before them taken for comments", "tags from column 2, of 2 columns"],
+        &["2 lines starting with # taken for comments", "tags from column 2, of 2 columns"],
     );
     let row =
         |i: usize, form: &str, upos: &str| format!("{i}\t{form}\t_\t{upos}\t_\t_\t_\t_\t_\t_\n");
@@ -184,7 +185,7 @@ fn files_of_words_say_how_many_texts_and_words_they_have() {
     );
     let numbered = "1\tthe\tO\n2\tharbour\tB-PLACE\n3\tagain\tO\n";
     run("a.conll", numbered, &task)
-        .fails(1, &["a.conll:1: column 1 has the numbers of the words", "--text-column 2"]);
+        .fails(1, &["a.conll:1: column 1 numbers the words", "--text-column 2"]);
     says(run("a.conll", numbered, &format!("{task} --text-column 2")), &["words from column 2"]);
 }
 
@@ -201,12 +202,12 @@ fn running_text_is_not_taken_for_columns_of_words() {
     };
     let text = "they train again\n";
     predict("b.txt", text, &[])
-        .fails(1, &["b.txt:1: 3 words in a line", "\"text\"", "--format conll"]);
+        .fails(1, &["b.txt:1: 3 words on one line", "\"text\"", "--format conll"]);
     assert_eq!(predict("b.txt", text, &["--format", "conll"]).success().stdout.lines().count(), 2);
     assert_eq!(predict("b.txt", "they\ntrain\n", &[]).success().stdout.lines().count(), 3);
     let uneven = "they train again\nthe harbour\n";
     predict("b.conll", uneven, &[])
-        .fails(1, &["b.conll:2: 2 columns", "for running text give JSON"]);
+        .fails(1, &["b.conll:2: 2 columns", "for running text use JSON"]);
     predict("b.tsv", "text\nthe harbour\n", &[])
-        .fails(1, &["b.tsv:2", "for running text give JSON"]);
+        .fails(1, &["b.tsv:2", "for running text use JSON"]);
 }

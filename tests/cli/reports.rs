@@ -28,7 +28,7 @@ fn layers_that_the_configuration_leaves_out_are_said_even_when_quiet() {
     assert!(!run.stderr.contains("layers"), "{}", run.stderr);
     edit_config(&model, |config| config["num_hidden_layers"] = 1.into());
     let run = step(&folder, &model, "a.tsv", &toy_tsv(8, 2), "--quiet").success();
-    let said = "warning: the checkpoint has 2 layers and its config.json asks for 1";
+    let said = "warning: the checkpoint has 2 layers, but its config.json asks for 1";
     assert!(run.stderr.contains(said), "{}", run.stderr);
 }
 
@@ -53,8 +53,8 @@ fn correlations_with_equal_labels_are_said_to_be_undefined_even_when_quiet() {
     let folder = Folder::new();
     let numbers = "text\tlabel\nthe film\t1\nthe train\t2\nthe sea\t0.5\n";
     let equal = folder.write("equal.tsv", "text\tlabel\nfilm\t1\nsea\t1\n");
-    let said = "warning: every row to evaluate on has the same number for its label: pearson and spearman are not \
-                defined";
+    let said = "warning: every row to evaluate on has the same number for its label: pearson and spearman are \
+                undefined";
     let options = format!("--quiet --task regression --dev {}", equal.display());
     let run = step(&folder, &fixture("bert"), "a.tsv", numbers, &options).success();
     assert!(run.stderr.contains(said), "{}", run.stderr);
@@ -83,7 +83,7 @@ fn rows_of_a_head_are_matched_to_classes_that_differ_in_case_alone() {
     let data = "text\tlabel\na\tPositive\nb\tNEUTRAL\nc\tnegative\n";
     let options = format!("--init-head {}", head.display());
     let run = step(&folder, &fixture("bert"), "a.tsv", data, &options).success();
-    assert!(run.stderr.contains("but for case"), "{}", run.stderr);
+    assert!(run.stderr.contains("only in case"), "{}", run.stderr);
     assert!(!run.stderr.contains("in this order"), "{}", run.stderr);
 }
 
@@ -101,7 +101,7 @@ fn a_head_of_another_size_is_laid_to_the_task_and_not_to_the_configuration() {
 fn csv_rows_over_several_lines_are_counted_where_a_quote_may_have_swallowed_them() {
     let folder = Folder::new();
     let model = fixture("bert");
-    let said = "1 row goes over several lines, the first from line 2 on";
+    let said = "1 row goes over several lines, the first starting on line 2";
     let swallowed = "text,label\n\"open,a\nsecond,b\nthird,a\nclose\",b\nfifth,a\n";
     let run = step(&folder, &model, "a.csv", swallowed, "").success();
     assert!(run.stderr.contains(said), "{}", run.stderr);
@@ -123,8 +123,8 @@ fn files_of_another_kind_of_text_are_named_as_such() {
     let cases: [(&str, String, &str); 6] = [
         ("a.csv", utf16("text,label\na,x\n"), ":1: the file is UTF-16"),
         ("a.jsonl", utf16("{\"text\":1}\n"), ":1: the file is UTF-16"),
-        ("a.csv", "text,label\ra,x\rb,y\r".into(), ":1: the lines end in carriage returns alone"),
-        ("a.tsv", "text\tlabel\tid\ra\tx\t1\rb\ty\t2\r".into(), "carriage returns alone"),
+        ("a.csv", "text,label\ra,x\rb,y\r".into(), ":1: the lines end in carriage returns only"),
+        ("a.tsv", "text\tlabel\tid\ra\tx\t1\rb\ty\t2\r".into(), "carriage returns only"),
         ("a.csv", "a nice film,1\nbad,0\n".into(), "looks like an example"),
         ("a.tsv", "I have seen this film\tsea\nbad\tland\n".into(), "looks like an example"),
     ];
@@ -143,7 +143,7 @@ fn files_of_another_kind_of_text_are_named_as_such() {
 fn measures_of_equal_answers_are_said_to_be_undefined() {
     for (task, labels, undefined) in [
         ("classification", ["a", "b"], "matthews is not defined"),
-        ("regression", ["1", "2"], "pearson and spearman are not defined"),
+        ("regression", ["1", "2"], "pearson and spearman are undefined"),
     ] {
         let folder = Folder::new();
         let rows = (0..8).map(|i| format!("{}\t{}\n", text_of(i % 3, i), labels[i % 2]));
@@ -158,7 +158,7 @@ fn measures_of_equal_answers_are_said_to_be_undefined() {
         });
         let mut eval = bitfit(["eval", "--quiet", "--delta"]);
         let eval = Finished::of(eval.arg(&run).arg("--data").arg(&data)).success();
-        let says = format!("warning: every row gets the same answer: {undefined} and given as 0");
+        let says = format!("warning: every row gets the same answer: {undefined} and shown as 0");
         assert!(eval.stderr.contains(&says), "{}", eval.stderr);
         // In training at the evaluation and at the end.
         let again = folder.path("again");
@@ -199,11 +199,14 @@ fn rows_to_evaluate_on_that_are_trained_on_are_counted() {
     let said = run(&same, "--quiet");
     assert!(
         said.contains("warning: ")
-            && said.contains("every row to evaluate on has a text that is trained on"),
+            && said.contains("the text of every row to evaluate on is also trained on"),
         "{said}"
     );
     let said = run(&some, "");
-    assert!(said.contains("1 of 2 rows to evaluate on have a text that is trained on"), "{said}");
+    assert!(
+        said.contains("1 of 2 rows to evaluate on have a text that is also trained on"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -223,7 +226,7 @@ fn an_adapter_beside_the_weights_and_weights_of_another_type_are_named() {
 fn advice_for_a_label_fits_what_is_wrong_with_it() {
     let folder = Folder::new();
     for (label, says, not) in [
-        ("1,500", "none for one of thousands", "--task classification"),
+        ("1,500", "no thousands separators", "--task classification"),
         ("inf", "remove the row or correct it", "divide"),
         ("-Infinity", "remove the row or correct it", "divide"),
         ("1e38", "divide all labels", "remove the row"),
@@ -243,5 +246,5 @@ fn the_folder_of_a_run_is_no_model_and_what_makes_one_is_said() {
     let data = folder.path("a.tsv");
     let args = train_args(&run, &data, &folder.path("again"), "--steps 1");
     Finished::of(&mut bitfit(args))
-        .fails(1, &["holds what a run has learned", "bitfit merge --delta"]);
+        .fails(1, &["is a run's folder, not a model", "bitfit merge --delta"]);
 }

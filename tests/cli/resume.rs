@@ -157,7 +157,7 @@ fn ctrl_c_finishes_the_step_saves_and_says_how_to_go_on() {
         run = stopped();
     }
     let way_on = format!("bitfit train --resume --output {}", output.display());
-    run.fails(1, &["stopped after step", &way_on]);
+    run.fails(1, &["stopped on request after step", &way_on]);
     // Saved at the very step where it stopped: nothing is lost.
     let saved: usize = metadata(&output.join("checkpoint.safetensors"))["step"].parse().unwrap();
     assert_eq!(steps(&output).len(), saved);
@@ -226,7 +226,7 @@ fn a_folder_of_another_run_is_refused_and_left_alone() {
     let before = names(&whole);
     let delta = fs::read(whole.join("bias.safetensors")).unwrap();
     let run = Finished::of(&mut runs.command(&whole));
-    run.fails(1, &["--output", "holds another run", "--resume"]);
+    run.fails(1, &["--output", "has another run", "--resume"]);
     assert_eq!(names(&whole), before);
     assert_eq!(fs::read(whole.join("bias.safetensors")).unwrap(), delta);
 }
@@ -253,9 +253,9 @@ fn a_log_that_was_cut_lost_or_damaged_is_said_when_the_run_goes_on() {
     let mut damaged = whole.clone();
     damaged[3] = 0xff;
     for (left, says) in [
-        (None, "it is gone"),
-        (Some(&whole[..whole.len() - 30]), "it was cut: 7 whole lines are left"),
-        (Some(&[][..]), "it was cut: 0 whole lines are left"),
+        (None, "it is missing"),
+        (Some(&whole[..whole.len() - 30]), "it was truncated: 7 whole lines are left"),
+        (Some(&[][..]), "it was truncated: 0 whole lines are left"),
         (Some(&damaged), "line 1 is damaged"),
     ] {
         let said = resume(left);
@@ -272,7 +272,7 @@ fn there_must_be_a_run_to_resume() {
     let runs = Runs::new();
     let output = runs.folder.path("none");
     let args = train_args(&fixture("bert"), &runs.data, &output, "--resume");
-    Finished::of(&mut bitfit(args)).fails(1, &["--resume", "holds no run"]);
+    Finished::of(&mut bitfit(args)).fails(1, &["--resume", "has no run"]);
     assert!(!output.exists());
 }
 
@@ -302,7 +302,7 @@ fn a_run_whose_checkpoint_is_empty_or_gone_does_not_begin_anew_over_what_it_had_
     fs::write(&checkpoint, "").unwrap();
     resume().fails(1, &["checkpoint.safetensors: the file is empty"]);
     fs::remove_file(&checkpoint).unwrap();
-    resume().fails(1, &["checkpoint.safetensors: it is gone", "bias.safetensors"]);
+    resume().fails(1, &["checkpoint.safetensors: it is missing", "bias.safetensors"]);
     assert_eq!(fs::read(output.join("metrics.jsonl")).unwrap(), log);
 }
 
@@ -317,5 +317,6 @@ fn a_run_is_held_to_the_content_of_its_class_weights() {
     let again = || Finished::of(bitfit(["train", "--resume", "--output"]).arg(&output));
     again().success();
     fs::write(&weights, r#"{"sea": 5, "land": 1}"#).unwrap();
-    again().fails(1, &["the run to resume is another one", "file of class weights was "]);
+    again()
+        .fails(1, &["the run to resume has other settings or files", "file of class weights was "]);
 }

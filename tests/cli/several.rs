@@ -127,7 +127,7 @@ fn numbers_that_are_told_no_better_than_by_their_mean_are_said_to_be() {
     let measured = with_delta("eval", &output, &["--data", data.to_str().unwrap()]).stderr;
     for said in [trained, measured] {
         assert!(
-            said.contains("is no better than that of giving the mean to every row, 5.25"),
+            said.contains("is no better than the 5.2500 of always giving the mean to every row"),
             "{said}"
         );
         assert!(said.contains("--epochs") && !said.contains("--class-weights"), "{said}");
@@ -236,12 +236,12 @@ fn what_a_task_has_no_use_for_is_wrong_usage_and_bad_labels_are_named() {
         .fails(2, &["--class-weights", "multi-label"]);
     run(&toy, &["--class-weights", "balancd"]).fails(1, &["balancd", "balanced, inverse-sqrt"]);
     let twice = folder.write("b.tsv", "text\tlabel\nthe sea\ta,b\nagain\tb,b\n");
-    run(&twice, &["--task", "multi-label"]).fails(1, &["b.tsv:3", "\"b\" stands there twice"]);
+    run(&twice, &["--task", "multi-label"]).fails(1, &["b.tsv:3", "\"b\" occurs twice"]);
     let list = folder.write("c.jsonl", "{\"text\": \"a\", \"label\": [\"x\"]}\n");
     run(&list, &[]).fails(1, &["c.jsonl:1", "an array"]);
     let fewer = folder.write("d.tsv", "text\tlabel\nthe sea\t1;2\nagain\t3\n");
     run(&fewer, &["--task", "regression", "--label-separator", ";"])
-        .fails(1, &["d.tsv:3", "1 number for a label, and the first row has 2"]);
+        .fails(1, &["d.tsv:3", "1 number for a label, but the first row has 2"]);
     let null = folder.write(
         "e.jsonl",
         "{\"text\": \"a\", \"labels\": [\"x\"]}\n{\"text\": \"b\", \"labels\": null}\n",

@@ -194,7 +194,7 @@ fn a_sweep_that_is_killed_again_and_again_comes_to_the_same_end() {
     let again = || Finished::of(&mut resume(&output));
     again().success();
     fs::write(&answers, "").unwrap();
-    again().fails(1, &["head-lr1e-2-seed2.json is broken: remove it"]);
+    again().fails(1, &["head-lr1e-2-seed2.json is damaged: remove it"]);
     fs::remove_file(&answers).unwrap();
     again().success();
     let after = fs::metadata(output.join("qi-lr1e-3-seed1/result.json")).unwrap().modified();
@@ -220,7 +220,7 @@ fn a_signal_has_all_runs_at_work_saved_and_the_sweep_goes_on() {
         assert_eq!(ended.status.code(), Some(1), "{name}");
         let said = String::from_utf8(ended.stderr).unwrap();
         let last = said.lines().last().unwrap();
-        assert!(last.contains("stopped with 0 of 10 runs done, as asked"), "{said}");
+        assert!(last.contains("stopped on request with 0 of 10 runs done"), "{said}");
         assert!(last.contains("bitfit sweep --resume --output"), "{said}");
         for run in &at_work {
             assert!(run.join("checkpoint.safetensors").exists() && !run.join("run.lock").exists());
@@ -248,7 +248,7 @@ fn a_run_that_diverges_is_recorded_and_the_others_go_on() {
     let all = folder.path("all");
     let text = text.replace("1e-2", "1e29");
     Finished::of(&mut sweep(&grid(&folder, &text), &all, &[]))
-        .fails(1, &["no run came to its end, all diverged; the first bitfit-lr1e30: "]);
+        .fails(1, &["all runs diverged; the first: bitfit-lr1e30: "]);
 }
 
 #[test]
@@ -356,7 +356,7 @@ fn a_variant_called_nearly_as_a_method_is_said_to_be_none() {
     let folder = Folder::new();
     let text = "epochs = 1\ndev-fraction = 0.25\n[[variant]]\nname = \"fulll\"\n";
     let run = Finished::of(&mut sweep(&grid(&folder, text), &folder.path("sweep"), &[])).success();
-    let said = "fulll: no method has this name (did you mean `full`?), and it trains bitfit";
+    let said = "fulll: this is not a method's name (did you mean `full`?), so it trains bitfit";
     assert!(run.stderr.contains(said), "{}", run.stderr);
 }
 

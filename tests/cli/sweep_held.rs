@@ -12,13 +12,13 @@ fn the_folder_of_another_sweep_is_refused_with_what_differs() {
     let text = "epochs = 1\ndev-fraction = 0.25\n[grid]\nlr = [1e-3, 1e-2]\n";
     let (path, output) = (grid(&folder, text), folder.path("sweep"));
     Finished::of(&mut sweep(&path, &output, &["--quiet"])).success();
-    Finished::of(&mut sweep(&path, &output, &[])).fails(1, &["holds something", "--resume"]);
+    Finished::of(&mut sweep(&path, &output, &[])).fails(1, &["is not empty", "--resume"]);
     let other = |from: &str, to: &str, parts: &[&str]| {
         let path = grid(&folder, &text.replace(from, to));
         let refused = Finished::of(&mut sweep(&path, &output, &["--resume"]));
-        refused.fails(1, &[&["the folder holds another sweep: "], parts].concat());
+        refused.fails(1, &[&["the folder has another sweep: "], parts].concat());
     };
-    other("1e-2", "2e-2", &["it has runs that this one has not", "bitfit-lr1e-2"]);
+    other("1e-2", "2e-2", &["it has runs that this one does not", "bitfit-lr1e-2"]);
     other("epochs = 1", "epochs = 2", &["in the run `bitfit-lr1e-3` epochs was 1 and is 2"]);
 }
 
@@ -32,17 +32,17 @@ fn runs_that_have_begun_are_held_to_what_they_left_and_to_their_files() {
     let (data, run) = (folder.path("a.tsv"), output.join("bitfit-lr1e-3"));
     let kept = fs::read(&data).unwrap();
     fs::write(&data, toy_tsv(50, 2)).unwrap();
-    again().fails(1, &["bitfit-lr1e-3: ", "is done, and was on other files", "training data was "]);
+    again().fails(1, &["bitfit-lr1e-3: ", "is done, with other files", "training data was "]);
     // One that goes on is held to them, too.
     fs::remove_dir_all(output.join("bitfit-lr1e-2")).unwrap();
     fs::remove_file(run.join("result.json")).unwrap();
-    again().fails(1, &["has begun, and was on other files", "training data was "]);
+    again().fails(1, &["has begun, with other files", "training data was "]);
     fs::write(&data, kept).unwrap();
     again().success();
     let delta = run.join("bias.safetensors");
     let whole = fs::read(&delta).unwrap();
     fs::write(&delta, &whole[..whole.len() - 1]).unwrap();
-    again().fails(1, &["bitfit-lr1e-3: ", "is not what the run left there"]);
+    again().fails(1, &["bitfit-lr1e-3: ", "has changed since the run"]);
     fs::write(&delta, whole).unwrap();
     again().success();
 }
@@ -83,7 +83,7 @@ fn runs_are_held_to_what_their_base_says_beside_its_weights() {
         let mut content = json(&path);
         change(&mut content);
         fs::write(&path, content.to_string()).unwrap();
-        again().fails(1, &["bitfit-max-length8: ", "is done, and was on other files", says]);
+        again().fails(1, &["bitfit-max-length8: ", "is done, with other files", says]);
         fs::write(&path, kept).unwrap();
     }
     again().success();
@@ -140,7 +140,7 @@ fn a_line_or_answers_that_are_not_the_runs_own_are_not_believed() {
     let other = answers.replace("1.0", "0.5").replace("0.0", "0.25");
     assert_ne!(other, answers);
     fs::write(&path, other).unwrap();
-    again().fails(1, &["bitfit-lr1e-3.json does not have the answers", "remove it"]);
+    again().fails(1, &["bitfit-lr1e-3.json does not match the answers", "remove it"]);
     fs::remove_file(&path).unwrap();
     again().success();
     assert_eq!(fs::read_to_string(&path).unwrap(), answers);

@@ -271,7 +271,7 @@ fn parts_of_speech_are_measured_word_by_word() {
     let dev = format!("{TASK} --dev-fraction 0.25");
     let run = train(&fixture("bert"), &data, &output, &dev);
     assert!(
-        run.stderr.contains("these labels have no entity-f1: accuracy chooses"),
+        run.stderr.contains("entity-f1 is not defined for these labels: accuracy chooses"),
         "{}",
         run.stderr
     );
@@ -293,8 +293,9 @@ fn parts_of_speech_are_measured_word_by_word() {
         (format!("--config {}", asked.display()), "entity-f1"),
     ] {
         let args = train_args(&fixture("bert"), &data, &other, &format!("{dev} {more}"));
-        let says =
-            format!("--metric {metric}: these labels have none; use accuracy, macro-f1, loss");
+        let says = format!(
+            "--metric {metric} is not defined for these labels; use accuracy, macro-f1, loss"
+        );
         Finished::of(&mut bitfit(args)).fails(1, &[&says]);
         assert!(!other.exists());
     }
@@ -349,7 +350,7 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
     let uneven = folder.write("c.jsonl", "{\"tokens\": [\"a\"], \"tags\": []}\n");
     refuse(&uneven, "", 1, &["c.jsonl:1: 1 word in \"tokens\" and 0 tags in \"tags\""]);
     let table = folder.write("d.tsv", "text\tlabel\nthe harbour is quiet\tO\n");
-    refuse(&table, "", 1, &["d.tsv:1: the line looks like the names of the columns"]);
+    refuse(&table, "", 1, &["d.tsv:1: the line looks like column names"]);
     let csv = folder.write("e.csv", "the,O\n");
     refuse(&csv, "", 1, &["e.csv: cannot tell the format"]);
     refuse(&good, "--format csv", 1, &["reads words in columns"]);
@@ -363,10 +364,10 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
     ] {
         refuse(&good, &format!("--{option} {value}"), 2, &[&format!("--{option} has no use")]);
     }
-    refuse(&good, "--label-separator ,", 2, &["--label-separator takes a label apart"]);
+    refuse(&good, "--label-separator ,", 2, &["--label-separator splits a cell into labels"]);
     let texts = folder.write("g.tsv", toy_tsv(8, 2));
     let args = train_args(&fixture("bert"), &texts, &folder.path("none"), "--stride 4");
-    Finished::of(&mut bitfit(args)).fails(2, &["--stride has no use with --task classification"]);
+    Finished::of(&mut bitfit(args)).fails(2, &["--stride does not apply to --task classification"]);
     let args = train_args(&fixture("bert"), &good, &folder.path("none"), "--format conll");
     Finished::of(&mut bitfit(args)).fails(1, &["is for --task token-classification"]);
 }

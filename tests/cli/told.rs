@@ -91,7 +91,7 @@ fn a_number_is_the_class_of_that_number_and_never_a_place_in_the_list() {
     let words = folder.write("words.tsv", toy_tsv(9, 3));
     try_train(&folder, &words, "").success();
     let run = run_with("eval", &folder.path("run"), "--data", &dev, "");
-    run.fails(1, &["the label \"1\" is unknown", "24 of 24 rows", "no", "place in this list"]);
+    run.fails(1, &["the label \"1\" is unknown", "24 of 24 rows", "no", "position in this list"]);
 }
 
 #[test]
@@ -107,14 +107,14 @@ fn one_label_in_several_spellings_is_refused_with_counts() {
     ] {
         let data = folder.write(name, content);
         let run = try_train(&folder, &data, "");
-        run.fails(1, &[name, "written in several ways", "(1 row)"]);
+        run.fails(1, &[name, "spelled in several ways", "(1 row)"]);
     }
     let data = folder.write("d.csv", "text,label\na,00\nb,+1\n");
     try_train(&folder, &data, "").success();
     assert_eq!(labels_in(&folder.path("run")), r#"["00","+1"]"#);
     let data = folder.write("e.csv", "text,label\na,Yes\nb,yes\nc,None\n");
     let run = try_train(&folder, &data, "--quiet").success();
-    assert!(run.stderr.contains("nothing but case"), "{}", run.stderr);
+    assert!(run.stderr.contains("only in case"), "{}", run.stderr);
     assert!(run.stderr.contains("\"None\" is taken for a class"), "{}", run.stderr);
 }
 
@@ -252,7 +252,7 @@ fn files_of_another_kind_are_named_as_what_they_are() {
         ("d.tsv", b"\"text\"\t\"label\"\n\"a\"\t\"1\"\n\"b\"\t\"0\"\n", "", &["quotes"]),
         ("d2.tsv", b"text\tlabel\na\t\"1\"\nb\tNA\n", "", &["d2.tsv:2:", "quotes", "1 of 2 rows"]),
         ("e.tsv", lfs.as_bytes(), "", &["Git LFS", "git lfs pull"]),
-        ("f.tsv", b"sentence1\tlabel\na\t1\nb\t0\n", "", &["\"sentence2\" is not there"]),
+        ("f.tsv", b"sentence1\tlabel\na\t1\nb\t0\n", "", &["\"sentence2\" is missing"]),
         ("g.tsv", b"text\tlabel\na\t1e38\nb\t1\n", "--task regression", &["g.tsv:2:", "divide"]),
         ("h.parquet", b"PAR1", "", &["Parquet"]),
     ];

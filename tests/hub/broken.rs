@@ -62,7 +62,7 @@ fn what_cannot_be_finished_is_removed_and_said() {
     // Longer than the file.
     fs::write(&part, [WEIGHTS, WEIGHTS].concat()).unwrap();
     let said = notes(&server, cache.path()).join("\n");
-    assert!(said.contains("cannot be finished and is removed"), "{said}");
+    assert!(said.contains("cannot be continued and was removed"), "{said}");
     assert_eq!(fs::read(&blob).unwrap(), WEIGHTS);
 
     // The server does not go on in the middle.
@@ -71,7 +71,7 @@ fn what_cannot_be_finished_is_removed_and_said() {
     server.state.lock().unwrap().no_ranges = true;
     fs::write(&part, &WEIGHTS[..20]).unwrap();
     let said = notes(&server, cache.path()).join("\n");
-    assert!(said.contains("begins anew"), "{said}");
+    assert!(said.contains("starting again"), "{said}");
     assert_eq!(fs::read(&blob).unwrap(), WEIGHTS);
 
     // Other bytes than the file's: found by the hash, and not there the next time.
@@ -91,7 +91,7 @@ fn a_blob_of_another_length_is_fetched_anew() {
     let (server, blob, _) = large(cache.path());
     fs::write(&blob, "cut").unwrap();
     let said = notes(&server, cache.path()).join("\n");
-    assert!(said.contains("fetched anew"), "{said}");
+    assert!(said.contains("fetching it again"), "{said}");
     assert_eq!(fs::read(&blob).unwrap(), WEIGHTS);
 }
 

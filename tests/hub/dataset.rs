@@ -146,6 +146,6 @@ fn an_answer_that_is_no_parquet_file_leaves_no_run() {
     let done = train(&server, home.path(), &[]);
     let said = String::from_utf8_lossy(&done.stderr);
     assert_eq!(done.status.code(), Some(1), "{said}");
-    assert!(said.contains("it is no parquet file") && said.contains(TRAIN), "{said}");
+    assert!(said.contains("not a parquet file") && said.contains(TRAIN), "{said}");
     assert!(!home.path().join("run").exists());
 }

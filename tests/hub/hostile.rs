@@ -46,7 +46,7 @@ fn nothing_from_a_header_becomes_a_path() {
                 true => listing(),
                 false => message("200 OK", &headers, CONFIG),
             });
-            attempt.is_refused(&format!("{header} {name:?}"), &["unlike a hub"]);
+            attempt.is_refused(&format!("{header} {name:?}"), &["does not answer like a hub"]);
         }
     }
     assert!(!outside.exists());
@@ -60,7 +60,7 @@ fn nothing_from_a_list_or_an_index_becomes_a_path() {
     for sha in [&outside, "../../x", "", "main", &"a".repeat(100_000)] {
         let body = serde_json::json!({"sha": sha, "siblings": []}).to_string();
         Attempt::at(move |_| message("200 OK", "", body.as_bytes()))
-            .is_refused(sha, &["unlike a hub", "no commit"]);
+            .is_refused(sha, &["does not answer like a hub", "no commit"]);
     }
     for shard in [outside.as_str(), "../../evil.safetensors", ".hidden", "a/b"] {
         let index = serde_json::json!({"weight_map": {"a": shard}}).to_string();
@@ -79,7 +79,7 @@ fn nothing_from_a_list_or_an_index_becomes_a_path() {
             }
         });
         let error = attempt.result.expect_err(shard);
-        assert!(error.contains("no plain file name"), "{error}");
+        assert!(error.contains("not a plain file name"), "{error}");
     }
     assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
 }
@@ -123,7 +123,7 @@ fn a_redirect_must_lead_somewhere_and_not_in_circles() {
         ("Location: file:///etc/passwd\r\n", "a redirect to"),
         ("Location: //127.0.0.1/x\r\n", "a redirect to"),
         ("Location: http://u:p@127.0.0.1/x\r\n", "a redirect to"),
-        ("Location: \u{1b}[2J\r\n", "unlike a hub"),
+        ("Location: \u{1b}[2J\r\n", "does not answer like a hub"),
         ("Location: /round\r\n", "more than 5 redirects"),
     ] {
         for status in ["301 x", "302 x", "307 x", "308 x", "300 x"] {
@@ -132,10 +132,10 @@ fn a_redirect_must_lead_somewhere_and_not_in_circles() {
                 true => listing(),
                 false => message(status, &headers, b""),
             })
-            .is_refused(location, &["unlike a hub", words]);
+            .is_refused(location, &["does not answer like a hub", words]);
             let headers = format!("{etag}{location}");
             Attempt::at(move |_| message(status, &headers, b""))
-                .is_refused(location, &["unlike a hub", words]);
+                .is_refused(location, &["does not answer like a hub", words]);
         }
     }
     // In circles over two hosts, once the file is fetched.
@@ -160,7 +160,7 @@ fn a_host_that_a_redirect_leads_to_is_named_where_it_fails_and_its_key_is_not() 
     for (port, words) in [
         (closed, "which cannot be reached"),
         (refusing, "which answers with status 403"),
-        (odd, "where it leads"),
+        (odd, "the redirect's target"),
     ] {
         let attempt = Attempt::at(move |request| match request.is_listing() {
             true => listing(),
@@ -240,12 +240,13 @@ fn a_list_that_is_none_is_refused() {
     let long = format!(r#"{{"sha": "{}"}}"#, "\u{1b}".repeat(100));
     for body in ["<html>", r#"{"sha": null, "siblings": null}"#, "", "{}", "[]", &deep, &long] {
         let body = body.as_bytes().to_vec();
-        Attempt::at(move |_| message("200 OK", "", &body)).is_refused("list", &["unlike a hub"]);
+        Attempt::at(move |_| message("200 OK", "", &body))
+            .is_refused("list", &["does not answer like a hub"]);
     }
     // 20 MB of a list that goes on.
     let endless = format!(r#"{{"siblings": [{}"#, "0,".repeat(10 << 20));
     Attempt::at(move |_| message("200 OK", "", endless.as_bytes()))
-        .is_refused("endless", &["unlike a hub", "more than 16777216 bytes"]);
+        .is_refused("endless", &["does not answer like a hub", "more than 16777216 bytes"]);
 }
 
 #[test]
@@ -266,7 +267,7 @@ fn sizes_that_contradict_each_other_are_refused() {
             true => listing(),
             false => message(status, &headers, CONFIG),
         })
-        .is_refused(status, &["unlike a hub"]);
+        .is_refused(status, &["does not answer like a hub"]);
     }
 }
 
@@ -310,7 +311,7 @@ fn a_hub_that_keeps_its_client_waiting_is_given_up() {
         (_, Some(_)) => message("206 x", "ETag: \"name\"\r\nContent-Range: bytes 0-0/22\r\n", b"x"),
         _ => format!("HTTP/1.1 200 OK\r\n{etag}Content-Length: 22\r\n\r\nabc").into_bytes(),
     })
-    .is_refused("cut", &["arrived damaged", "what had arrived is removed"]);
+    .is_refused("cut", &["arrived damaged", "the partial download was removed"]);
 }
 
 /// The size is known from the first look alone; the body ends where the connection does.
@@ -341,7 +342,7 @@ fn a_small_file_cut_short_is_not_kept() {
         true => listing(),
         false => b"HTTP/1.1 200 OK\r\nETag: \"x\"\r\nConnection: close\r\n\r\n{}".to_vec(),
     })
-    .is_refused("no size", &["whether it is whole cannot be told"]);
+    .is_refused("no size", &["so it cannot be checked"]);
 }
 
 #[test]
@@ -371,7 +372,7 @@ fn notes_of_an_honest_fetch_are_none() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// Whatever comes, the client comes back with a word about it, and nothing lies outside the cache.
+    /// Whatever comes, the client comes back with a word about it, and nothing is outside the cache.
     #[test]
     fn a_mutated_answer_never_panics(
         cut in 0usize..400,
@@ -416,7 +417,7 @@ fn headers_without_end_behind_a_body_are_given_up() {
     });
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().join("cache");
-    Attempt::of(folder, cache, port).is_refused("trailers", &["nothing of the body in 2 s"]);
+    Attempt::of(folder, cache, port).is_refused("trailers", &["no data for 2 s"]);
 }
 
 /// Of those who share a cache, one may have put a link or a pipe there.

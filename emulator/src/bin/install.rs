@@ -42,7 +42,7 @@ fn install(folder: &Path) -> Result<PathBuf, String> {
     for name in NAMES {
         let path = folder.join(name);
         if path.exists() && !is_emulator(&path)? {
-            return Err(format!("{} is there and is not the emulator", path.display()));
+            return Err(format!("{} exists and is not the emulator", path.display()));
         }
         // Removed first: writing through a link, or into a library that a program has mapped, must not happen.
         if path.symlink_metadata().is_ok() {
@@ -58,10 +58,7 @@ fn install(folder: &Path) -> Result<PathBuf, String> {
 fn refuse_system(folder: &Path) -> Result<(), String> {
     let system = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/cuda"];
     if system.iter().any(|root| folder.starts_with(root)) {
-        return Err(format!(
-            "{} is a folder of the system; choose one of your own",
-            folder.display()
-        ));
+        return Err(format!("{} is a system folder; choose another", folder.display()));
     }
     Ok(())
 }

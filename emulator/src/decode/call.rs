@@ -294,7 +294,7 @@ impl<'a> Decoder<'_, 'a> {
                 let taken: Vec<_> = taken.into_iter().filter(|t| names.contains(&t.0)).collect();
                 ((first.params.as_slice(), first.returns.as_slice()), taken)
             }
-            _ => return self.fail(format!("`{signature}` is no signature")),
+            _ => return self.fail(format!("`{signature}` is not a signature")),
         };
         if args.len() != signature.0.len() || returns.len() != signature.1.len() {
             return self.fail("the signature has other parameters than this call gives");

@@ -192,7 +192,7 @@ impl<'a> Decoder<'_, 'a> {
                     Some(pc) => self.p.code[at].imm = imm & !0xffff_ffff | i64::from(pc),
                     None => {
                         self.line = self.p.code[at].line;
-                        return self.fail("this label stands nowhere");
+                        return self.fail("this label has no place");
                     }
                 }
             }
@@ -206,7 +206,7 @@ impl<'a> Decoder<'_, 'a> {
                     return Err(error::error(
                         self.m.source,
                         self.line,
-                        "a branch target stands nowhere",
+                        "a branch target has no place",
                     ));
                 }
             }

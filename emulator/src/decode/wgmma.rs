@@ -106,7 +106,7 @@ impl<'a> Decoder<'_, 'a> {
         distinct.sort_unstable();
         distinct.dedup();
         if distinct.len() != count {
-            return self.fail("a register stands twice among the sums");
+            return self.fail("a register occurs twice among the sums");
         }
         let mut i = Instr::new(Op::Nop);
         let mut uses = sums.clone();

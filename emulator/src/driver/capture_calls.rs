@@ -95,7 +95,7 @@ fn end(stream: Handle, out: &Out<Handle>) -> CudaResult {
     drop(state);
     release_all(freed)?;
     out.set(Handle::NULL)?;
-    Err(report::refuse(error, "the capture did not end well; there is no graph"))
+    Err(report::refuse(error, "the capture failed; there is no graph"))
 }
 
 fn status(state: &State, stream: Handle) -> (c_int, Option<&Capture>) {

@@ -67,7 +67,7 @@ fn range_of(region: Region, count: usize, arena: usize) -> Result<Range<usize>> 
     let start = region.offset / 4;
     ensure!(
         start <= arena && count <= arena - start,
-        "region {region:?} lies outside the arena of {} bytes",
+        "region {region:?} is outside the arena of {} bytes",
         arena * 4
     );
     Ok(start..start + count)

@@ -63,7 +63,7 @@ impl<'a> Tables<'a> {
         for table in [self.word, self.position, self.token_type] {
             ensure!(
                 table.cols == hidden,
-                "an embedding table has {} columns where {hidden} are needed",
+                "an embedding table has {} columns, not {hidden}",
                 table.cols
             );
         }

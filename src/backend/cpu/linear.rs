@@ -16,11 +16,7 @@ use anyhow::{Result, bail, ensure};
 /// Joins the parts of a bias into `out`.
 fn gather(values: &[f32], parts: &[ParamRange], out: &mut [f32]) -> Result<()> {
     let total: usize = parts.iter().map(|p| p.len).sum();
-    ensure!(
-        total == out.len(),
-        "the parts of a bias have {total} elements where {} are needed",
-        out.len()
-    );
+    ensure!(total == out.len(), "the parts of a bias have {total} elements, not {}", out.len());
     let mut at = 0;
     for part in parts {
         out[at..at + part.len].copy_from_slice(read(values, *part)?);

@@ -1,4 +1,4 @@
-//! The flat parameter vector and what runs beside its trainable part.
+//! The flat parameter vector, with gradient and moments for its trainable part.
 
 use crate::backend::Slot;
 use crate::program::ParamRange;

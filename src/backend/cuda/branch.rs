@@ -1,4 +1,4 @@
-//! A stream beside that of the operations, for what these need later: in a recording a branch of the graph.
+//! A second stream for work whose results the operations need later; in a recording it is a branch of the graph.
 
 use super::device::Device;
 use anyhow::{Context, Result};

@@ -102,8 +102,8 @@ impl Device {
         let driver = connect()?;
         ensure!(
             index < driver.devices,
-            "there is no CUDA device {index}: the driver sees {} (numbered from 0; CUDA_VISIBLE_DEVICES hides \
-             devices)",
+            "there is no CUDA device {index}: the driver sees {} (numbered from 0; CUDA_VISIBLE_DEVICES can \
+             hide devices)",
             driver.devices
         );
         let device = open_context(index)?;
@@ -134,25 +134,24 @@ fn connect() -> Result<Driver> {
     match result::init() {
         Ok(()) => {}
         Err(DriverError(CUresult::CUDA_ERROR_NO_DEVICE)) => bail!(
-            "the NVIDIA driver sees no CUDA device (is one fitted, and is CUDA_VISIBLE_DEVICES right?)"
+            "the NVIDIA driver sees no CUDA device (is one installed, and is CUDA_VISIBLE_DEVICES right?)"
         ),
         Err(error) => {
-            return Err(anyhow!(error)).context("the NVIDIA driver does not start");
+            return Err(anyhow!(error)).context("the NVIDIA driver fails to start");
         }
     }
     let version = driver_version()?;
     if let Some(needed) = images::TOOLKIT.and_then(parse_version) {
         ensure!(
             worth_trying(version, needed),
-            "the NVIDIA driver speaks CUDA {}, but the kernels were built with {}: update the driver{}, or build \
-             with CUDA_HOME set to a toolkit the driver knows (12.8 or later)",
+            "the NVIDIA driver supports CUDA {}, but the kernels were built with {}: update the driver{}, or \
+             build with CUDA_HOME set to a toolkit that the driver supports (12.8 or later)",
             version_name(version),
             version_name(needed),
             if needed / 1000 == 13 { " to 580 or later" } else { "" }
         );
     }
-    let devices =
-        CudaContext::device_count().context("the NVIDIA driver does not list its devices")?;
+    let devices = CudaContext::device_count().context("cannot list the NVIDIA driver's devices")?;
     ensure!(devices > 0, "the NVIDIA driver sees no CUDA device");
     Ok(Driver { version, devices: usize::try_from(devices).unwrap_or(0) })
 }
@@ -171,7 +170,7 @@ pub fn older_than_kernels() -> Option<String> {
 fn older(version: u32, needed: u32) -> Option<String> {
     (version < needed).then(|| {
         format!(
-            "the NVIDIA driver speaks CUDA {}, the kernels were built with {}: update the driver, or build with \
+            "the NVIDIA driver supports CUDA {}, but the kernels were built with {}: update the driver, or build with \
              BITFIT_CUDA_ARCHS set to this device's architecture",
             version_name(version),
             version_name(needed)
@@ -185,7 +184,7 @@ pub fn driver_version() -> Result<u32> {
     // SAFETY: the driver is there, and writes one int to a live variable.
     unsafe { sys::cuDriverGetVersion(&mut version) }
         .result()
-        .context("the NVIDIA driver does not tell its version")?;
+        .context("cannot read the NVIDIA driver's version")?;
     Ok(u32::try_from(version).unwrap_or(0))
 }
 
@@ -252,7 +251,7 @@ mod tests {
         assert!(worth_trying(13_000, 13_010) && worth_trying(13_020, 13_000));
         assert!(worth_trying(14_000, 13_010) && !worth_trying(12_090, 13_000));
         let said = older(13_000, 13_010).unwrap();
-        assert!(said.contains("speaks CUDA 13.0") && said.contains("with 13.1"), "{said}");
+        assert!(said.contains("supports CUDA 13.0") && said.contains("with 13.1"), "{said}");
         assert_eq!(older(13_010, 13_010), None);
     }
 

@@ -53,7 +53,9 @@ pub fn summary() -> String {
 pub fn ptx_alone() -> Result<bool> {
     match std::env::var("BITFIT_CUDA_CODE") {
         Ok(code) if code == "ptx" => Ok(true),
-        Ok(code) if !code.is_empty() => bail!("BITFIT_CUDA_CODE is {code:?}: it may be `ptx`"),
+        Ok(code) if !code.is_empty() => {
+            bail!("BITFIT_CUDA_CODE is {code:?}; the only value is `ptx`")
+        }
         _ => Ok(false),
     }
 }

@@ -367,7 +367,7 @@ fn load_unit(device: &Device, unit: &str, half: HalfType) -> Result<Arc<CudaModu
             None => error,
         }),
         None => bail!(
-            "no image of {unit}.cu ({half}) for compute capability {}.{} is built in (there are: {})",
+            "{unit}.cu ({half}) was not built for compute capability {}.{} (built: {})",
             device.info.capability.0,
             device.info.capability.1,
             images::summary()

@@ -183,7 +183,7 @@ impl Lane<'_> {
         let kernel = match args.word.format {
             Format::Half => "embed_forward",
             Format::Int8 => "embed_forward_int8",
-            Format::Nf4 => bail!("an embedding table in 4 bits: tables have 8 at least"),
+            Format::Nf4 => bail!("an embedding table in 4 bits; tables have at least 8"),
         };
         let name = by_parts(kernel, args.width)?;
         // SAFETY: as for `gemm`; one warp per token.
@@ -214,7 +214,7 @@ impl Lane<'_> {
         let kernel = match args.word.format {
             Format::Half => "embed_backward",
             Format::Int8 => "embed_backward_int8",
-            Format::Nf4 => bail!("an embedding table in 4 bits: tables have 8 at least"),
+            Format::Nf4 => bail!("an embedding table in 4 bits; tables have at least 8"),
         };
         let name = by_parts(kernel, args.width)?;
         // SAFETY: as for `gemm`; any number of blocks goes through all rows.
@@ -352,16 +352,15 @@ fn by_sequences(sequences: usize) -> impl Iterator<Item = (usize, usize)> {
 fn by_parts(kernel: &str, width: u32) -> Result<String> {
     ensure!(
         (1..=WIDEST_NORM).contains(&(width as usize)),
-        "a hidden size of {width}: the CUDA kernels take 8 to {WIDEST_NORM}"
+        "a hidden size of {width}: the CUDA kernels support 8 to {WIDEST_NORM}"
     );
     Ok(format!("{kernel}_{}", (width as usize).div_ceil(PART)))
 }
 
 fn padded_head(head_dim: u32) -> Result<usize> {
-    HEAD_DIMS
-        .into_iter()
-        .find(|&dim| head_dim as usize <= dim)
-        .ok_or_else(|| anyhow!("a head dimension of {head_dim}: the CUDA kernels take up to 128"))
+    HEAD_DIMS.into_iter().find(|&dim| head_dim as usize <= dim).ok_or_else(|| {
+        anyhow!("a head dimension of {head_dim}: the CUDA kernels support up to 128")
+    })
 }
 
 #[cfg(test)]

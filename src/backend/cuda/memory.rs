@@ -197,7 +197,7 @@ pub fn out_of_memory(device: &Device, what: &str, wanted: usize, fits: Option<us
         Some(tokens) => format!("{tokens} tokens per batch would fit"),
     };
     format!(
-        "out of memory on CUDA device {} ({}): the {what} needs {} MiB, {} of {} MiB are free; {advice}",
+        "out of memory on CUDA device {} ({}): the {what} needs {} MiB, and {} of {} MiB are free; {advice}",
         device.info.index,
         device.info.name,
         mib(wanted),

@@ -249,7 +249,7 @@ fn row_kind(rows: Rows) -> u32 {
 fn check_width(width: usize, what: &str) -> Result<()> {
     ensure!(
         width > 0 && width.is_multiple_of(8),
-        "{what} of {width}: the CUDA kernels take multiples of 8"
+        "{what} of {width}: the CUDA kernels need multiples of 8"
     );
     Ok(())
 }

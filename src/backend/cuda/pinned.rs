@@ -1,5 +1,5 @@
-//! Page-locked host memory, from and to which the device copies while the host goes on, and the events that say when
-//! a copy is done.
+//! Page-locked host memory, for copies that run while the host continues, and the events that say when a copy is
+//! done.
 
 use super::device::Device;
 use super::memory::Buffer;

@@ -1,4 +1,4 @@
-//! Single values beside frozen matrices, tables and vectors, and their gradients.
+//! Single trained values added to frozen matrices, tables and vectors, and their gradients.
 
 use super::args::*;
 use super::memory::Address;

@@ -49,7 +49,7 @@ impl GemmTile {
     /// A name of none.
     pub fn named(name: &str) -> Result<Self> {
         let tile = Self::ALL.into_iter().find(|tile| tile.name() == name);
-        tile.with_context(|| format!("there is no tile {name}"))
+        tile.with_context(|| format!("unknown tile {name}"))
     }
 
     /// Those among which the kernels of a name are.
@@ -155,7 +155,7 @@ impl MeasuredProduct {
             "a line has {} fields",
             5 + GemmTile::ALL.len()
         );
-        let size = |text: &str| text.parse().with_context(|| format!("{text:?} is no size"));
+        let size = |text: &str| text.parse().with_context(|| format!("{text:?} is not a size"));
         let [rows, columns] = [size(fields[1])?, size(fields[2])?];
         let [depth, multiprocessors] = [size(fields[3])?, size(fields[4])?];
         let kernel = fields[0].to_owned();
@@ -164,8 +164,8 @@ impl MeasuredProduct {
             if text == "-" {
                 return Ok(None);
             }
-            let time: f64 = text.parse().with_context(|| format!("{text:?} is no time"))?;
-            ensure!(time.is_finite() && time > 0.0, "{text:?} is no time");
+            let time: f64 = text.parse().with_context(|| format!("{text:?} is not a time"))?;
+            ensure!(time.is_finite() && time > 0.0, "{text:?} is not a time");
             Ok(Some(time))
         };
         let mut microseconds = [None; GemmTile::ALL.len()];
@@ -331,8 +331,8 @@ mod tests {
         for (line, said) in [
             ("gemm_bias\t1\t2", "11 fields"),
             ("gemm_bias\t1\t2\t3\t132\t1.0\t2.0", "11 fields"),
-            ("gemm_bias\t1\t2\tx\t132\t1.0\t2.0\t3.0\t-\t-\t-", "\"x\" is no size"),
-            ("gemm_bias\t1\t2\t3\t132\t1.0\t-1\t3.0\t-\t-\t-", "\"-1\" is no time"),
+            ("gemm_bias\t1\t2\tx\t132\t1.0\t2.0\t3.0\t-\t-\t-", "\"x\" is not a size"),
+            ("gemm_bias\t1\t2\t3\t132\t1.0\t-1\t3.0\t-\t-\t-", "\"-1\" is not a time"),
             ("gemm_bias\t1\t2\t3\t132\t-\t-\t-\t-\t-\t-", "no tile has a time"),
         ] {
             let refused = TileChoice::of(&format!("# a comment\n{line}\n"), 132).unwrap_err();

@@ -247,14 +247,10 @@ impl DeviceMatrices {
             return Ok(());
         };
         bail!(
-            "{name}: element {at} is {}, which {} cannot hold (at most {largest}){}",
+            "{name}: element {at} is {}, too large for {} (at most {largest}){}",
             data[at],
             self.half,
-            if self.half == HalfType::F16 && data[at].is_finite() {
-                ": choose bf16, which can"
-            } else {
-                ""
-            }
+            if self.half == HalfType::F16 && data[at].is_finite() { ": choose bf16" } else { "" }
         );
     }
 
@@ -281,7 +277,7 @@ impl DeviceMatrices {
     ) -> Result<WeightId> {
         ensure!(
             range.len == rows * cols && cols.is_multiple_of(8),
-            "{name}: {} parameters for a {rows}×{cols} matrix; the CUDA kernels take widths that are multiples of 8",
+            "{name}: {} parameters for a {rows}×{cols} matrix; the CUDA kernels need widths that are multiples of 8",
             range.len
         );
         // In 16 bits all kinds lie alike.

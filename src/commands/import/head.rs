@@ -21,7 +21,7 @@ impl HeadOf {
         let head = last.into_iter().find_map(|name| Some((name, values.get(name)?)));
         let (name, bias) = head.with_context(|| {
             format!(
-                "it has no head: a delta needs {}; save it with the adapter (`modules_to_save`)",
+                "it has no head, and a delta needs {}; save it with the adapter (`modules_to_save`)",
                 last.map(|name| format!("`{name}`")).join(" or ")
             )
         })?;
@@ -34,14 +34,14 @@ impl HeadOf {
             (None, Some("SEQ_CLS") | None) if outputs == 1 => Task::Regression,
             (None, Some("SEQ_CLS") | None) => Task::Classification,
             (None, Some(other)) => {
-                bail!("its task_type is {other}: say with --task what the head is for")
+                bail!("its task_type is {other}: name the head's task with --task")
             }
         };
         let facts = task.facts();
         let labels = match (&args.labels, facts.named) {
             (Some(_), false) => {
                 return Err(UsageError::new(format!(
-                    "--labels has no use with --task {task}: leave it out"
+                    "--labels does not apply to --task {task}: leave it out"
                 ))
                 .into());
             }
@@ -51,7 +51,7 @@ impl HeadOf {
         };
         if facts.named && labels.len() != outputs {
             return Err(UsageError::new(format!(
-                "--labels: the head has {outputs} outputs, and {} are named",
+                "--labels: {} names for a head with {outputs} outputs",
                 labels.len()
             ))
             .into());
@@ -67,7 +67,7 @@ impl HeadOf {
 fn parsed_labels(text: &str) -> Result<Vec<String>, UsageError> {
     if text.trim_start().starts_with('[') {
         return serde_json::from_str(text).map_err(|error| {
-            UsageError::new(format!("--labels {text}: no JSON list of names: {error}"))
+            UsageError::new(format!("--labels {text}: not a JSON list of names: {error}"))
         });
     }
     Ok(text.split(',').map(|name| name.trim().to_owned()).collect())

@@ -1,5 +1,5 @@
-//! `bitfit import`: a delta of an adapter that PEFT, or `bitfit export`, wrote. What of it a delta cannot hold is refused by
-//! name: nothing of an adapter is left out in silence.
+//! `bitfit import`: converts an adapter that PEFT or `bitfit export` wrote to a delta. Whatever a delta cannot hold is
+//! refused by name; nothing is dropped silently.
 
 mod head;
 mod moved;
@@ -45,7 +45,7 @@ pub fn run(args: &ImportArgs) -> Result<()> {
         {
             if given {
                 return Err(UsageError::new(format!(
-                    "{option}: {} says itself what it was trained for; leave it out",
+                    "{option}: {} records what it was trained for; leave the option out",
                     args.peft.display()
                 ))
                 .into());
@@ -64,7 +64,7 @@ pub fn run(args: &ImportArgs) -> Result<()> {
     let base = Base::open(&model, args.quiet).with_context(|| match args.model {
         Some(_) => format!("the base model of {}", args.peft.display()),
         None => format!(
-            "the base model of {} is {model} there, which is not found from here: give --model",
+            "the adapter in {} names the base model {model}, which cannot be found here: give --model",
             args.peft.display()
         ),
     })?;
@@ -149,8 +149,8 @@ fn delta_of(args: &ImportArgs, adapter: &ReadAdapter, base: &Base, model: &str) 
         let own = own.map(|data| Tensor { shape: value.shape.clone(), data });
         ensure!(
             own.is_some_and(|own| same_bits(&own, value)),
-            "it has its own `{name}`, and a delta has biases, LayerNorms and the head alone; merge the adapter into its base \
-             first (`merge_and_unload()` of peft)"
+            "it has its own `{name}`, but a delta has only biases, LayerNorms and the head; merge the adapter into its base \
+             first (peft's `merge_and_unload()`)"
         );
     }
     base.unchanged()?;

@@ -52,7 +52,7 @@ impl BaseParams {
             let inside = param.name.strip_prefix(prefix).unwrap_or(&param.name);
             ensure!(
                 value.shape == param.shape,
-                "`{}` has shape {:?}, and the base's {:?}: it is an adapter for another model",
+                "`{}` has shape {:?}, but the base's is {:?}: the adapter is for another model",
                 param.name,
                 value.shape,
                 param.shape
@@ -77,7 +77,7 @@ impl BaseParams {
             }
         }
         let refused = |one: &str, other: &str| {
-            format!("it changes both `{one}` and `{other}`, which no method trains together")
+            format!("it changes both `{one}` and `{other}`, which no single method trains")
         };
         match (gain, linear, new) {
             (Some(gain), Some(linear), _) => bail!(refused(gain, linear)),

@@ -1,5 +1,5 @@
-//! What a person sees while a sweep goes, and where its runs' notes go: into a log beside each run's folder. On a terminal a
-//! bar for each run at work and one for all; elsewhere a line for each run that ends.
+//! Progress of a sweep: on a terminal one bar per active run and one for all, elsewhere a line for each finished run. Notes
+//! of a run go to the log next to its folder.
 
 use crate::commands::notes::{Hearer, Said, SaidAs};
 use crate::commands::progress::minutes;

@@ -1,4 +1,4 @@
-//! What a sweep that goes on holds the runs in its folder to: the settings they had, the files they were on, and what they
+//! What a resumed sweep checks of the runs in its folder: their settings, the files they used, and what they
 //! left.
 
 use crate::commands::base::settings_beside;
@@ -52,7 +52,7 @@ pub fn same_settings(SweepRun { name, config, .. }: &SweepRun) -> Result<()> {
     let differences = Fingerprint::of(config)?.differences(&Fingerprint::of(&recorded)?);
     ensure!(
         differences.is_none(),
-        "{name}: the run in {} has other settings than this one{}; remove its folder or name a new --output",
+        "{name}: the run in {} has different settings{}; remove its folder or use a new --output",
         config.output.display(),
         differences.map_or(String::new(), |differences| format!(": {differences}"))
     );
@@ -71,14 +71,14 @@ pub fn hold_result(SweepRun { name, config, .. }: &SweepRun) -> Result<()> {
     let result = result_of(config)?;
     let Some(sha256) = result["sha256"].as_str() else {
         warn(format_args!(
-            "{name}: its {RESULT_FILE} does not say which {} it left: whether that is still the same cannot be told",
+            "{name}: its {RESULT_FILE} does not record its {}, so it is not known whether that has changed",
             left.display()
         ));
         return Ok(());
     };
     ensure!(
         sha256_file(&left)? == sha256,
-        "{name}: {} is not what the run left there; put it back, or remove the run's folder to have it run again",
+        "{name}: {} has changed since the run; restore it, or remove the run's folder to run it again",
         left.display()
     );
     Ok(())
@@ -117,7 +117,8 @@ pub fn same_files(runs: &[&SweepRun], files: &mut FilesNow<'_>) -> Result<()> {
         let Some(recorded) = fingerprint_of(config)? else {
             if is_done(config) {
                 warn(format_args!(
-                    "{name}: {CHECKPOINT_FILE} is gone from {}: whether the run was on the same data and base cannot be told",
+                    "{name}: {CHECKPOINT_FILE} is missing from {}, so it is not known whether the run had the same \
+                     data and base",
                     config.output.display()
                 ));
             }
@@ -126,8 +127,9 @@ pub fn same_files(runs: &[&SweepRun], files: &mut FilesNow<'_>) -> Result<()> {
         let now = files.of(config).with_context(|| format!("{name}, which {begun}"))?;
         if let Some(differences) = now.differences(&identity::files_in(&recorded, config)) {
             bail!(
-                "{name}: the run in {} {begun}, and was on other files: {differences}; put these back as they were, remove its \
-                 folder to have it run on the new ones, or name a new --output",
+                "{name}: the run in {} {begun}, with other files: {differences}; restore these, remove its folder \
+                 to run it on \
+                 the new ones, or use a new --output",
                 config.output.display()
             );
         }
@@ -151,8 +153,9 @@ pub fn same_precision(runs: &[&SweepRun]) -> Result<()> {
         };
         if let Some(differences) = now.differences(&identity::precision_in(&recorded)) {
             bail!(
-                "{name}: the run in {} began on another device: {differences}, and what is left to do would not stand beside \
-                 it; go on where the sweep began, or name a new --output",
+                "{name}: the run in {} began on another device: {differences}, so the remaining runs would not be \
+                 comparable; \
+                 continue on that device, or use a new --output",
                 config.output.display()
             );
         }
@@ -176,8 +179,8 @@ pub fn all_on_the_same_files(runs: &[SweepRun]) -> Result<()> {
         };
         if let Some(differences) = files.differences(before) {
             bail!(
-                "{name}: it was on other files than {other}: {differences}; they changed while the sweep ran, and its runs \
-                 cannot stand side by side: remove the folders of those on the wrong ones, and go on with --resume"
+                "{name}: it used other files than {other}: {differences}; the files changed during the sweep, and its runs \
+                 are not comparable: remove the folders of the runs on the wrong files, and continue with --resume"
             );
         }
     }

@@ -40,10 +40,7 @@ impl Ledger {
             let text = String::from_utf8(read_bounded(&path, MOST_BYTES)?);
             let found = text.map_err(Into::into).and_then(|text| read_rows(&text));
             let (found, _) = found.with_context(|| {
-                format!(
-                    "{}: remove what is wrong there, and its run is looked at anew",
-                    path.display()
-                )
+                format!("{}: remove the wrong line; its run is then checked again", path.display())
             })?;
             for row in found {
                 let run = runs.iter().find(|run| run.name == row.run);

@@ -1,7 +1,7 @@
-//! `bitfit sweep`: the runs of a grid in one process, several side by side, over one copy of the frozen weights.
+//! `bitfit sweep`: the runs of a grid in one process, several at a time, over one copy of the frozen weights.
 //!
-//! Each run leaves in its folder what `bitfit train` leaves. What a sweep knows beside that is a line per run in `sweep.jsonl`,
-//! and the answers of each run's best state.
+//! Each run leaves in its folder what `bitfit train` leaves. The sweep adds a line per run to `sweep.jsonl`, and the answers of
+//! each run's best state.
 
 mod board;
 mod held;
@@ -42,14 +42,14 @@ use work::Work;
 /// The folder of what runs answer, row by row.
 pub const ANSWERS: &str = "answers";
 
-/// `name` is the command's, to go on with.
+/// `name` is the command to continue with.
 pub fn run(name: &str, command: &SweepCommand) -> Result<()> {
     let SweepCommand { runs, output, resume, .. } = command;
     let models: Vec<&Path> = runs.iter().map(|run| Path::new(&run.config.model)).collect();
     outputs::no_input_folder(output, &models)?;
     ensure!(
         *resume || !is_used(output),
-        "--output {}: the folder holds something already; name a new one, or go on with a sweep with --resume",
+        "--output {}: the folder is not empty; use a new one, or continue a sweep with --resume",
         output.display()
     );
     let made = !output.exists();
@@ -88,7 +88,7 @@ fn in_folder(name: &str, command: &SweepCommand) -> Result<()> {
         && let Some(difference) = sweep_file::difference(&before, runs)?
     {
         bail!(
-            "--output {}: the folder holds another sweep: {difference}; leave the grid out to go on with that one, or name a new \
+            "--output {}: the folder has another sweep: {difference}; leave the grid out to continue that one, or use a new \
              folder",
             output.display()
         );
@@ -128,7 +128,8 @@ fn in_folder(name: &str, command: &SweepCommand) -> Result<()> {
     let ledger = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
     if !whole {
         bail!(
-            "stopped with {} of {} runs done, as asked; everything is saved: go on with `bitfit {name} --resume --output {}`",
+            "stopped on request with {} of {} runs done; everything is saved: continue with `bitfit {name} --resume \
+             --output {}`",
             ledger.ended(),
             runs.len(),
             output.display()
@@ -142,8 +143,8 @@ fn in_folder(name: &str, command: &SweepCommand) -> Result<()> {
         say(
             *quiet,
             format_args!(
-                "memory: {} bytes planned for the runs at work, of which frozen weights {}, once for all; the process \
-                 held {} at its peak",
+                "memory: {} bytes planned for the active runs, including {} of shared frozen weights; the process's \
+                 peak was {}",
                 grouped(most.all),
                 grouped(most.frozen),
                 grouped(peak as usize)
@@ -160,7 +161,7 @@ fn ended_well(rows: &[RunRow]) -> Result<()> {
     let why = |row: &RunRow| format!("{}: {}", row.run, row.why.as_deref().unwrap_or_default());
     if let Some(first) = of(RunEnd::Failed).next() {
         bail!(
-            "{} of {} runs failed, the first {}",
+            "{} of {} runs failed; the first: {}",
             of(RunEnd::Failed).count(),
             rows.len(),
             why(first)
@@ -168,7 +169,7 @@ fn ended_well(rows: &[RunRow]) -> Result<()> {
     }
     match of(RunEnd::Diverged).next() {
         Some(first) if of(RunEnd::Done).next().is_none() => {
-            bail!("no run came to its end, all diverged; the first {}", why(first))
+            bail!("all runs diverged; the first: {}", why(first))
         }
         _ => Ok(()),
     }
@@ -180,7 +181,7 @@ fn odd_names(runs: &[SweepRun]) -> BTreeSet<String> {
         let trains = config.method.name();
         let meant = nearest(variant, Method::ALL.iter().map(|method| method.name()))?;
         (Method::from_name(variant).is_err() && meant != trains).then(|| {
-            format!("{variant}: no method has this name (did you mean `{meant}`?), and it trains {trains}")
+            format!("{variant}: this is not a method's name (did you mean `{meant}`?), so it trains {trains}")
         })
     };
     runs.iter().filter_map(odd).collect()

@@ -37,7 +37,7 @@ pub struct Surroundings<'a> {
     pub board: &'a Arc<Board>,
 }
 
-/// Makes a run, or goes on with it, and says what came of it; `None` where it was asked to stop.
+/// Starts a run or continues it, and returns the outcome; `None` if it was asked to stop.
 ///
 /// # Errors
 /// Whatever concerns the sweep as a whole: its log cannot be written.
@@ -46,8 +46,7 @@ pub fn make(run: &SweepRun, shared: &Surroundings<'_>) -> Result<Option<RunRow>>
     let attempt = || catch_unwind(AssertUnwindSafe(|| attempt(run, shared)));
     let made = heard_by(Rc::clone(&log) as Rc<dyn crate::commands::notes::Hearer>, attempt);
     // Its message stands above, as the program's own does.
-    let made =
-        made.unwrap_or_else(|_| Err(anyhow!("it panicked, which is a fault of the program")));
+    let made = made.unwrap_or_else(|_| Err(anyhow!("it panicked, which is a bug in bitfit")));
     let error = match made {
         Ok(row) => return Ok(row),
         Err(error) => error,

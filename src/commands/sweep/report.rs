@@ -58,14 +58,14 @@ fn answers(output: &Path, rows: &[RunRow]) -> Result<AnswersByRun> {
         let answers: Option<DevAnswers> =
             serde_json::from_slice(&read_bounded(&path, MOST_ANSWERS)?).with_context(|| {
                 format!(
-                    "{} is broken: remove it, and go on with --resume, which makes it anew",
+                    "{} is damaged: remove it, and continue with --resume, which rebuilds it",
                     path.display()
                 )
             })?;
         let Some(answers) = answers else { continue };
         ensure!(
             fits(&answers, row),
-            "{} does not have the answers that {} was measured by: remove it, and go on with --resume, which makes it anew",
+            "{} does not match the answers that {} was measured by: remove it, and continue with --resume, which rebuilds it",
             path.display(),
             row.run
         );

@@ -1,4 +1,4 @@
-//! The row of a run, made of what the run has left, and the answers of its best state beside the runs' folders.
+//! The row of a run, from the files it left, and the answers of its best state.
 
 use super::held::{chosen_rate, result_of};
 use super::report::answers_file;

@@ -75,7 +75,7 @@ impl<'a> Work<'a> {
             (Some(jobs), false) => *jobs,
         };
         if on_gpu && jobs.is_some_and(|jobs| jobs > 1) {
-            say(*quiet, "--jobs: runs on a GPU are made one after another");
+            say(*quiet, "--jobs: on a GPU, runs are done one after another");
         }
         let limit = first.memory.map(|size| size.0);
         // Without a limit of the user's, what the system has free keeps a large model from being trained many times at once.
@@ -108,7 +108,7 @@ impl<'a> Work<'a> {
             1 => "1".to_owned(),
             most => format!("up to {most}"),
         };
-        say(*quiet, format_args!("{to_make} to make, {at_a_time} at a time on {threads}"));
+        say(*quiet, format_args!("{to_make} to run, {at_a_time} at a time on {threads}"));
         let board = Board::new(runs.len(), runs.len() - left.len(), *quiet);
         let asked = stop.after_the_step();
         let shared = Surroundings { output, inputs, memory, cores, stop, asked, board: &board };

@@ -170,7 +170,7 @@ pub fn train(job: &Job<'_>, texts: &Texts, stop: &Stop, ranks: &Rc<dyn Ranks>) -
                     None => "rank 0's checkpoint".to_owned(),
                 })?;
             run.restore(&from, &vectors)?;
-            say(quiet, format_args!("going on after step {} of {}", from.step, steps.total));
+            say(quiet, format_args!("continuing after step {} of {}", from.step, steps.total));
             from
         }
         None => new,
@@ -254,8 +254,8 @@ fn loaded(
 fn say_order(config: &TrainConfig, data: &Data, quiet: bool) {
     if config.no_shuffle && in_order(data.train.labels(), data.targets.outputs()) {
         warn(
-            "--no-shuffle: the rows to train on stand in the order of their labels, so that a batch has little but one label and \
-             the last is learned best: shuffle the file, or leave the option out",
+            "--no-shuffle: the rows to train on are sorted by label, so a batch has mostly one label and the last label \
+             dominates: shuffle the file, or leave the option out",
         );
     }
     say_beyond_limit(quiet, &data.train.dataset.lengths(), config.batch_tokens);
@@ -333,11 +333,14 @@ fn chosen_metric(config: &TrainConfig, data: &Data, quiet: bool) -> Result<Metri
     }
     if config.metric.is_some() {
         let names: Vec<_> = measures.iter().map(|metric| metric.name()).collect();
-        bail!("--metric {metric}: these labels have none; use {}, loss", names.join(", "));
+        bail!("--metric {metric} is not defined for these labels; use {}, loss", names.join(", "));
     }
     say(
         quiet,
-        format_args!("these labels have no {metric}: {} chooses the best state", measures[0]),
+        format_args!(
+            "{metric} is not defined for these labels: {} chooses the best state",
+            measures[0]
+        ),
     );
     Ok(measures[0])
 }

@@ -154,7 +154,7 @@ impl Data {
                 say(
                     quiet,
                     format_args!(
-                        "{}: {} of the {} are trained on, drawn with the seed {}",
+                        "{}: training on {} of the {}, drawn with seed {}",
                         train.name(),
                         drawn.len(),
                         count(train.len(), "row"),

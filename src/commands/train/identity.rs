@@ -1,4 +1,4 @@
-//! What decides what a run computes: what a resumed run is held to, and of the files alone, what the runs of a sweep are.
+//! Everything that decides a run's result: a resumed run is checked against all of it, the runs of a sweep against the files.
 
 use super::core::{device_of, pooling};
 use super::data::{Data, RunRows};

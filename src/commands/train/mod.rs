@@ -31,7 +31,7 @@ pub fn run(command: TrainCommand, ranks: &Rc<dyn Ranks>) -> Result<()> {
     let of = ranks.share().of;
     if config.batch_size < of {
         return Err(UsageError::new(format!(
-            "--batch-size {}: {of} ranks share each batch, and some would have nothing to do; give at least {of}",
+            "--batch-size {}: {of} ranks share each batch, so some would have nothing to do; use at least {of}",
             config.batch_size
         ))
         .into());
@@ -67,7 +67,8 @@ pub fn run(command: TrainCommand, ranks: &Rc<dyn Ranks>) -> Result<()> {
     }
     if let Ended::Stopped { step, total } = result? {
         bail!(OfAllRanks::new(format!(
-            "stopped after step {step} of {total}, as asked; everything is saved: go on with `bitfit train --resume --output {}`",
+            "stopped on request after step {step} of {total}; everything is saved: continue with `bitfit train \
+             --resume --output {}`",
             config.output.display()
         )));
     }
@@ -82,7 +83,10 @@ fn say_ranks(quiet: bool, ranks: &dyn Ranks) -> Result<()> {
     if ranks.several() {
         let (described, threads) = (agreement::describe(ranks)?, rayon::current_num_threads());
         let threads = count(threads, "thread");
-        say(quiet, format_args!("{described}; {threads} each, and each its share of every batch"));
+        say(
+            quiet,
+            format_args!("{described}; {threads} each; each takes its share of every batch"),
+        );
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! What `--lr auto` leaves: the line of its trial, the first of the run's log, and behind that a checkpoint at step 0. A run
-//! that was killed goes on with the rate that was chosen, and one without that checkpoint begins its trial anew.
+//! What `--lr auto` leaves: the trial's line, first in the run's log, and then a checkpoint at step 0. A killed run
+//! continues with the chosen rate; without that checkpoint it starts the trial again.
 
 use crate::formats::run_state::Checkpoint;
 use crate::ranks::Ranks;
@@ -47,8 +47,8 @@ pub fn chosen(found: Option<&ChosenRate>, ranks: &dyn Ranks) -> Result<f64> {
     let lr = f64::from_bits(u64::from_le_bytes(bytes));
     ensure!(
         lr.is_finite(),
-        "--lr auto: the log has lost which rate the trial of this run chose; go on with the one that stands in settings.toml \
-         (--lr RATE)"
+        "--lr auto: the log no longer has the rate that this run's trial chose; continue with the one in settings.toml (--lr \
+         RATE)"
     );
     Ok(lr)
 }

@@ -1,4 +1,4 @@
-//! What a run that was stopped goes on from, and whether that should be there.
+//! What a stopped run continues from, and whether it should exist.
 
 use crate::ranks::Ranks;
 use crate::settings::method::Leaves;
@@ -55,8 +55,9 @@ fn saved(output: &OutputFolder, config: &TrainConfig) -> Result<Vec<u8>> {
         let bytes = fs::read(&path).with_context(|| format!("checkpoint {shown}"))?;
         ensure!(
             !bytes.is_empty(),
-            "checkpoint {shown}: the file is empty, so what was saved of this run is lost: put it back from a copy, or start \
-             anew in another folder"
+            "checkpoint {shown}: the file is empty, so this run's saved state is lost: restore it from a copy, or \
+             start again \
+             in another folder"
         );
         return Ok(bytes);
     }
@@ -69,7 +70,7 @@ fn saved(output: &OutputFolder, config: &TrainConfig) -> Result<Vec<u8>> {
     };
     if let Some(kept) = kept {
         bail!(
-            "checkpoint {shown}: it is gone, though {} says that steps were saved; put it back, or start anew in another \
+            "checkpoint {shown}: missing, although {} says that steps were saved; restore it, or start again in another \
              folder",
             kept.display()
         );

@@ -37,14 +37,14 @@ pub fn with_delta(path: &Path, base: &Base, model: &mut Model, quiet: bool) -> R
                 continue;
             }
             _ => bail!(
-                "--init-delta: {shown} has learned `{name}`, which this run does not train, so that its result would lack \
-                 it; train it too (it is of --method {})",
+                "--init-delta: {shown} has trained `{name}`, which this run does not train, so its result would lack it; \
+                 train it too (it was trained with --method {})",
                 delta.info.method.with_biases(&delta.info.biases)
             ),
         };
         ensure!(
             param.shape == tensor.shape,
-            "--init-delta: {shown}: the tensor `{name}` has shape {:?}, and this run's {:?}",
+            "--init-delta: {shown}: the tensor `{name}` has shape {:?}, but this run's has {:?}",
             tensor.shape,
             param.shape
         );
@@ -53,7 +53,7 @@ pub fn with_delta(path: &Path, base: &Base, model: &mut Model, quiet: bool) -> R
     }
     ensure!(
         !taken.is_empty(),
-        "--init-delta: {shown} has nothing of the encoder: it was trained with --method {}",
+        "--init-delta: {shown} has no encoder values: it was trained with --method {}",
         delta.info.method
     );
     let begin = count(taken.len(), "tensor");
@@ -71,7 +71,7 @@ pub fn with_delta(path: &Path, base: &Base, model: &mut Model, quiet: bool) -> R
     say(
         quiet,
         format_args!(
-            "--init-delta: {begin} of the encoder ({values} values) begin where {shown} left them, trained for {}{rest}",
+            "--init-delta: {begin} of the encoder ({values} values) start from {shown}, trained for {}{rest}",
             delta.info.task
         ),
     );

@@ -130,7 +130,7 @@ impl Summary<'_> {
             },
         );
         if last.is_empty() {
-            row("kept", "what the last step left: without dev rows nothing chooses".to_owned());
+            row("kept", "the last step's values: there are no dev rows to choose by".to_owned());
         }
         if let Some((step, value)) = best {
             row(&format!("best {}", config.metric()), format!("{value:.4} at step {step}"));

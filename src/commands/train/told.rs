@@ -63,16 +63,16 @@ pub fn say_head(config: &TrainConfig, base: &Base, model: &Model, quiet: bool) -
         if pooling == PoolKind::Cls && base.config.family == Family::Bert && !new_pooler {
             say(
                 quiet,
-                "the makers take the first token as it is; here it goes through the checkpoint's pooler, which they may \
-                 never have trained (--pooler reinit draws a new one)",
+                "the checkpoint's makers use the first token directly; here it goes through the checkpoint's pooler, \
+                 which they may never have trained (--pooler reinit draws a new one)",
             );
         }
         besides.iter().for_each(|note| say(quiet, note));
     }
     if new_pooler {
         let drawn = match config.pooler {
-            PoolerInit::Reinit => "the pooler is drawn anew, as asked",
-            _ => "the checkpoint has no pooler: a new one is drawn",
+            PoolerInit::Reinit => "the pooler is reinitialised, as requested",
+            _ => "the checkpoint has no pooler: it is initialised at random",
         };
         say(quiet, format_args!("{drawn}, and trains with the head"));
     }

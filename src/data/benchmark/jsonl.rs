@@ -49,10 +49,9 @@ pub fn read(path: &Path, fields: &Fields<'_>) -> Result<RawRows> {
                 None | Some(Value::Null) => None,
                 Some(Value::String(text)) => Some(text.clone()),
                 Some(value @ (Value::Number(_) | Value::Bool(_))) => Some(value.to_string()),
-                Some(_) => bail!(
-                    "{}: the value is neither text, nor a number, nor a truth value",
-                    file.cell(at, key)
-                ),
+                Some(_) => {
+                    bail!("{}: the value is not text, a number, true or false", file.cell(at, key))
+                }
             };
             values.push(value);
         }

@@ -99,7 +99,7 @@ pub fn parquet(tree: &dyn Tree, task: &NamedTask, part: &TaskPart) -> Result<Opt
         if !shards.iter().map(|(number, _)| *number).eq(0..of) {
             let there: Vec<_> = shards.iter().map(|(_, name)| name.as_str()).collect();
             bail!(
-                "{}: {} of {of} files of the split {} are there ({}); all are needed",
+                "{}: only {} of {of} files of the split {} are there ({}); all are needed",
                 if folder.is_empty() { "." } else { folder },
                 there.len(),
                 part.split,

@@ -35,7 +35,7 @@ pub fn read(path: &Path, fields: &Fields<'_>) -> Result<RawRows> {
     named_as_such(path, &name)?;
     // The library is not written for hostile files.
     contained(|| rows(path, fields, file))
-        .map_err(|panic| anyhow!("{name}: it is no parquet file that can be read ({panic})"))?
+        .map_err(|panic| anyhow!("{name}: not a readable parquet file ({panic})"))?
 }
 
 /// Says what a file is that has the name and not the content.
@@ -47,16 +47,15 @@ fn named_as_such(path: &Path, name: &str) -> Result<()> {
         return Ok(());
     }
     match mistaken(&start) {
-        Some(what) => bail!("{name}: it is no parquet file: {what}"),
-        None => bail!("{name}: it is no parquet file; was a page or a message saved in its place?"),
+        Some(what) => bail!("{name}: not a parquet file: {what}"),
+        None => bail!("{name}: not a parquet file; was an error page saved instead?"),
     }
 }
 
 fn rows(path: &Path, fields: &Fields<'_>, file: RawFile) -> Result<RawRows> {
     let name = &file.name;
-    let broken = |error| anyhow!("{name}: it is no parquet file that can be read ({error})");
-    let damaged =
-        |error: String| anyhow!("{name}: it is no parquet file that can be read: {error}");
+    let broken = |error| anyhow!("{name}: not a readable parquet file ({error})");
+    let damaged = |error: String| anyhow!("{name}: not a readable parquet file: {error}");
     let mut input = File::open(path).with_context(|| format!("cannot open {name}"))?;
     check_footer(&mut input).map_err(damaged)?;
     let size = input.metadata().with_context(|| format!("cannot read {name}"))?.len();
@@ -72,16 +71,19 @@ fn rows(path: &Path, fields: &Fields<'_>, file: RawFile) -> Result<RawRows> {
             all.clone().all(|name| there.contains(name)) && there.contains(&task.columns.label)
         });
         bail!(
-            "{name}: the columns {} are needed, and there are {}{}",
+            "{name}: the columns {} are needed, but the file has {}{}",
             list(&fields.needed),
             list(&there),
-            known.map_or(String::new(), |task| format!("; these are like {}'s", task.title))
+            known.map_or(String::new(), |task| format!("; these look like {}'s", task.title))
         );
     }
     let wanted: Vec<Arc<Type>> =
         columns.iter().filter(|c| fields.all().any(|field| field == c.name())).cloned().collect();
     if let Some(nested) = wanted.iter().find(|column| column.is_group()) {
-        bail!("{name}: the column {:?} has a structure; text or a number is needed", nested.name());
+        bail!(
+            "{name}: the column {:?} holds structures; text or a number is needed",
+            nested.name()
+        );
     }
     let repeated = wanted.iter().find(|column| {
         let about = column.get_basic_info();
@@ -95,7 +97,7 @@ fn rows(path: &Path, fields: &Fields<'_>, file: RawFile) -> Result<RawRows> {
         text.contains(&column.name()) && column.get_physical_type() != PhysicalType::BYTE_ARRAY
     };
     if let Some(column) = wanted.iter().find(number) {
-        bail!("{name}: the column {:?} holds numbers, and text is needed", column.name());
+        bail!("{name}: the column {:?} holds numbers; text is needed", column.name());
     }
     let header = columns.iter().map(|column| column.name().to_owned()).collect();
     let chunks = reader.metadata().row_groups().iter().flat_map(|group| group.columns());
@@ -103,7 +105,8 @@ fn rows(path: &Path, fields: &Fields<'_>, file: RawFile) -> Result<RawRows> {
         |codec: &Compression| !matches!(codec, Compression::UNCOMPRESSED | Compression::SNAPPY);
     if let Some(codec) = chunks.map(|chunk| chunk.compression()).find(unread) {
         bail!(
-            "{name}: it is compressed as {codec}, and this program reads snappy and plain parquet; write it anew with one of these"
+            "{name}: it is compressed with {codec}, but only snappy and uncompressed parquet are supported; save it \
+             with one of these"
         );
     }
     let is_wanted = |column: &str| fields.all().any(|field| field == column);
@@ -124,7 +127,7 @@ fn rows(path: &Path, fields: &Fields<'_>, file: RawFile) -> Result<RawRows> {
         taken = taken.saturating_add(ROW_BYTES + texts);
         if taken > most {
             bail!(
-                "{}: from {size} bytes come more than {most} of text up to here, which no such file has",
+                "{}: {size} bytes unpack to more than {most} of text up to here, far more than plausible",
                 file.place(at)
             );
         }

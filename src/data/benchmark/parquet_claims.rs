@@ -192,11 +192,11 @@ pub(super) fn check_footer(file: &mut File) -> Result<(), String> {
     let length = file.seek(SeekFrom::End(0)).map_err(|e| e.to_string())?;
     let tail = bytes(file, length.saturating_sub(8), 8)?;
     let Some((&[a, b, c, d], b"PAR1")) = tail.split_first_chunk::<4>() else {
-        return Err("it does not end as parquet files do".to_owned());
+        return Err("it does not end like a parquet file".to_owned());
     };
     let footer = u64::from(u32::from_le_bytes([a, b, c, d]));
     if footer > LONGEST_FOOTER || footer + 12 > length {
-        return Err(format!("its description has {footer} bytes, and the file {length}"));
+        return Err(format!("its footer claims {footer} bytes, but the file has {length}"));
     }
     let (footer, _) = thrift::read(&bytes(file, length - 8 - footer, footer)?, &FOOTER)?;
     check_schema(footer.get(2).map_or(&[], ThriftValue::elements))
@@ -209,13 +209,13 @@ fn check_schema(elements: &[ThriftValue]) -> Result<(), String> {
     for element in elements {
         let children = element.get(5).and_then(ThriftValue::number).unwrap_or(0);
         let children = u64::try_from(children).ok().filter(|n| *n <= elements.len() as u64);
-        let children = children.ok_or("a column says that it has more columns than there are")?;
+        let children = children.ok_or("a column claims more columns than there are")?;
         if let Some(left) = open.last_mut() {
             *left -= 1;
         }
         open.push(children);
         if open.len() > DEEPEST {
-            return Err("its columns are nested too deep".to_owned());
+            return Err("its columns are nested too deeply".to_owned());
         }
         while open.last() == Some(&0) {
             open.pop();
@@ -243,7 +243,7 @@ pub(super) fn check_pages(
             let (start, size) = column.byte_range();
             let end = start.checked_add(size).filter(|end| *end <= length);
             let end = end.ok_or_else(|| {
-                format!("column {name:?}: its pages end behind the file, which has {length} bytes")
+                format!("column {name:?}: its pages extend beyond the file's {length} bytes")
             })?;
             let packed = column.compression() != parquet::basic::Compression::UNCOMPRESSED;
             pages(file, start, end, packed).map_err(|e| format!("column {name:?}: {e}"))?;
@@ -271,12 +271,12 @@ fn check_page(page: &ThriftValue, left: u64, packed: bool) -> Result<u64, String
     let needed = |value: &ThriftValue, id| number(value, id).ok_or_else(missing);
     let (kind, unpacked, stored) = (needed(page, 1)?, needed(page, 2)?, needed(page, 3)?);
     let body = u64::try_from(stored).ok().filter(|body| *body <= left);
-    let body =
-        body.ok_or_else(|| format!("says that {stored} bytes follow, and there are {left}"))?;
+    let body = body.ok_or_else(|| format!("claims that {stored} bytes follow, but {left} do"))?;
     let most = if packed { stored.saturating_mul(PACKED).saturating_add(SMALL) } else { stored };
     if !(0..=most.min(LARGEST_PAGE)).contains(&unpacked) {
         return Err(format!(
-            "says that its {stored} bytes become {unpacked}; they become {most} at most, and up to {} MiB are read",
+            "claims that its {stored} bytes unpack to {unpacked}; the most they can give is {most}, and up to {} \
+             MiB are read",
             LARGEST_PAGE >> 20
         ));
     }
@@ -299,16 +299,16 @@ fn check_page(page: &ThriftValue, left: u64, packed: bool) -> Result<u64, String
             }
             (values, needed(part, 4)?)
         }
-        other => return Err(format!("is of the kind {other}, which is not read")),
+        other => return Err(format!("is of kind {other}, which is not supported")),
     };
     if !ENCODINGS.contains(&encoding) {
         return Err(format!(
-            "has its values in the form {encoding}, which is not read: write the file anew with plain or dictionary values"
+            "uses the encoding {encoding}, which is not supported: save the file with plain or dictionary values"
         ));
     }
     // Values of a dictionary are made at once; the shortest text takes four bytes, the smallest number as many.
     if values < 0 || (kind == DICTIONARY && values > unpacked / 4) {
-        return Err(format!("says that its {unpacked} bytes are {values} values"));
+        return Err(format!("claims that its {unpacked} bytes are {values} values"));
     }
     Ok(body)
 }
@@ -349,13 +349,18 @@ mod tests {
         let nulls = [(1, 10), (2, 11), (3, 8), (4, 8), (5, 3), (6, 0)];
         let levels = [(1, 10), (2, 4), (3, 8), (4, 8), (5, i64::from(i32::MAX)), (6, 1)];
         for (wrong, left, packed, why) in [
-            (page(0, 100, 101, 5, &plain), 100, false, "101 bytes follow, and there are 100"),
+            (page(0, 100, 101, 5, &plain), 100, false, "101 bytes follow, but 100 do"),
             (page(0, 100, -1, 5, &plain), 100, false, "-1 bytes follow"),
-            (page(0, 1 << 30, 100, 5, &plain), 100, true, "become 1073741824; they become 2464"),
-            (page(0, 101, 100, 5, &plain), 100, false, "become 101"),
-            (page(0, -1, 100, 5, &plain), 100, false, "become -1"),
+            (
+                page(0, 1 << 30, 100, 5, &plain),
+                100,
+                true,
+                "unpack to 1073741824; the most they can give is 2464",
+            ),
+            (page(0, 101, 100, 5, &plain), 100, false, "unpack to 101"),
+            (page(0, -1, 100, 5, &plain), 100, false, "unpack to -1"),
             (page(0, 65 << 20, 65 << 20, 5, &plain), 1 << 40, false, "up to 64 MiB are read"),
-            (page(0, 100, 100, 5, &[(1, 10), (2, 5)]), 100, false, "the form 5"),
+            (page(0, 100, 100, 5, &[(1, 10), (2, 5)]), 100, false, "the encoding 5"),
             (page(0, 100, 100, 5, &[(1, -1), (2, 0)]), 100, false, "-1 values"),
             (page(2, 100, 100, 7, &[(1, 26), (2, 0)]), 100, false, "26 values"),
             (page(3, 100, 90, 8, &nulls), 90, true, "11 of them missing"),

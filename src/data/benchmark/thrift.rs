@@ -90,7 +90,7 @@ impl Reader<'_> {
         depth: usize,
     ) -> Result<ThriftValue, String> {
         if depth > DEEPEST {
-            return Err("its parts are nested too deep".to_owned());
+            return Err("its parts are nested too deeply".to_owned());
         }
         let fits = |wanted: &ThriftType| match wanted {
             ThriftType::Flag => matches!(kind, TRUE | FALSE),
@@ -104,7 +104,7 @@ impl Reader<'_> {
             ThriftType::Struct(_) => kind == STRUCT,
         };
         if !shape.is_none_or(fits) {
-            return Err(format!("a field has the type {kind}, which it cannot have"));
+            return Err(format!("a field has the wrong type {kind}"));
         }
         Ok(match kind {
             TRUE | FALSE => ThriftValue::Number(i64::from(kind == TRUE)),
@@ -148,7 +148,7 @@ impl Reader<'_> {
         }
         // Readers do not agree on how flags stand in a list. All else takes a byte or more.
         if matches!(kind, TRUE | FALSE) || count > (self.bytes.len() - self.at) as u64 {
-            return Err(format!("a list of {count} elements that cannot be there"));
+            return Err(format!("a list of {count} elements, more than the data can hold"));
         }
         let elements = (0..count).map(|_| self.value(kind, element, depth + 1));
         Ok(ThriftValue::List(elements.collect::<Result<_, _>>()?))
@@ -170,7 +170,7 @@ impl Reader<'_> {
             let shape = known.iter().find(|(id, _)| *id == last).map(|(_, shape)| shape);
             let value = self.value(kind, shape, depth + 1)?;
             if fields.insert(last, value).is_some() {
-                return Err(format!("the field {last} stands there twice"));
+                return Err(format!("the field {last} occurs twice"));
             }
         }
     }
@@ -234,11 +234,11 @@ mod tests {
     #[test]
     fn what_two_readers_could_take_for_different_things_is_refused() {
         for (bytes, why) in [
-            (&[0x18, 0, 0][..], "type 8, which it cannot have"),
-            (&[0x15, 2, 0x05, 2, 2, 0], "field 1 stands there twice"),
+            (&[0x18, 0, 0][..], "wrong type 8"),
+            (&[0x15, 2, 0x05, 2, 2, 0], "field 1 occurs twice"),
             (&[0x15, 2], "cut"),
             (&[0x15, 0xff, 0xff, 0xff, 0xff, 0x7f, 0], "too large"),
-            (&[0x25, 2, 0], "which it cannot have"),
+            (&[0x25, 2, 0], "wrong type"),
             (&[0x3b, 0], "parquet does not use"),
             (&[0x29, 0xfc, 0xff, 0xff, 0x7f, 0], "2097151 elements"),
             (&[0x39, 0x12, 1, 0], "1 elements"),

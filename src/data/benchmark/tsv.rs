@@ -40,7 +40,7 @@ pub fn read(path: &Path, archive: &Archive, fields: &Fields<'_>) -> Result<RawRo
             None => String::new(),
         };
         bail!(
-            "{}: the columns {} are needed, and there are {}{hint}",
+            "{}: the columns {} are needed, but the file has {}{hint}",
             file.place(1),
             list(&fields.needed),
             list(&header)
@@ -85,7 +85,7 @@ pub fn read(path: &Path, archive: &Archive, fields: &Fields<'_>) -> Result<RawRo
         let cells: Vec<&str> = line.split('\t').collect();
         if cells.len() > width || (bare.is_some() && cells.len() < width && at == 1) {
             bail!(
-                "{}: {} field(s) where {} has {width}",
+                "{}: {} field(s), but {} has {width}",
                 found.file.place(at),
                 cells.len(),
                 if bare.is_some() { "a row without a header" } else { "the header" }
@@ -98,10 +98,7 @@ pub fn read(path: &Path, archive: &Archive, fields: &Fields<'_>) -> Result<RawRo
             }
         }
         if bare.is_none() && cells.iter().map(|cell| cell.trim()).eq(header.iter().copied()) {
-            bail!(
-                "{}: the names of the columns stand here once more: remove the line",
-                found.file.place(at)
-            );
+            bail!("{}: this line repeats the column names: remove it", found.file.place(at));
         }
         let value = |place: &Option<usize>| cells.get((*place)?).map(|cell| (*cell).to_owned());
         found.rows.push(RawRow { at, fields: places.iter().map(value).collect() });

@@ -48,7 +48,7 @@ impl ReadAdapter {
     pub fn of(folder: &Path) -> Result<Self> {
         let path = folder.join(ADAPTER);
         let config = read_json(&path)?.with_context(|| {
-            format!("{} has no {ADAPTER}: it is no folder of an adapter of PEFT", folder.display())
+            format!("{} has no {ADAPTER}: it is not the folder of a PEFT adapter", folder.display())
         })?;
         let place = || path.display().to_string();
         let text = |key: &str| -> Result<Option<String>> {
@@ -62,7 +62,7 @@ impl ReadAdapter {
             .with_context(|| format!("{}: `peft_type` is missing", path.display()))?;
         ensure!(
             KINDS.contains(&kind.as_str()),
-            "{}: an adapter of the type {kind} changes more than biases; of the types {} those are read that do not",
+            "{}: an adapter of the type {kind} is not supported; these are, if they change only biases: {}",
             path.display(),
             KINDS.join(", ")
         );
@@ -75,7 +75,7 @@ impl ReadAdapter {
         let weights = folder.join(ADAPTER_WEIGHTS);
         ensure!(
             weights.exists(),
-            "{} has no {ADAPTER_WEIGHTS}; save the adapter with `save_pretrained(…, safe_serialization=True)` of peft",
+            "{} has no {ADAPTER_WEIGHTS}; save the adapter with peft's `save_pretrained(…, safe_serialization=True)`",
             folder.display()
         );
         let tensors = read_tensors(&weights)?;
@@ -126,14 +126,13 @@ impl ReadAdapter {
                 AdapterValue::Added(vector) => {
                     let inside = name.strip_prefix(prefix).filter(|_| shapes.contains_key(&name));
                     let inside = inside.with_context(|| {
-                        format!(
-                            "`{key}`: the base has no bias `{name}` of its own that this could be added to"
-                        )
+                        format!("`{key}`: the base has no bias `{name}` to add this to")
                     })?;
                     let shape = shapes.get(&name).cloned().unwrap_or_default();
                     ensure!(
                         shape == vector.shape,
-                        "`{key}` has {} values, and `{name}` of the base {shape:?}: it is an adapter for another model",
+                        "`{key}` has {} values, but the base's `{name}` has shape {shape:?}: the adapter is for \
+                         another model",
                         vector.data.len()
                     );
                     self.sum(key, &name, vector, base(inside, &shape)?)?
@@ -185,7 +184,7 @@ impl ReadAdapter {
                 self.kind == "LORA"
                     || !is_layer_norm(module)
                     || values.contains_key(&format!("{module}.{other}")),
-                "`{ROOT}{module}.{other}` is missing, and `{part}` of the same LayerNorm is there"
+                "`{ROOT}{module}.{other}` is missing, but `{part}` of the same LayerNorm is present"
             );
         }
         Ok(())
@@ -200,7 +199,7 @@ impl ReadAdapter {
     ) -> Result<Option<(String, AdapterValue)>> {
         let name = key
             .strip_prefix(ROOT)
-            .with_context(|| format!("`{key}`: names in an adapter of PEFT begin with `{ROOT}`"))?;
+            .with_context(|| format!("`{key}`: names in a PEFT adapter begin with `{ROOT}`"))?;
         if name.contains(".original_module.") || is_product(name) {
             return Ok(None);
         }
@@ -211,11 +210,11 @@ impl ReadAdapter {
         if let Some(module) = name.strip_suffix(ADDED) {
             ensure!(
                 self.kind == "BEFT",
-                "`{key}` has no place in an adapter of the type {}",
+                "`{key}` does not belong in an adapter of the type {}",
                 self.kind
             );
             let flat = matches!(tensor.shape.as_slice(), [1, _] | [_]);
-            ensure!(flat, "`{key}` has shape {:?}, and should be one row", tensor.shape);
+            ensure!(flat, "`{key}` has shape {:?}, but should be one row", tensor.shape);
             let vector = Tensor::vector(tensor.data.clone());
             return Ok(Some((full(&format!("{module}.bias")), AdapterValue::Added(vector))));
         }
@@ -240,8 +239,8 @@ impl ReadAdapter {
             // It is what the vector was made of, or somebody has changed one of the two.
             ensure!(
                 added.is_some_and(|&added| value - base(place) == added),
-                "`{key}`: its value at {place} is not the one that {EXACT} in the metadata was written with: the file was \
-                 changed; export it again, or save it with peft"
+                "`{key}`: its value at {place} does not match {EXACT} in the metadata: the file was changed; export it \
+                 again, or save it with peft"
             );
             sums[place] = value;
         }
@@ -263,8 +262,9 @@ impl ReadAdapter {
             let other = self.tensors.get(&format!("{module}.lora_{other}"));
             ensure!(
                 zero(tensor) || other.is_some_and(zero),
-                "`{key}` changes the matrix of `{module}`: an adapter that changes more than biases, LayerNorms and the head is \
-                 no delta; merge it into its base first (`merge_and_unload()` of peft)"
+                "`{key}` changes the matrix of `{module}`: a delta has only biases, LayerNorms and the head; merge \
+                 the adapter \
+                 into its base first (peft's `merge_and_unload()`)"
             );
         }
         Ok(())

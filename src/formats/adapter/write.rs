@@ -67,7 +67,7 @@ pub fn beft_of(
                 let (data, rounded) = difference(&tensor.data, own.as_deref());
                 ensure!(
                     data.iter().all(|value| value.is_finite()),
-                    "`{full}`: what is to be added to the base's is beyond what f32 can hold"
+                    "`{full}`: the difference from the base's is too large for f32"
                 );
                 if !rounded.is_empty() {
                     exact.insert(full.clone(), rounded);
@@ -105,8 +105,9 @@ pub fn beft_of(
 
 fn no_place(name: &str) -> String {
     format!(
-        "`{name}`: an adapter of PEFT's BEFT holds a vector for each linear layer, whole LayerNorms and the head of a task on \
-         texts, words or questions, and has no place for this; `bitfit merge` makes a whole model of the delta"
+        "`{name}`: PEFT's BEFT cannot hold this, only a vector for each linear layer, whole LayerNorms and the head \
+         of a task \
+         on texts, words or questions; `bitfit merge` makes a whole model from the delta"
     )
 }
 

@@ -371,7 +371,7 @@ pub fn init_head(model: &mut Model, path: &Path, rows: Option<&[usize]>) -> Resu
         .collect();
     for (name, shape, range) in head {
         let mut values = read_tensor(path, &name, &shape)?.with_context(|| {
-            format!("{}: the tensor `{name}` is missing; the head needs it", path.display())
+            format!("{}: the head's tensor `{name}` is missing", path.display())
         })?;
         let last = model.head.layers.last();
         let of_last =

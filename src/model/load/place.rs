@@ -64,8 +64,8 @@ pub fn assemble(
         }
         Trains::Added(biases) if !any => {
             return Err(UsageError::new(format!(
-                "--method added-biases adds nothing: of the linear layers that --biases {biases} names, this model has none \
-                 without a bias; --method bitfit trains those that are there"
+                "--method added-biases has nothing to add: all linear layers that --biases {biases} names have a bias in \
+                 this model; --method bitfit trains those"
             ))
             .into());
         }

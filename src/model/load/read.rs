@@ -142,7 +142,7 @@ impl Loader<'_> {
         let (h, outputs) = (self.config.hidden, self.task.outputs);
         ensure!(
             outputs <= MOST_OUTPUTS,
-            "a head of {outputs} outputs; up to {MOST_OUTPUTS} can be served"
+            "a head of {outputs} outputs; the limit is {MOST_OUTPUTS}"
         );
         let last = |loader: &mut Self, name: &str| -> Result<NewHeadLayer> {
             Ok(NewHeadLayer {
@@ -324,7 +324,9 @@ impl Loader<'_> {
         } else {
             let values = self.source.get(name, &[width]).map_err(|error| {
                 match component.is_linear() && !self.source.has_bias(name) {
-                    true => anyhow!("{error:#}; --method added-biases trains a checkpoint without"),
+                    true => anyhow!(
+                        "{error:#}; --method added-biases works without biases in the checkpoint"
+                    ),
                     false => error,
                 }
             })?;

@@ -43,7 +43,7 @@ impl Loader<'_> {
         let (config, hidden) = (self.config, self.config.hidden);
         ensure!(
             config.tied,
-            "config.json: `tie_word_embeddings` is false: a head on masked words with a matrix of its own is not supported"
+            "config.json: `tie_word_embeddings` is false: a head on masked words with its own matrix is not supported"
         );
         ensure!(
             !self.task.trains.weights(),

@@ -43,7 +43,7 @@ pub fn draw(groups: &Groups<'_>) -> Option<Picture> {
     let mut canvas = Canvas::new(WIDTH, 0.0);
     let title = "Memory and time".to_owned();
     let notes = [
-        "At the best rate: the most bytes of any seed, the median time. Steps take longer where runs share the threads.",
+        "At the best rate: the most bytes of any seed, the median time. Steps take longer when runs share the threads.",
     ];
     let top = head(&mut canvas, &title, &notes) + 18.0;
     let middle = |place: usize| top + ROW * (place as f64 + 0.5);

@@ -89,7 +89,8 @@ pub fn draw(histories: &[GroupHistory], metric: Option<Metric>) -> Option<Pictur
     let mut canvas = Canvas::new(WIDTH, 0.0);
     let title = "Learning curves at the best rate".to_owned();
     let notes = [
-        "Means over the seeds; bands: one sample standard deviation to both sides. The loss is the mean over a fortieth of the \
+        "Means over the seeds; bands: one sample standard deviation on either side. The loss is the mean over a \
+         fortieth of the \
          run.",
     ];
     let mut top = head(&mut canvas, &title, &notes);

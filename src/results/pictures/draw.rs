@@ -1,7 +1,7 @@
 //! A canvas as SVG and as PNG.
 //!
-//! The PNG's letters come from a font in this program, cut down to what is written here, so that nothing of the machine is
-//! needed; the SVG leaves letters to whoever shows it.
+//! The PNG's letters come from a font in this program, reduced to the characters used here, so that nothing is needed from
+//! the machine; the SVG leaves letters to its viewer.
 
 use super::canvas::{Align, Canvas, Paint, Shape};
 use anyhow::{Context, Result, anyhow};

@@ -31,7 +31,7 @@ pub fn draw(groups: &Groups<'_>) -> Option<Picture> {
     let mut canvas = Canvas::new(WIDTH, 0.0);
     let title = format!("Generalisation gap: {}", metric_title(groups, "train and dev"));
     let notes = [
-        "Means over the seeds at the best rate. The figure is train − dev; train is measured on no more rows than dev has.",
+        "Means over the seeds at the best rate. The number is train − dev; train is measured on no more rows than dev has.",
     ];
     let top = head(&mut canvas, &title, &notes);
     let mut left = RowChart::left();

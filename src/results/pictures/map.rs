@@ -95,7 +95,7 @@ pub fn draw(groups: &[GroupMoved]) -> Option<Picture> {
     let mut canvas = Canvas::new(WIDTH, 0.0);
     let title = format!("Mean |Δb| by layer and kind of bias, in units of {}", short(shades.unit));
     let notes = [
-        "How far training moved the biases, at the best rate. All maps have one scale: from white, 0, to black, the largest.",
+        "How far training moved the biases, at the best rate. All maps share one scale: white is 0, black the largest.",
     ];
     let mut top = head(&mut canvas, &title, &notes);
     for map in &maps {

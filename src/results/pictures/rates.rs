@@ -38,7 +38,8 @@ pub fn draw(groups: &Groups<'_>) -> Option<Picture> {
     let mut canvas = Canvas::new(WIDTH, 0.0);
     let title = format!("{} by learning rate", metric_title(groups, "dev"));
     let notes = [
-        "Means over the seeds, and one sample standard deviation to both sides. A cross below a marker: some of these runs diverged.",
+        "Means over the seeds, with one sample standard deviation on either side. A cross below a marker: some of \
+         these runs diverged.",
     ];
     let mut top = head(&mut canvas, &title, &notes);
     let all = || shown.iter().flat_map(|(_, rates)| rates.iter());

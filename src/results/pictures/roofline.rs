@@ -49,8 +49,8 @@ pub fn draw(title: &str, roofs: Roofs, spots: &[Spot]) -> Option<Picture> {
     let ridge = roofs.flops / roofs.bytes;
     let mut canvas = Canvas::new(WIDTH, 0.0);
     let notes = [
-        "Each operation with products, all of its kind and shape together. The line: a large copy to the left of the corner, a",
-        "large product to the right, as measured. What the caches hold can stand above the copy.",
+        "Each operation with products, grouped by kind and shape. The line, as measured: a large copy left of the corner, a",
+        "large product right of it. Data in the caches can exceed the copy.",
     ];
     let top = head(&mut canvas, title, &notes);
     let names: Vec<_> =

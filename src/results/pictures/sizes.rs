@@ -48,7 +48,7 @@ pub fn draw(findings: &Findings<'_>) -> Option<Picture> {
     let title = format!("{} by the number of training rows", metric_title(groups, "dev"));
     let notes = [
         "Means over the seeds at the best rate of each number of rows; bars: 95 % bootstrap intervals over seeds, and over dev",
-        "rows where these are known.",
+        "rows if these are known.",
     ];
     let mut top = head(&mut canvas, &title, &notes);
     let x = Axis::log("training rows (log scale)", all().map(|point| point.rows));

@@ -21,7 +21,7 @@ pub fn draw(groups: &Groups<'_>) -> Option<Picture> {
     let mut canvas = Canvas::new(WIDTH, 0.0);
     let title = format!("{} at the best rate", metric_title(groups, "dev"));
     let notes = [
-        "Dots: seeds. Upright stroke: their mean. Grey: one sample standard deviation to both sides.",
+        "Dots: seeds. Vertical bar: their mean. Grey: one sample standard deviation on either side.",
     ];
     let top = head(&mut canvas, &title, &notes);
     let values = shown.iter().flat_map(|(_, at, mean)| {

@@ -1,4 +1,4 @@
-//! The launches of what other methods than bitfit have beside the products of a step.
+//! Launches for methods other than bitfit, next to the products of a step.
 
 use super::{Lane, TILE_THREADS, by_rows};
 use crate::backend::cuda::args::*;
