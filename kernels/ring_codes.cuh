@@ -26,14 +26,24 @@ struct Expanded {
     static constexpr int kWords = kElements * Format::kPlanes / 8, kChunks = kElements / 8;
 
     const GemmArgs& args;
-    // Of the tile of W whose codes are held: its first row and column as it is stored.
-    int row, column;
+    // Of W as it is stored, and from one step's codes to the next.
+    const int height, width;
+    const size_t stride;
+    // Of each unit: its first element, where its codes are, and where its elements go within a tile.
+    int row[kUnits], column[kUnits];
+    const uint8_t* from[kUnits];
+    uint32_t to[kUnits];
+    // What is held of the next step. Bit i: unit i is inside of W.
     uint32_t codes[kUnits][kWords];
     typename Format::Scale scale[kUnits];
-    // Bit i: unit i is inside of W.
     uint32_t inside;
 
-    __device__ __forceinline__ explicit Expanded(const RingArgs& args) : args(args.gemm) {}
+    __device__ __forceinline__ explicit Expanded(const RingArgs& ring)
+        : args(ring.gemm), height(int(Transposed ? args.k : args.n)), width(int(Transposed ? args.n : args.k)),
+          stride(size_t(Transposed ? kRingDepth : kRingDepth / kStretch * Format::kPlanes * args.w.stored_rows) * 16) {
+#pragma unroll
+        for (int u = 0; u < kUnits; ++u) to[u] = Tile::address(0, row_of(u), column_of(u));
+    }
 
     static __device__ __forceinline__ void ahead(const RingArgs&, int, int) {}
 
@@ -45,31 +55,37 @@ struct Expanded {
     }
 
     __device__ __forceinline__ void begin(int first) {
-        row = Transposed ? 0 : first;
-        column = Transposed ? first : 0;
-        load();
+#pragma unroll
+        for (int u = 0; u < kUnits; ++u) {
+            row[u] = row_of(u) + (Transposed ? 0 : first);
+            column[u] = column_of(u) + (Transposed ? first : 0);
+            from[u] = code_at<Format>(args.w, row[u], column[u]);
+        }
+        load<true>();
     }
 
+    template <bool First>
     __device__ __forceinline__ void load() {
-        const int width = int(Transposed ? args.n : args.k), height = int(Transposed ? args.k : args.n);
         inside = 0;
 #pragma unroll
         for (int u = 0; u < kUnits; ++u) {
-            const int r = row + row_of(u), c = column + column_of(u);
-            if (r >= height || c >= width) continue;
+            if (row[u] >= height || column[u] >= width) continue;
             inside |= 1u << u;
-            scale[u] = typename Format::Scale(args.w, width, r, c);
-            const uint8_t* from = code_at<Format>(args.w, r, c);
+            // A row has one scale in int8, whatever the step.
+            if (First || Transposed || !Format::kScaleOfRow) {
+                scale[u] = typename Format::Scale(args.w, width, row[u], column[u]);
+            }
 #pragma unroll
             for (int w = 0; w < kWords; w += 4) {
                 if constexpr (kWords % 4 == 0) {
-                    const uint4 four = __ldg(reinterpret_cast<const uint4*>(from + size_t(w / 4) * args.w.stored_rows * 16));
+                    const uint8_t* plane = w == 0 ? from[u] : from[u] + size_t(args.w.stored_rows) * 16;
+                    const uint4 four = __ldg(reinterpret_cast<const uint4*>(plane));
                     codes[u][w] = four.x;
                     codes[u][w + 1] = four.y;
                     codes[u][w + 2] = four.z;
                     codes[u][w + 3] = four.w;
                 } else {
-                    const uint2 two = __ldg(reinterpret_cast<const uint2*>(from));
+                    const uint2 two = __ldg(reinterpret_cast<const uint2*>(from[u]));
                     codes[u][0] = two.x;
                     codes[u][1] = two.y;
                 }
@@ -81,19 +97,28 @@ struct Expanded {
     __device__ __forceinline__ void fill(uint32_t tile, int step, int steps, uint32_t full) {
 #pragma unroll
         for (int u = 0; u < kUnits; ++u) {
-            const bool made = (inside >> u & 1) != 0;
-            const typename Format::Decoder decoder(made ? scale[u].get(args.w) : 0.0f);
+            // A row's 16-byte chunks lie side by side, but for the swizzle, which stays within them.
+            if ((inside >> u & 1) != 0) {
+                const typename Format::Decoder decoder(scale[u].get(args.w));
 #pragma unroll
-            for (int i = 0; i < kChunks; ++i) {
-                // What lies outside may be neither infinite nor NaN: zeros of x come to it.
-                const uint4 eight = made ? decoder.eight(codes[u] + i * kWords / kChunks) : make_uint4(0, 0, 0, 0);
-                store_shared(Tile::address(tile, row_of(u), column_of(u) + 8 * i), eight);
+                for (int i = 0; i < kChunks; ++i) {
+                    store_shared(tile + (to[u] ^ i * 16), decoder.eight(codes[u] + i * kWords / kChunks));
+                }
+            } else {
+                // Neither infinite nor NaN: zeros of x come to it.
+#pragma unroll
+                for (int i = 0; i < kChunks; ++i) store_shared(tile + (to[u] ^ i * 16), make_uint4(0, 0, 0, 0));
             }
         }
         fence_shared_writes();
         barrier_arrive(full);
-        (Transposed ? row : column) += kRingDepth;
-        if (step + 1 < steps) load();
+        if (step + 1 == steps) return;
+#pragma unroll
+        for (int u = 0; u < kUnits; ++u) {
+            from[u] += stride;
+            (Transposed ? row[u] : column[u]) += kRingDepth;
+        }
+        load<false>();
     }
 };
 
