@@ -17,13 +17,12 @@ impl<'a> Decoder<'_, 'a> {
             return Ok(true);
         }
         if m.flag("wait_group") {
-            // Whether writing is over too makes no difference here: stores write at once.
-            m.flag("read");
+            let read_only = m.flag("read");
             self.count(ops, 1)?;
             let Operand::Immediate(Immediate::Int(n)) = ops[0] else {
                 return self.fail("the number of groups must be a constant");
             };
-            let mut i = Instr::new(Op::BulkWait);
+            let mut i = Instr::new(Op::BulkWait { read_only });
             i.imm = n.min(1 << 20) as i64;
             self.emit(i)?;
             return Ok(true);

@@ -279,8 +279,10 @@ pub enum Op {
         rank: u8,
     },
     BulkCommit,
-    /// At most `imm` groups still read.
-    BulkWait,
+    /// At most `imm` groups go on; with `read_only`, go on reading.
+    BulkWait {
+        read_only: bool,
+    },
     /// Map in `a`, the field's value in `b`.
     MapReplace {
         op: MapOp,
@@ -436,7 +438,7 @@ impl Op {
             | Op::BulkCopy(_)
             | Op::BulkTensor { .. }
             | Op::BulkCommit
-            | Op::BulkWait => Class::AsyncCopy,
+            | Op::BulkWait { .. } => Class::AsyncCopy,
             Op::SetMaxRegisters { .. }
             | Op::MapReplace { .. }
             | Op::MapPublish { .. }

@@ -7,6 +7,7 @@ mod atomic;
 mod barrier;
 mod block;
 mod bulk;
+mod bulk_store;
 mod by_type;
 mod call;
 mod carry;
