@@ -120,11 +120,11 @@ impl Block<'_> {
         }
         let operands = [a[0], b[0]];
         for &r in defs {
-            self.take_register(w, i, r, op.role())?;
+            self.take_register(w, i, r, op.role(), scale != 0)?;
         }
         let a_regs = &uses[defs.len()..];
         for &r in a_regs {
-            self.take_register(w, i, r, READ)?;
+            self.take_register(w, i, r, READ, false)?;
         }
         let at = (w.products.issued - self.warpgroups[group].first) as usize;
         if at >= self.warpgroups[group].log.len() {

@@ -8,6 +8,8 @@ mod device;
 mod gemm;
 mod layouts;
 mod mbarriers;
+mod persistent;
 mod pipeline;
+mod planted;
 mod products;
 mod refused;
