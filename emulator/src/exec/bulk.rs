@@ -319,7 +319,8 @@ impl Block<'_> {
                 let mbar = self.bulk_mbar(w, i, op, l);
                 self.bulk_load(w, i, l, tile, mbar, data)?;
             } else {
-                let mut store = self.bulk_read(w, i, l, tile, bytes as usize)?;
+                let reduce = op.reduce.and_then(|(f, ty)| Some((f, ty?)));
+                let mut store = self.bulk_read(w, i, l, tile, bytes as usize, reduce)?;
                 self.store_row(w, i, l, &mut store, global, 0..bytes as usize)?;
                 self.bulk_issue(w, l, store);
             }

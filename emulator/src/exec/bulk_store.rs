@@ -2,8 +2,9 @@
 //! before its thread has waited for its group. It writes when its thread waits for more than the reading, or at the latest
 //! when its block ends; until then nobody may touch the place.
 
-use super::access::Target;
+use super::access::{AccessKind, Target};
 use super::async_shadow::{CHUNK, Needed};
+use super::atomic::{bytes_of, update};
 use super::block::{Block, Checked};
 use super::bulk::SharedBox;
 use super::clocks::stores;
@@ -24,6 +25,8 @@ pub struct BulkStore {
     /// Its place among its warp's stores.
     number: u32,
     rows: Vec<StoreRow>,
+    /// It changes the elements that are there, indivisibly.
+    reduce: Option<(AtomFn, AtomTy)>,
 }
 
 /// Where a part of the bytes goes: allocation and offset there.
@@ -57,6 +60,7 @@ impl Block<'_> {
         lane: usize,
         tile: SharedBox,
         bytes: usize,
+        reduce: Option<(AtomFn, AtomTy)>,
     ) -> Checked<BulkStore> {
         let warp = w.place.warp as usize;
         let agent = stores(warp);
@@ -81,7 +85,7 @@ impl Block<'_> {
             self.tally.shared_bytes += bytes as u64;
         }
         self.progress = self.executed;
-        Ok(BulkStore { data, number, rows: Vec::new() })
+        Ok(BulkStore { data, number, rows: Vec::new(), reduce })
     }
 
     /// A part of a store goes to a global address.
@@ -107,7 +111,9 @@ impl Block<'_> {
         let a = &self.g.allocations[allocation];
         let offset = address - a.base;
         let checks = self.g.config.checks;
-        if checks.global_races {
+        if store.reduce.is_some() {
+            self.shadow_lane(w, i, &t, lane, bytes, AccessKind::Atomic, false)?;
+        } else if checks.global_races {
             self.note_global(w, i, lane, a, address, bytes, false, true)?;
             if checks.async_copies {
                 for (word, mask) in shadow_words(offset, bytes) {
@@ -158,6 +164,18 @@ impl Block<'_> {
             for StoreRow { allocation, offset, part } in &store.rows {
                 let a = &self.g.allocations[*allocation];
                 let from = &store.data[part.clone()];
+                if let Some((f, ty)) = store.reduce {
+                    let size = bytes_of(ty) as usize;
+                    for (n, element) in from.chunks_exact(size).enumerate() {
+                        let value = element.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b));
+                        // SAFETY: as below; bulk copies are aligned to 16 bytes and rows begin at whole elements.
+                        unsafe {
+                            let to = a.pointer().add(*offset as usize + n * size);
+                            update(to, f, ty, value, 0);
+                        }
+                    }
+                    continue;
+                }
                 a.mark_init(*offset, from.len() as u64);
                 // SAFETY: `store_row` found this many bytes there; allocations outlive the launch.
                 unsafe {

@@ -46,4 +46,4 @@ mod wgmma;
 mod wmma;
 
 pub use grid::Launch;
-pub use launch::launch;
+pub use launch::{launch, launch_after};

@@ -122,12 +122,48 @@ impl Block<'_> {
                 let mbar = self.bulk_mbar(w, i, op, l);
                 self.bulk_load(w, i, l, tile, mbar, data)?;
             } else {
-                let mut store = self.bulk_read(w, i, l, tile, map.box_bytes() as usize)?;
+                let reduce = match op.reduce {
+                    Some((f, _)) => Some((f, self.reduced(w, i, l, f, &map)?)),
+                    None => None,
+                };
+                let bytes = map.box_bytes() as usize;
+                let mut store = self.bulk_read(w, i, l, tile, bytes, reduce)?;
                 self.box_to_global(w, i, l, &map, start, &mut store)?;
                 self.bulk_issue(w, l, store);
             }
         }
         Ok(())
+    }
+
+    /// The type of the elements that a reduction changes.
+    fn reduced(
+        &self,
+        w: &Warp,
+        i: &Instr,
+        lane: usize,
+        f: AtomFn,
+        map: &TensorMap,
+    ) -> Checked<AtomTy> {
+        let bits = matches!(f, AtomFn::And | AtomFn::Or | AtomFn::Xor);
+        let halves = matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max);
+        let whole = halves || matches!(f, AtomFn::Inc | AtomFn::Dec);
+        let found = match map.name() {
+            "u32" | "s32" if bits => Some(AtomTy::B32),
+            "u64" | "s64" if bits => Some(AtomTy::B64),
+            "u32" if whole => Some(AtomTy::U32),
+            "s32" if halves => Some(AtomTy::S32),
+            "u64" if halves => Some(AtomTy::U64),
+            "s64" if halves => Some(AtomTy::S64),
+            "f16" if halves => Some(AtomTy::F16),
+            "bf16" if halves => Some(AtomTy::Bf16),
+            "f32" if f == AtomFn::Add => Some(AtomTy::F32),
+            "f64" if f == AtomFn::Add => Some(AtomTy::F64),
+            _ => None,
+        };
+        found.ok_or_else(|| {
+            let message = format!("no bulk reduction of this kind is there for {}", map.name());
+            self.fault(FaultKind::IllegalInstruction, w, i, lane as u32, message)
+        })
     }
 
     fn box_from_global(

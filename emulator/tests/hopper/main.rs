@@ -13,3 +13,4 @@ mod pipeline;
 mod planted;
 mod products;
 mod refused;
+mod types;
