@@ -90,7 +90,6 @@ fn forms_that_are_not_there() {
         ),
         ("setmaxnreg.inc.sync.aligned.u32 100;", "multiple of 8"),
         ("setmaxnreg.inc.sync.aligned.u32 16;", "24 to 256"),
-        ("ld.shared::cluster.u32 %i, [%s];", "shared::cluster"),
         ("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.u32 [%s], %i, [%t];", "async"),
     ] {
         let error = refusal(&kernel(128, "", "", text));
