@@ -79,6 +79,11 @@ impl TensorMap {
         ELEMENTS[usize::from(self.element)].1
     }
 
+    /// The name of the elements' type.
+    pub fn name(&self) -> &'static str {
+        ELEMENTS[usize::from(self.element)].0
+    }
+
     /// The name of a type whose elements change on their way: subnormals become zero, or bits are rounded off.
     pub fn changes(&self) -> Option<&'static str> {
         let name = ELEMENTS[usize::from(self.element)].0;

@@ -3,6 +3,8 @@
 
 #[path = "programs/cuda.rs"]
 mod cuda;
+#[path = "programs/hopper.rs"]
+mod hopper;
 mod rig;
 #[path = "programs/triton.rs"]
 mod triton;

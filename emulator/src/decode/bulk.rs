@@ -2,6 +2,7 @@
 
 use super::decoder::Decoder;
 use super::ir::*;
+use super::memory::{atom_fn, atom_ty};
 use super::mods::Mods;
 use crate::ptx::ast::{Immediate, Operand};
 use crate::ptx::error::LoadResult;
@@ -9,21 +10,25 @@ use crate::ptx::types::{Space, Type};
 use crate::tensor_map::MapField;
 
 impl<'a> Decoder<'_, 'a> {
-    /// What follows `cp.async.bulk`.
-    pub(super) fn bulk(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> LoadResult<bool> {
+    /// What follows `cp.async.bulk`, or `cp.reduce.async.bulk`.
+    pub(super) fn bulk(
+        &mut self,
+        reduce: bool,
+        m: &mut Mods<'a>,
+        ops: &'a [Operand<'a>],
+    ) -> LoadResult<bool> {
         if m.flag("commit_group") {
             self.count(ops, 0)?;
             self.emit(Instr::new(Op::BulkCommit))?;
             return Ok(true);
         }
         if m.flag("wait_group") {
-            // Whether writing is over too makes no difference here: stores write at once.
-            m.flag("read");
+            let read_only = m.flag("read");
             self.count(ops, 1)?;
             let Operand::Immediate(Immediate::Int(n)) = ops[0] else {
                 return self.fail("the number of groups must be a constant");
             };
-            let mut i = Instr::new(Op::BulkWait);
+            let mut i = Instr::new(Op::BulkWait { read_only });
             i.imm = n.min(1 << 20) as i64;
             self.emit(i)?;
             return Ok(true);
@@ -77,23 +82,49 @@ impl<'a> Decoder<'_, 'a> {
         } else if !m.flag("bulk_group") {
             return self.fail("a bulk copy into global memory needs `.bulk_group`");
         }
+        let reduce = match reduce {
+            true if load => {
+                return self.fail("bulk reductions into shared memory are not supported");
+            }
+            true => Some(self.bulk_reduction(tensor, m)?),
+            false => None,
+        };
         match (tensor, load) {
             (true, true) => {
                 self.count(ops, 3)?;
-                self.tensor_copy(rank, &ops[0], &ops[1], Some(&ops[2]))
+                self.tensor_copy(rank, &ops[0], &ops[1], Some(&ops[2]), None)
             }
             (true, false) => {
                 self.count(ops, 2)?;
-                self.tensor_copy(rank, &ops[1], &ops[0], None)
+                self.tensor_copy(rank, &ops[1], &ops[0], None, reduce)
             }
             (false, true) => {
                 self.count(ops, 4)?;
-                self.plain_copy(&ops[0], &ops[1], &ops[2], Some(&ops[3]))
+                self.plain_copy(&ops[0], &ops[1], &ops[2], Some(&ops[3]), None)
             }
             (false, false) => {
                 self.count(ops, 3)?;
-                self.plain_copy(&ops[1], &ops[0], &ops[2], None)
+                self.plain_copy(&ops[1], &ops[0], &ops[2], None, reduce)
             }
+        }
+    }
+
+    /// How a bulk reduction changes the elements; a tensor map says of which type they are.
+    fn bulk_reduction(
+        &mut self,
+        tensor: bool,
+        m: &mut Mods<'a>,
+    ) -> LoadResult<(AtomFn, Option<AtomTy>)> {
+        let f = atom_fn(m).filter(|f| !matches!(f, AtomFn::Exch | AtomFn::Cas));
+        let Some(f) = f else { return self.fail("a bulk reduction needs an operation") };
+        if tensor {
+            return Ok((f, None));
+        }
+        m.flag("noftz");
+        let ty = self.need_ty(m)?;
+        match atom_ty(f, ty) {
+            Some(ty) => Ok((f, Some(ty))),
+            None => self.fail(format!("this reduction is not supported for type {ty:?}")),
         }
     }
 
@@ -112,6 +143,7 @@ impl<'a> Decoder<'_, 'a> {
         global: &'a Operand<'a>,
         bytes: &'a Operand<'a>,
         mbar: Option<&'a Operand<'a>>,
+        reduce: Option<(AtomFn, Option<AtomTy>)>,
     ) -> LoadResult<bool> {
         let mut i = Instr::new(Op::Nop);
         i.b = self.address_register(global)?;
@@ -122,7 +154,8 @@ impl<'a> Decoder<'_, 'a> {
         let (mbar_register, mbar64) = self.mbar_register(mbar)?;
         self.list(&mut i, &[], &[mbar_register]);
         let address = self.address(shared)?;
-        i.op = Op::BulkCopy(BulkOp { load: mbar.is_some(), shared64: address.wide, mbar64 });
+        i.op =
+            Op::BulkCopy(BulkOp { load: mbar.is_some(), shared64: address.wide, mbar64, reduce });
         i.class = i.op.class();
         self.set_address(&mut i, &address);
         self.emit(i)?;
@@ -135,6 +168,7 @@ impl<'a> Decoder<'_, 'a> {
         shared: &'a Operand<'a>,
         map: &'a Operand<'a>,
         mbar: Option<&'a Operand<'a>>,
+        reduce: Option<(AtomFn, Option<AtomTy>)>,
     ) -> LoadResult<bool> {
         let Operand::TensorAddress { base, coordinates } = map else {
             return self.fail("expected `[map, {coordinates}]`");
@@ -151,7 +185,7 @@ impl<'a> Decoder<'_, 'a> {
         }
         self.list(&mut i, &[], &uses);
         let address = self.address(shared)?;
-        let op = BulkOp { load: mbar.is_some(), shared64: address.wide, mbar64 };
+        let op = BulkOp { load: mbar.is_some(), shared64: address.wide, mbar64, reduce };
         i.op = Op::BulkTensor { op, rank };
         i.class = i.op.class();
         self.set_address(&mut i, &address);

@@ -260,61 +260,14 @@ impl<'a> Decoder<'_, 'a> {
         let hint = self.cache(m);
         let noftz = m.flag("noftz");
         let count = self.vector_count(m);
-        let f = match m.any(&["and", "or", "xor", "exch", "cas", "add", "inc", "dec", "min", "max"])
-        {
-            Some("and") => AtomFn::And,
-            Some("or") => AtomFn::Or,
-            Some("xor") => AtomFn::Xor,
-            Some("exch") => AtomFn::Exch,
-            Some("cas") => AtomFn::Cas,
-            Some("add") => AtomFn::Add,
-            Some("inc") => AtomFn::Inc,
-            Some("dec") => AtomFn::Dec,
-            Some("min") => AtomFn::Min,
-            Some(_) => AtomFn::Max,
-            None => return self.fail("an atomic operation is missing"),
+        let Some(f) = atom_fn(m) else {
+            return self.fail("an atomic operation is missing");
         };
         let ty = self.need_ty(m)?;
-        let (t, ok) = match ty {
-            Type::B16 => (AtomTy::B16, matches!(f, AtomFn::Cas | AtomFn::Exch)),
-            Type::B32 => (
-                AtomTy::B32,
-                matches!(f, AtomFn::And | AtomFn::Or | AtomFn::Xor | AtomFn::Cas | AtomFn::Exch),
-            ),
-            Type::B64 => (
-                AtomTy::B64,
-                matches!(f, AtomFn::And | AtomFn::Or | AtomFn::Xor | AtomFn::Cas | AtomFn::Exch),
-            ),
-            Type::U32 => (
-                AtomTy::U32,
-                matches!(
-                    f,
-                    AtomFn::Add
-                        | AtomFn::Inc
-                        | AtomFn::Dec
-                        | AtomFn::Min
-                        | AtomFn::Max
-                        | AtomFn::Exch
-                ),
-            ),
-            Type::S32 => {
-                (AtomTy::S32, matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max | AtomFn::Exch))
-            }
-            Type::U64 => {
-                (AtomTy::U64, matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max | AtomFn::Exch))
-            }
-            Type::S64 => (AtomTy::S64, matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max)),
-            Type::F32 => (AtomTy::F32, matches!(f, AtomFn::Add | AtomFn::Exch)),
-            Type::F64 => (AtomTy::F64, f == AtomFn::Add),
-            Type::F16 => (AtomTy::F16, matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max)),
-            Type::F16x2 => (AtomTy::F16x2, matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max)),
-            Type::Bf16 => (AtomTy::Bf16, matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max)),
-            Type::Bf16x2 => (AtomTy::Bf16x2, matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max)),
-            _ => (AtomTy::B32, false),
-        };
-        if !ok || reduction && matches!(f, AtomFn::Cas | AtomFn::Exch) {
+        let t = atom_ty(f, ty);
+        let Some(t) = t.filter(|_| !(reduction && matches!(f, AtomFn::Cas | AtomFn::Exch))) else {
             return self.fail(format!("this atomic operation is not supported for type {ty:?}"));
-        }
+        };
         let ops = self.without_policy(hint, ops)?;
         let cas = f == AtomFn::Cas;
         self.count(ops, usize::from(!reduction) + 2 + usize::from(cas))?;
@@ -368,14 +321,15 @@ impl<'a> Decoder<'_, 'a> {
 
     /// cp.async and its groups.
     fn copy(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> LoadResult<bool> {
-        if m.flag("reduce") {
-            return self.fail("bulk reductions (`cp.reduce.async.bulk`) are not supported");
-        }
+        let reduce = m.flag("reduce");
         if !m.flag("async") {
             return self.fail("only `cp.async` is known");
         }
         if m.flag("bulk") {
-            return self.bulk(m, ops);
+            return self.bulk(reduce, m, ops);
+        }
+        if reduce {
+            return self.fail("`cp.reduce` is there for bulk copies only");
         }
         if m.flag("commit_group") {
             self.count(ops, 0)?;
@@ -449,4 +403,58 @@ impl<'a> Decoder<'_, 'a> {
         self.emit(i)?;
         Ok(true)
     }
+}
+
+/// The operation that an atomic instruction names.
+pub(super) fn atom_fn(m: &mut Mods) -> Option<AtomFn> {
+    const NAMES: [(&str, AtomFn); 10] = [
+        ("and", AtomFn::And),
+        ("or", AtomFn::Or),
+        ("xor", AtomFn::Xor),
+        ("exch", AtomFn::Exch),
+        ("cas", AtomFn::Cas),
+        ("add", AtomFn::Add),
+        ("inc", AtomFn::Inc),
+        ("dec", AtomFn::Dec),
+        ("min", AtomFn::Min),
+        ("max", AtomFn::Max),
+    ];
+    NAMES.iter().find(|(name, _)| m.flag(name)).map(|&(_, f)| f)
+}
+
+/// The type for which an operation exists.
+pub(super) fn atom_ty(f: AtomFn, ty: Type) -> Option<AtomTy> {
+    let (t, ok) = match ty {
+        Type::B16 => (AtomTy::B16, matches!(f, AtomFn::Cas | AtomFn::Exch)),
+        Type::B32 => (
+            AtomTy::B32,
+            matches!(f, AtomFn::And | AtomFn::Or | AtomFn::Xor | AtomFn::Cas | AtomFn::Exch),
+        ),
+        Type::B64 => (
+            AtomTy::B64,
+            matches!(f, AtomFn::And | AtomFn::Or | AtomFn::Xor | AtomFn::Cas | AtomFn::Exch),
+        ),
+        Type::U32 => (
+            AtomTy::U32,
+            matches!(
+                f,
+                AtomFn::Add | AtomFn::Inc | AtomFn::Dec | AtomFn::Min | AtomFn::Max | AtomFn::Exch
+            ),
+        ),
+        Type::S32 => {
+            (AtomTy::S32, matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max | AtomFn::Exch))
+        }
+        Type::U64 => {
+            (AtomTy::U64, matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max | AtomFn::Exch))
+        }
+        Type::S64 => (AtomTy::S64, matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max)),
+        Type::F32 => (AtomTy::F32, matches!(f, AtomFn::Add | AtomFn::Exch)),
+        Type::F64 => (AtomTy::F64, f == AtomFn::Add),
+        Type::F16 => (AtomTy::F16, matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max)),
+        Type::F16x2 => (AtomTy::F16x2, matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max)),
+        Type::Bf16 => (AtomTy::Bf16, matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max)),
+        Type::Bf16x2 => (AtomTy::Bf16x2, matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max)),
+        _ => (AtomTy::B32, false),
+    };
+    ok.then_some(t)
 }

@@ -73,7 +73,8 @@ impl<'a> Mods<'a> {
         self.pick(|p| {
             Some(match p {
                 "global" => Space::Global,
-                "shared" | "shared::cta" => Space::Shared,
+                // A block is the only one of its cluster.
+                "shared" | "shared::cta" | "shared::cluster" => Space::Shared,
                 "local" => Space::Local,
                 "const" => Space::Const,
                 "param" | "param::entry" | "param::func" => Space::Param,

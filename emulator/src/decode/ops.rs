@@ -141,13 +141,12 @@ pub enum Mbar {
     PendingCount,
 }
 
-/// wgmma.mma_async: m64, this n, k16.
+/// wgmma.mma_async: m64, this n, and 32 bytes of each row in k.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wgmma {
     pub n: u16,
-    pub bf16: bool,
-    /// D is f16.
-    pub half: bool,
+    /// The product of sixteen rows and eight columns.
+    pub unit: Mma,
     pub a_registers: bool,
     /// The product is subtracted.
     pub negate: bool,
@@ -158,7 +157,7 @@ pub struct Wgmma {
 impl Wgmma {
     /// What an accumulator of this shape is: products of one shape follow each other without a fence.
     pub fn role(self) -> u32 {
-        u32::from(self.n) << 1 | u32::from(self.half)
+        u32::from(self.n) << 1 | u32::from(self.unit.d_half)
     }
 }
 
@@ -169,6 +168,8 @@ pub struct BulkOp {
     pub load: bool,
     pub shared64: bool,
     pub mbar64: bool,
+    /// A store that changes what is there; a tensor map may say the type.
+    pub reduce: Option<(AtomFn, Option<AtomTy>)>,
 }
 
 /// Where a tensor map that is written lies.
@@ -279,8 +280,10 @@ pub enum Op {
         rank: u8,
     },
     BulkCommit,
-    /// At most `imm` groups still read.
-    BulkWait,
+    /// At most `imm` groups go on; with `read_only`, go on reading.
+    BulkWait {
+        read_only: bool,
+    },
     /// Map in `a`, the field's value in `b`.
     MapReplace {
         op: MapOp,
@@ -436,7 +439,7 @@ impl Op {
             | Op::BulkCopy(_)
             | Op::BulkTensor { .. }
             | Op::BulkCommit
-            | Op::BulkWait => Class::AsyncCopy,
+            | Op::BulkWait { .. } => Class::AsyncCopy,
             Op::SetMaxRegisters { .. }
             | Op::MapReplace { .. }
             | Op::MapPublish { .. }

@@ -3,6 +3,7 @@
 use super::decoder::Decoder;
 use super::ir::*;
 use super::mods::Mods;
+use crate::numeric::mma::{Mma, MmaType};
 use crate::ptx::ast::{Immediate, Operand};
 use crate::ptx::error::LoadResult;
 use crate::ptx::types::Type;
@@ -64,33 +65,61 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
+    /// The type of an operand's elements.
+    fn element(&self, m: &mut Mods<'a>) -> LoadResult<MmaType> {
+        let ty = m.pick(|p| match p {
+            "e4m3" => Some(MmaType::E4m3),
+            "e5m2" => Some(MmaType::E5m2),
+            _ => match Type::parse(p)? {
+                Type::F16 => Some(MmaType::F16),
+                Type::Bf16 => Some(MmaType::Bf16),
+                Type::Tf32 => Some(MmaType::Tf32),
+                Type::S8 => Some(MmaType::S8),
+                Type::U8 => Some(MmaType::U8),
+                _ => None,
+            },
+        });
+        match ty {
+            Some(ty) => Ok(ty),
+            None => self.fail("`wgmma` is not supported for operands of this type"),
+        }
+    }
+
     fn product(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> LoadResult<bool> {
         let shape = m.pick(|p| {
             let (n, k) = p.strip_prefix("m64n")?.split_once('k')?;
-            Some((n.parse::<u16>().ok()?, k.parse::<u16>().ok()?))
+            Some((n.parse::<u16>().ok()?, k.parse::<u8>().ok()?))
         });
         let Some((n, k)) = shape.filter(|(n, _)| n % 8 == 0 && (8..=256).contains(n)) else {
             return self.fail("this shape of `wgmma` does not exist");
         };
-        if m.flag("satfinite") || k != 16 {
-            return self.fail("`wgmma` is supported for f16 and bf16 operands");
-        }
-        let (d, a, b) = (self.need_ty(m)?, self.need_ty(m)?, self.need_ty(m)?);
+        let satfinite = m.flag("satfinite");
+        let (d, a, b) = (self.need_ty(m)?, self.element(m)?, self.element(m)?);
         let half = d == Type::F16;
-        if a != b
-            || !matches!(a, Type::F16 | Type::Bf16)
-            || !(d == Type::F32 || half && a == Type::F16)
-        {
-            return self.fail(
-                "`wgmma` is supported for f16 and bf16 operands, with f32 sums or f16 ones of f16",
-            );
+        let unit = Mma { k, a, b, c_half: half, d_half: half, satfinite, m8: false };
+        let sums = match (a.is_int(), d) {
+            (true, Type::S32) => n % 16 == 0 || matches!(n, 8 | 24),
+            (false, Type::F32 | Type::F16) => true,
+            _ => false,
+        };
+        if !unit.is_valid() || usize::from(k) != 8 * a.per_word() || !sums {
+            return self.fail("`wgmma` does not exist for these types and this shape");
         }
+        // What only some types have: signs of both sides, and an order of the elements.
+        let signs = !a.is_int();
+        let turns = matches!(a, MmaType::F16 | MmaType::Bf16);
         let Some(a_op) = ops.get(1) else {
             return self.fail("the operands of `wgmma` are missing");
         };
         let a_registers =
             matches!(a_op, Operand::Vector(_)) || self.vector_register(a_op)?.is_some();
-        self.count(ops, if a_registers { 7 } else { 8 })?;
+        let tail = match (signs, turns, a_registers) {
+            (_, true, false) => 4,
+            (_, true, true) => 3,
+            (true, false, _) => 2,
+            _ => 0,
+        };
+        self.count(ops, 4 + tail)?;
         let count = usize::from(n) / if half { 4 } else { 2 };
         let mut sums = Vec::new();
         for part in &self.vector(&ops[0])? {
@@ -134,16 +163,16 @@ impl<'a> Decoder<'_, 'a> {
                 n => Ok(n < 0),
             }
         };
-        let negate = sign(&ops[4])? != sign(&ops[5])?;
+        let negate = signs && sign(&ops[4])? != sign(&ops[5])?;
         let turn = |op: &Operand| -> LoadResult<bool> {
             Ok(self.small("a transposition", op, 0..=1)? != 0)
         };
-        let (trans_a, trans_b) = match a_registers {
-            true => (false, turn(&ops[6])?),
-            false => (turn(&ops[6])?, turn(&ops[7])?),
+        let (trans_a, trans_b) = match (turns, a_registers) {
+            (false, _) => (false, false),
+            (true, true) => (false, turn(&ops[6])?),
+            (true, false) => (turn(&ops[6])?, turn(&ops[7])?),
         };
-        let bf16 = a == Type::Bf16;
-        i.op = Op::Wgmma(Wgmma { n, bf16, half, a_registers, negate, trans_a, trans_b });
+        i.op = Op::Wgmma(Wgmma { n, unit, a_registers, negate, trans_a, trans_b });
         i.class = i.op.class();
         self.list(&mut i, &sums, &uses);
         self.emit(i)?;

@@ -57,6 +57,15 @@ pub fn heads(state: &State, capture: Handle, stream: Handle) -> Vec<usize> {
         .unwrap_or_default()
 }
 
+/// The one operation that the next one of a capturing stream will follow.
+pub fn last_op(state: &State, capture: Handle, stream: Handle) -> Option<&StreamOp> {
+    let capture = state.captures.get(&capture)?;
+    match capture.heads.get(&stream)?[..] {
+        [head] => state.graphs.get(&capture.graph)?.nodes.get(head).map(|node| &node.op),
+        _ => None,
+    }
+}
+
 /// A stream waits for an event of a capture: it joins, or its next operation gets more dependencies.
 pub fn join(state: &mut State, stream: Handle, capture: Handle, nodes: &[usize]) -> CudaResult {
     let mine = capture_of(state, stream)?;

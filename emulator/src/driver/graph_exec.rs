@@ -7,7 +7,7 @@ use super::entry::api;
 use super::error::{CudaResult, Error};
 use super::fill_op::FillOp;
 use super::graph::{order, unused_memory};
-use super::graph_nodes::{copy_node, first_version, kernel_op};
+use super::graph_nodes::{copy_node, first_version, kernel_op, same_edges};
 use super::memory::release_all;
 use super::objects::{Exec, Graph};
 use super::op::StreamOp;
@@ -25,7 +25,8 @@ fn set_exec_node(exec: Handle, node: Handle, op: StreamOp) -> CudaResult {
         return Err(Error::INVALID_VALUE);
     }
     // Launches already queued keep the nodes they were queued with.
-    Arc::make_mut(&mut exec.nodes)[index].op = op;
+    let node = &mut Arc::make_mut(&mut exec.nodes)[index];
+    node.op = same_edges(&node.op, op);
     Ok(())
 }
 

@@ -80,9 +80,17 @@ fn set_node(node: Handle, op: StreamOp) -> CudaResult {
     if std::mem::discriminant(&graph.nodes[index].op) != std::mem::discriminant(&op) {
         return Err(Error::INVALID_VALUE);
     }
-    graph.nodes[index].op = op;
+    graph.nodes[index].op = same_edges(&graph.nodes[index].op, op);
     graph.pointers.remove(&index);
     Ok(())
+}
+
+/// Other parameters for a node leave its edges what they are.
+pub fn same_edges(old: &StreamOp, mut new: StreamOp) -> StreamOp {
+    if let (StreamOp::Kernel(old), StreamOp::Kernel(new)) = (old, &mut new) {
+        Arc::make_mut(new).launch.dependent = old.launch.dependent;
+    }
+    new
 }
 
 fn kernel_params(node: Handle) -> CudaResult<KernelNodeParams> {
@@ -158,31 +166,79 @@ pub fn copy_node(params: &In<Memcpy3D>) -> CudaResult<StreamOp> {
     Ok(StreamOp::Copy(op))
 }
 
-fn edges(graph: Handle, from: &Out<Handle>, to: &Out<Handle>, count: &Out<usize>) -> CudaResult {
-    let (sources, targets): (Vec<_>, Vec<_>) = {
+fn edges(
+    graph: Handle,
+    from: &Out<Handle>,
+    to: &Out<Handle>,
+    data: &Out<u64>,
+    count: &Out<usize>,
+) -> CudaResult {
+    let (mut sources, mut targets, mut kinds) = (vec![], vec![], vec![]);
+    {
         let state = driver()?.state();
         let graph = state.graphs.get(&graph).ok_or(Error::INVALID_VALUE)?;
-        let nodes = graph.nodes.iter().enumerate().filter(|(_, node)| !node.removed);
-        nodes
-            .flat_map(|(index, node)| {
-                node.dependencies.iter().map(move |d| (graph.handles[*d], graph.handles[index]))
-            })
-            .unzip()
-    };
+        for (index, node) in graph.nodes.iter().enumerate().filter(|(_, node)| !node.removed) {
+            for before in &node.dependencies {
+                sources.push(graph.handles[*before]);
+                targets.push(graph.handles[index]);
+                kinds.push(edge_data(node));
+            }
+        }
+    }
     if from.is_null() || to.is_null() {
         return count.set(sources.len());
     }
+    tell_edges(data, count, &kinds)?;
     let room = count.get()?;
     list(from, &Out::from(&mut room.clone()), &sources)?;
     list(to, count, &targets)
 }
 
-/// `CUgraphEdgeData` of edges without special meaning: eight zero bytes each.
-fn plain_edges(data: &Out<u64>, count: &Out<usize>) -> CudaResult {
-    if data.is_null() {
-        return Ok(());
+/// The nodes before or behind one, and what the edges to them are.
+fn list_neighbours(
+    node: Handle,
+    after: bool,
+    nodes: &Out<Handle>,
+    data: &Out<u64>,
+    count: &Out<usize>,
+) -> CudaResult {
+    let found = neighbours(node, after)?;
+    if !nodes.is_null() {
+        let kinds: Vec<u64> = {
+            let state = driver()?.state();
+            let kind = |of: &Handle| {
+                let (graph, index) = state.nodes.get(of)?;
+                Some(edge_data(state.graphs.get(graph)?.nodes.get(*index)?))
+            };
+            let targets = found.iter().map(|other| if after { other } else { &node });
+            targets.map(|of| kind(of).unwrap_or(PLAIN)).collect()
+        };
+        tell_edges(data, count, &kinds)?;
     }
-    (0..count.get()?).try_for_each(|index| data.set_at(index, 0))
+    list(nodes, count, &found)
+}
+
+/// `CUgraphEdgeData` of an edge without special meaning, and of one that lets a launch begin before the other has ended:
+/// source port, target port, type and five unused bytes.
+const PLAIN: u64 = 0;
+const PROGRAMMATIC: u64 = u64::from_le_bytes([1, 0, 1, 0, 0, 0, 0, 0]);
+
+/// What the edges into a node are.
+fn edge_data(node: &Node) -> u64 {
+    match &node.op {
+        StreamOp::Kernel(op) if op.launch.dependent && node.dependencies.len() == 1 => PROGRAMMATIC,
+        _ => PLAIN,
+    }
+}
+
+/// Gives the data of edges, if there is room for them; without room, edges that have some are not told of.
+fn tell_edges(data: &Out<u64>, count: &Out<usize>, edges: &[u64]) -> CudaResult {
+    if data.is_null() {
+        let lost = edges.iter().any(|&edge| edge != PLAIN);
+        return if lost { Err(Error::LOSSY_QUERY) } else { Ok(()) };
+    }
+    let given = edges.iter().take(count.get()?);
+    given.enumerate().try_for_each(|(index, &edge)| data.set_at(index, edge))
 }
 
 fn change_edges(
@@ -190,16 +246,29 @@ fn change_edges(
     from: &In<Handle>,
     to: &In<Handle>,
     count: usize,
+    data: Option<&In<u64>>,
     add: bool,
 ) -> CudaResult {
+    let kinds = match data {
+        Some(data) if !data.is_null() => data.list(count)?,
+        _ => vec![PLAIN; count],
+    };
     let mut state = driver()?.state();
     let (from, to) = (places(&state, graph, from, count)?, places(&state, graph, to, count)?);
     let graph = state.graphs.get_mut(&graph).ok_or(Error::INVALID_VALUE)?;
-    for (from, to) in from.into_iter().zip(to) {
-        let dependencies = &mut graph.nodes[to].dependencies;
-        match (add, dependencies.iter().position(|node| *node == from)) {
-            (true, None) => dependencies.push(from),
-            (false, Some(at)) => drop(dependencies.remove(at)),
+    for ((from, to), kind) in from.into_iter().zip(to).zip(kinds) {
+        let from_kernel = matches!(graph.nodes[from].op, StreamOp::Kernel(_));
+        let node = &mut graph.nodes[to];
+        match (add, node.dependencies.iter().position(|node| *node == from)) {
+            (true, None) => node.dependencies.push(from),
+            (false, Some(at)) => drop(node.dependencies.remove(at)),
+            _ => return Err(Error::INVALID_VALUE),
+        }
+        match (kind, &mut node.op) {
+            (PLAIN, _) => {}
+            (PROGRAMMATIC, StreamOp::Kernel(op)) if from_kernel => {
+                Arc::make_mut(op).launch.dependent = add;
+            }
             _ => return Err(Error::INVALID_VALUE),
         }
     }
@@ -294,11 +363,11 @@ api! {
     }
 
     fn cuGraphAddDependencies(graph: Handle, from: In<Handle>, to: In<Handle>, count: usize) {
-        change_edges(graph, &from, &to, count, true)
+        change_edges(graph, &from, &to, count, None, true)
     }
 
     fn cuGraphRemoveDependencies(graph: Handle, from: In<Handle>, to: In<Handle>, count: usize) {
-        change_edges(graph, &from, &to, count, false)
+        change_edges(graph, &from, &to, count, None, false)
     }
 
     fn cuGraphGetNodes(graph: Handle, nodes: Out<Handle>, count: Out<usize>) {
@@ -310,15 +379,15 @@ api! {
     }
 
     fn cuGraphGetEdges(graph: Handle, from: Out<Handle>, to: Out<Handle>, count: Out<usize>) {
-        edges(graph, &from, &to, &count)
+        edges(graph, &from, &to, &Out::NULL, &count)
     }
 
     fn cuGraphNodeGetDependencies(node: Handle, nodes: Out<Handle>, count: Out<usize>) {
-        list(&nodes, &count, &neighbours(node, false)?)
+        list_neighbours(node, false, &nodes, &Out::NULL, &count)
     }
 
     fn cuGraphNodeGetDependentNodes(node: Handle, nodes: Out<Handle>, count: Out<usize>) {
-        list(&nodes, &count, &neighbours(node, true)?)
+        list_neighbours(node, true, &nodes, &Out::NULL, &count)
     }
 
     fn cuGraphNodeGetType(node: Handle, out: Out<c_int>) {
@@ -361,27 +430,24 @@ api! {
         set_node(node, copy_node(&params)?)
     }
 
-    // The forms of CUDA 13, with data for each edge. Only plain edges exist here, so that there is none to give.
-    fn cuGraphAddDependencies_v2(graph: Handle, from: In<Handle>, to: In<Handle>, _data: In<u64>, count: usize) {
-        change_edges(graph, &from, &to, count, true)
+    // The forms of CUDA 13, with data for each edge.
+    fn cuGraphAddDependencies_v2(graph: Handle, from: In<Handle>, to: In<Handle>, data: In<u64>, count: usize) {
+        change_edges(graph, &from, &to, count, Some(&data), true)
     }
 
-    fn cuGraphRemoveDependencies_v2(graph: Handle, from: In<Handle>, to: In<Handle>, _data: In<u64>, count: usize) {
-        change_edges(graph, &from, &to, count, false)
+    fn cuGraphRemoveDependencies_v2(graph: Handle, from: In<Handle>, to: In<Handle>, data: In<u64>, count: usize) {
+        change_edges(graph, &from, &to, count, Some(&data), false)
     }
 
     fn cuGraphGetEdges_v2(graph: Handle, from: Out<Handle>, to: Out<Handle>, data: Out<u64>, count: Out<usize>) {
-        edges(graph, &from, &to, &count)?;
-        plain_edges(&data, &count)
+        edges(graph, &from, &to, &data, &count)
     }
 
     fn cuGraphNodeGetDependencies_v2(node: Handle, nodes: Out<Handle>, data: Out<u64>, count: Out<usize>) {
-        list(&nodes, &count, &neighbours(node, false)?)?;
-        plain_edges(&data, &count)
+        list_neighbours(node, false, &nodes, &data, &count)
     }
 
     fn cuGraphNodeGetDependentNodes_v2(node: Handle, nodes: Out<Handle>, data: Out<u64>, count: Out<usize>) {
-        list(&nodes, &count, &neighbours(node, true)?)?;
-        plain_edges(&data, &count)
+        list_neighbours(node, true, &nodes, &data, &count)
     }
 }

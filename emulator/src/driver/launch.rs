@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::exec::Launch;
 use crate::module::Kernel;
 
+use super::capture;
 use super::entry::api;
 use super::error::{CudaResult, Error};
 use super::host;
@@ -206,12 +207,15 @@ fn launch(
     extra: usize,
     overlaps: bool,
 ) -> CudaResult {
-    // A launch overlaps only with one that is still waiting right before it.
+    // A launch overlaps only with one that is still waiting right before it, or that stands there in a capture.
     let behind = {
         let mut state = driver()?.state();
         let stream = state.stream(stream)?;
-        let last = state.streams.get(&stream).and_then(|s| s.queue.back());
-        matches!(last, Some((_, StreamOp::Kernel(_))))
+        let last = match capture::capture_of(&state, stream)? {
+            Some(capture) => capture::last_op(&state, capture, stream),
+            None => state.streams.get(&stream).and_then(|s| s.queue.back()).map(|(_, op)| op),
+        };
+        matches!(last, Some(StreamOp::Kernel(_)))
     };
     let mut op = prepare(function, shape, params, extra)?;
     op.launch.dependent = overlaps && behind;

@@ -67,6 +67,7 @@ impl std::fmt::Display for StreamOp {
 }
 
 /// A kernel launch, its parameters already copied.
+#[derive(Clone)]
 pub struct KernelOp {
     pub function: Handle,
     pub kernel: Arc<Kernel>,

@@ -19,7 +19,7 @@ use std::ffi::c_int;
 use std::sync::PoisonError;
 use std::time::Instant;
 
-use crate::exec::launch;
+use crate::exec::launch_after;
 
 use super::capture;
 use super::entry;
@@ -246,7 +246,7 @@ fn run_callback(function: StreamCallback, data: usize, stream: Handle, status: c
 /// Runs one operation now.
 pub fn run(driver: &Driver, op: &StreamOp) -> CudaResult {
     match op {
-        StreamOp::Kernel(kernel) => run_kernel(driver, kernel),
+        StreamOp::Kernel(kernel) => run_kernel(driver, kernel, driver.memory.epoch()),
         StreamOp::Copy(copy) => {
             copy.run(&driver.memory).map_err(|error| report::memory_fault("a queued copy", &error))
         }
@@ -279,16 +279,24 @@ pub fn run(driver: &Driver, op: &StreamOp) -> CudaResult {
             .copy_from_host(*to, &value.to_le_bytes()[..*bytes])
             .map_err(|error| report::memory_fault("cuStreamWriteValue", &error)),
         StreamOp::Graph(nodes) => {
+            let mut ran = vec![0; nodes.len()];
             for index in graph::order(nodes, driver.config.warp_order_seed) {
-                run(driver, &nodes[index].op)?;
+                match (&nodes[index].op, &nodes[index].dependencies[..]) {
+                    (StreamOp::Kernel(kernel), &[before]) => {
+                        run_kernel(driver, kernel, ran[before])?;
+                    }
+                    (op, _) => run(driver, op)?,
+                }
+                ran[index] = driver.memory.epoch();
             }
             Ok(())
         }
     }
 }
 
-fn run_kernel(driver: &Driver, op: &KernelOp) -> CudaResult {
-    match launch(&op.kernel, &op.launch, &driver.memory, &driver.config) {
+/// A dependent launch depends on the one with the number `before`.
+fn run_kernel(driver: &Driver, op: &KernelOp, before: u64) -> CudaResult {
+    match launch_after(&op.kernel, &op.launch, &driver.memory, &driver.config, before) {
         Ok(counters) => {
             report::count(counters);
             Ok(())

@@ -12,7 +12,7 @@ use crate::numeric::{Round, f64ops, simd2};
 use crate::ptx::types::Space;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
 
-fn bytes_of(ty: AtomTy) -> u64 {
+pub(super) fn bytes_of(ty: AtomTy) -> u64 {
     match ty {
         AtomTy::B16 | AtomTy::F16 | AtomTy::Bf16 => 2,
         AtomTy::B64 | AtomTy::U64 | AtomTy::S64 | AtomTy::F64 => 8,
@@ -21,7 +21,7 @@ fn bytes_of(ty: AtomTy) -> u64 {
 }
 
 /// The new value from the old one and the operands.
-fn apply(a: Atom, old: u64, b: u64, c: u64) -> u64 {
+fn apply(f: AtomFn, ty: AtomTy, old: u64, b: u64, c: u64) -> u64 {
     const MINMAX: MinMax = MinMax { ftz: false, nan: false, xorsign_abs: false };
     let (o32, b32) = (old as u32, b as u32);
     fn half_op<H: Half>(f: AtomFn, a: u16, b: u16) -> u16 {
@@ -31,7 +31,7 @@ fn apply(a: Atom, old: u64, b: u64, c: u64) -> u64 {
             _ => half::max::<H>(a, b, MINMAX),
         }
     }
-    match (a.f, a.ty) {
+    match (f, ty) {
         (AtomFn::And, _) => old & b,
         (AtomFn::Or, _) => old | b,
         (AtomFn::Xor, _) => old ^ b,
@@ -68,6 +68,33 @@ fn apply(a: Atom, old: u64, b: u64, c: u64) -> u64 {
     }
 }
 
+/// The element at `pointer` changes, indivisibly; gives the old value.
+///
+/// # Safety
+/// The element must be live and aligned.
+pub(super) unsafe fn update(pointer: *mut u8, f: AtomFn, ty: AtomTy, b: u64, c: u64) -> u64 {
+    let new = |old: u64| apply(f, ty, old, b, c);
+    // SAFETY: the caller's promise; the host's atomics make the access indivisible.
+    unsafe {
+        match bytes_of(ty) {
+            2 => {
+                let cell = AtomicU16::from_ptr(pointer.cast());
+                let f = |old: u16| Some(new(old.into()) as u16);
+                u64::from(cell.fetch_update(SeqCst, SeqCst, f).unwrap_or_else(|x| x))
+            }
+            4 => {
+                let cell = AtomicU32::from_ptr(pointer.cast());
+                let f = |old: u32| Some(new(old.into()) as u32);
+                u64::from(cell.fetch_update(SeqCst, SeqCst, f).unwrap_or_else(|x| x))
+            }
+            _ => {
+                let cell = AtomicU64::from_ptr(pointer.cast());
+                cell.fetch_update(SeqCst, SeqCst, |old| Some(new(old))).unwrap_or_else(|x| x)
+            }
+        }
+    }
+}
+
 impl Block<'_> {
     /// Says whether it changed anything: a lock that is taken does not, which is how a spinning path is told.
     pub(super) fn atomic(&mut self, w: &mut Warp, i: &Instr, a: Atom, m: u32) -> Checked<bool> {
@@ -98,27 +125,9 @@ impl Block<'_> {
             for k in 0..count {
                 let (b, c) = (get(w, uses[k], l), get(w, i.c, l));
                 let pointer = t.pointers[l].wrapping_add(k * each as usize);
-                // SAFETY: `resolve` found the bytes live and aligned; the host's atomics make the access indivisible.
-                let old = unsafe {
-                    match each {
-                        2 => {
-                            let cell = AtomicU16::from_ptr(pointer.cast());
-                            let f = |old: u16| Some(apply(a, old.into(), b, c) as u16);
-                            u64::from(cell.fetch_update(SeqCst, SeqCst, f).unwrap_or_else(|x| x))
-                        }
-                        4 => {
-                            let cell = AtomicU32::from_ptr(pointer.cast());
-                            let f = |old: u32| Some(apply(a, old.into(), b, c) as u32);
-                            u64::from(cell.fetch_update(SeqCst, SeqCst, f).unwrap_or_else(|x| x))
-                        }
-                        _ => {
-                            let cell = AtomicU64::from_ptr(pointer.cast());
-                            cell.fetch_update(SeqCst, SeqCst, |old| Some(apply(a, old, b, c)))
-                                .unwrap_or_else(|x| x)
-                        }
-                    }
-                };
-                changed |= apply(a, old, b, c) != old;
+                // SAFETY: `resolve` found the bytes live and aligned.
+                let old = unsafe { update(pointer, a.f, a.ty, b, c) };
+                changed |= apply(a.f, a.ty, old, b, c) != old;
                 out[k][l] = old;
             }
         }

@@ -1,5 +1,4 @@
-//! Bulk copies: loads that land in shared memory when an mbarrier is asked for a second time, and stores whose reading of
-//! shared memory is over when their group has been waited for.
+//! Bulk copies into shared memory: they land when an mbarrier is asked for a second time. Stores are in `bulk_store`.
 //!
 //! A load's bytes are taken from global memory at issue and are owed until they land. The first question after an mbarrier
 //! is answered with no while something is owed to it, as it may be on a device: a program that asks once and goes on is
@@ -8,14 +7,14 @@
 use super::access::AccessKind;
 use super::async_shadow::{CHUNK, Missing, Needed, Taken};
 use super::block::{Block, Checked};
-use super::clocks::{landings, stores};
+use super::bulk_store::StoreGroups;
+use super::clocks::landings;
 use super::mbar_object::mbar_owes;
 use super::regs::lanes;
-use super::shared::pack;
 use super::warp::Warp;
 use crate::check::{Fault, FaultKind};
 use crate::decode::ir::*;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 /// Where a box lies in shared memory.
 #[derive(Clone, Copy, Debug)]
@@ -45,19 +44,13 @@ struct BulkLoad {
     lane: u32,
 }
 
-/// A thread's groups of stores, by the number of the newest store in each.
-#[derive(Debug, Default)]
-struct StoreGroups {
-    open: u32,
-    closed: VecDeque<u32>,
-}
-
 /// What a block's bulk copies still owe.
 #[derive(Debug, Default)]
 pub struct Bulk {
     loads: VecDeque<BulkLoad>,
     spare: Vec<Vec<u8>>,
-    groups: HashMap<(u32, u32), StoreGroups>,
+    /// Each thread's stores, by warp and lane.
+    pub stores: BTreeMap<(u32, u32), StoreGroups>,
     /// The last load that landed on each mbarrier: instruction, warp and lane.
     landed: HashMap<u32, (Instr, u32, u32)>,
     /// The warps that have asked after an mbarrier, by its address, since something landed there.
@@ -69,7 +62,7 @@ pub struct Bulk {
 impl Bulk {
     pub fn clear(&mut self) {
         self.loads.clear();
-        self.groups.clear();
+        self.stores.clear();
         self.landed.clear();
         self.asked.clear();
         self.acquired_maps.clear();
@@ -206,43 +199,6 @@ impl Block<'_> {
         Ok(true)
     }
 
-    /// Reads a tile for a store, in the order of the box.
-    pub(super) fn bulk_read(
-        &mut self,
-        w: &mut Warp,
-        i: &Instr,
-        lane: usize,
-        tile: SharedBox,
-        bytes: usize,
-    ) -> Checked<Vec<u8>> {
-        let warp = w.place.warp as usize;
-        let agent = stores(warp);
-        let number = self.clocks.give(agent);
-        let me = pack(number, agent as u32, lane as u32, 0xf);
-        let mut needed = Needed::default();
-        let mut data = self.bulk.buffer(bytes);
-        let base = self.shared.pointer();
-        for n in 0..bytes / CHUNK {
-            let at = tile.chunk(n);
-            let known = &self.clocks.of[warp];
-            if let Some(bad) = self.shared.async_read(at, me, known, &mut needed) {
-                self.unreadable(w, i, lane, bad, "bulk store")?;
-            }
-            // SAFETY: as for `land_load`.
-            data.extend_from_slice(unsafe { std::slice::from_raw_parts(base.add(at), CHUNK) });
-        }
-        self.readable(w, i, lane, &needed, "bulk store")?;
-        let group = self.bulk.groups.entry((warp as u32, lane as u32)).or_default();
-        group.open = number;
-        if self.g.config.counters {
-            self.tally.async_copies += 1;
-            self.tally.shared_requests += 1;
-            self.tally.shared_bytes += bytes as u64;
-        }
-        self.progress = self.executed;
-        Ok(data)
-    }
-
     /// Reports bytes that an asynchronous read finds unwritten or owed, where that is checked.
     pub(super) fn unreadable(
         &self,
@@ -298,28 +254,6 @@ impl Block<'_> {
             ),
         };
         Err(self.shared_fault(kind, w, i, lane, at as u64, message))
-    }
-
-    pub(super) fn bulk_commit(&mut self, w: &Warp, m: u32) {
-        for l in lanes(m) {
-            let group = self.bulk.groups.entry((w.place.warp, l as u32)).or_default();
-            let number = std::mem::take(&mut group.open);
-            group.closed.push_back(number);
-        }
-    }
-
-    /// Waits until at most `imm` of a thread's groups read shared memory.
-    pub(super) fn bulk_wait(&mut self, w: &Warp, i: &Instr, m: u32) {
-        let warp = w.place.warp as usize;
-        for l in lanes(m) {
-            let Some(group) = self.bulk.groups.get_mut(&(w.place.warp, l as u32)) else {
-                continue;
-            };
-            let over = group.closed.len().saturating_sub(i.imm as usize);
-            let newest = group.closed.drain(..over).max().unwrap_or(0);
-            let seen = &mut self.clocks.of[warp].seen[stores(warp)];
-            *seen = (*seen).max(newest);
-        }
     }
 
     /// A block has ended: every load must have landed, and every mbarrier have got the bytes that it was told to expect.
@@ -385,12 +319,10 @@ impl Block<'_> {
                 let mbar = self.bulk_mbar(w, i, op, l);
                 self.bulk_load(w, i, l, tile, mbar, data)?;
             } else {
-                let data = self.bulk_read(w, i, l, tile, bytes as usize)?;
-                self.global_bytes(w, i, l, global, bytes, AccessKind::Write, |to| {
-                    // SAFETY: as above; the buffer is other memory.
-                    unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), to, data.len()) };
-                })?;
-                self.bulk.recycle(data);
+                let reduce = op.reduce.and_then(|(f, ty)| Some((f, ty?)));
+                let mut store = self.bulk_read(w, i, l, tile, bytes as usize, reduce)?;
+                self.store_row(w, i, l, &mut store, global, 0..bytes as usize)?;
+                self.bulk_issue(w, l, store);
             }
         }
         Ok(())

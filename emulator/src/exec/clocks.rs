@@ -149,4 +149,6 @@ impl Clocks {
 pub struct MbarClocks {
     pub open: Known,
     pub complete: Known,
+    /// The warp that initialised the mbarrier, and its clock then.
+    pub made: (usize, u32),
 }

@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 /// Blocks are known by 24 bits; this one stands for "several".
 const MANY: u64 = 0xff_ffff;
 
+/// Stands as the reader of a word that a bulk store has yet to write; its writer is the block of that store.
+const STORE: u64 = MANY - 1;
+
 /// Who released what, in the order of a common sequence.
 #[derive(Default)]
 pub struct Ordering {
@@ -85,7 +88,16 @@ impl Ordering {
 pub struct BlockConflict {
     /// `None`: several blocks.
     pub block: Option<u64>,
-    pub other_wrote: bool,
+    pub other: Other,
+}
+
+/// What an access conflicts with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Other {
+    Wrote,
+    Read,
+    /// A bulk store that has yet to write, perhaps one of the same block.
+    Stores,
 }
 
 // A shadow word: epoch 8 bits, writer 24 + byte mask 4, reader 24 + byte mask 4.
@@ -124,6 +136,28 @@ pub fn written(cells: &[AtomicU64], epoch: u64) -> bool {
     })
 }
 
+/// A bulk store of `block` is on its way to the bytes `mask` of a word.
+pub fn owe(cell: &AtomicU64, epoch: u64, block: u64, mask: u64) {
+    let me = block.min(MANY - 3) + 1;
+    cell.store(entry(epoch, me, mask, STORE, mask), Relaxed);
+}
+
+/// A bulk store has written this word.
+pub fn pay(cell: &AtomicU64) {
+    let old = cell.load(Relaxed);
+    if old >> 4 & 0xff_ffff == STORE {
+        cell.store(old & !0xfff_ffff, Relaxed);
+    }
+}
+
+/// Whether a bulk store of this launch is on its way to any of these words.
+pub fn owed(cells: &[AtomicU64], epoch: u64) -> bool {
+    cells.iter().any(|cell| {
+        let old = cell.load(Relaxed);
+        old >> 56 == epoch && old >> 4 & 0xff_ffff == STORE
+    })
+}
+
 /// Notes an access of the bytes `mask` of a shadow word by `block`; says with whom it conflicts.
 #[inline]
 pub fn note(
@@ -147,17 +181,17 @@ pub fn note(
     // The epoch's top byte sits above the writer.
     let (writer, wmask) = (old >> 32 & 0xff_ffff, old >> 28 & 0xf);
     let (reader, rmask) = (old >> 4 & 0xff_ffff, old & 0xf);
+    let by = |of: u64, other| Some(BlockConflict { block: (of != MANY).then(|| of - 1), other });
+    if reader == STORE && rmask & mask != 0 {
+        return by(writer, Other::Stores);
+    }
     let mut conflict = None;
     if writer != 0 && writer != me && wmask & mask != 0 {
-        conflict =
-            Some(BlockConflict { block: (writer != MANY).then(|| writer - 1), other_wrote: true });
+        conflict = by(writer, Other::Wrote);
     }
     let new = if write {
         if conflict.is_none() && reader != 0 && reader != me && rmask & mask != 0 {
-            conflict = Some(BlockConflict {
-                block: (reader != MANY).then(|| reader - 1),
-                other_wrote: false,
-            });
+            conflict = by(reader, Other::Read);
         }
         let wmask = if writer == me { wmask | mask } else { mask };
         let (reader, rmask) = if rmask & !mask == 0 { (0, 0) } else { (reader, rmask) };

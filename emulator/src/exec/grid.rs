@@ -17,8 +17,8 @@ pub struct Launch {
     pub block: [u32; 3],
     pub dynamic_shared: u32,
     pub params: Vec<u8>,
-    /// It may begin before the launch that ran last has ended (programmatic dependent launch): what that one wrote is there
-    /// only behind `griddepcontrol.wait`.
+    /// It may begin before another has ended, the one that ran last or that a graph names (programmatic dependent launch):
+    /// what that one wrote is there only behind `griddepcontrol.wait`.
     pub dependent: bool,
 }
 

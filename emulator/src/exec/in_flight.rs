@@ -17,9 +17,11 @@ struct Slot {
     role: u32,
     /// How many fences must have been run before a product may use it.
     fences: u32,
+    /// Something has used it, and so presumably given it a value.
+    set: bool,
 }
 
-const FRESH: Slot = Slot { group: 0, role: 0, fences: 1 };
+const FRESH: Slot = Slot { group: 0, role: 0, fences: 1, set: false };
 
 /// The role of a register that a product only reads.
 pub const READ: u32 = u32::MAX;
@@ -72,12 +74,20 @@ impl Block<'_> {
                 return Err(self.fault(kind, w, i, m.trailing_zeros(), message));
             }
             slot.fences = fences;
+            slot.set = true;
         }
         Ok(())
     }
 
-    /// A product takes a register, for `role`.
-    pub(super) fn take_register(&self, w: &mut Warp, i: &Instr, r: R, role: u32) -> Checked<()> {
+    /// A product takes a register, for `role`; `add` says that it adds to what is there.
+    pub(super) fn take_register(
+        &self,
+        w: &mut Warp,
+        i: &Instr,
+        r: R,
+        role: u32,
+        add: bool,
+    ) -> Checked<()> {
         let (over, fences, group) = (w.products.over, w.products.fences, w.products.committed + 1);
         let check = self.g.config.checks.async_copies;
         let Some(slot) = w.products.slot(r).filter(|_| r.is_reg()) else {
@@ -85,12 +95,18 @@ impl Block<'_> {
         };
         let flying = slot.group > over && slot.role != role;
         let unfenced = slot.fences > fences;
+        let unset = add && !slot.set;
+        slot.set = true;
         slot.group = group;
         slot.role = role;
         if flying && check {
             let message =
                 "a product (wgmma) takes a register that another of a different shape still uses";
             return Err(self.fault(FaultKind::PendingProduct, w, i, 0, message));
+        }
+        if unset && check && self.g.config.checks.uninitialised {
+            let message = "a product (wgmma) adds to a register that nothing has set";
+            return Err(self.fault(FaultKind::UninitialisedRead, w, i, 0, message));
         }
         if unfenced && check {
             let message = "a product (wgmma) takes a register that other instructions have used, and no wgmma.fence is between them";

@@ -169,8 +169,8 @@ impl Block<'_> {
                         self.bulk_commit(w, m);
                         Next::Step
                     }
-                    Op::BulkWait => {
-                        self.bulk_wait(w, i, m);
+                    Op::BulkWait { read_only } => {
+                        self.bulk_wait(w, i, read_only, m);
                         Next::Step
                     }
                     Op::MapReplace { op, field } => {

@@ -14,12 +14,23 @@ use crate::module::Kernel;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// Runs a kernel to its end, or to the first failed check.
+/// Runs a kernel to its end, or to the first failed check. A dependent one depends on what ran last.
 pub fn launch(
     kernel: &Kernel,
     launch: &Launch,
     memory: &DeviceMemory,
     config: &DeviceConfig,
+) -> Result<KernelCounters, Box<Fault>> {
+    launch_after(kernel, launch, memory, config, memory.epoch())
+}
+
+/// The same where a dependent launch depends on the one with the number `before`.
+pub fn launch_after(
+    kernel: &Kernel,
+    launch: &Launch,
+    memory: &DeviceMemory,
+    config: &DeviceConfig,
+    before: u64,
 ) -> Result<KernelCounters, Box<Fault>> {
     refuse(kernel, launch, config)?;
     let allocations = memory.snapshot();
@@ -36,7 +47,8 @@ pub fn launch(
         allocations,
         alu: alu::select(),
         epoch,
-        after: (launch.dependent && epoch > 1).then(|| epoch - 1),
+        // A higher number is from before the shadows were cleared.
+        after: Some(before).filter(|&before| launch.dependent && (1..epoch).contains(&before)),
         ordering: Ordering::default(),
         l2: config.l2_model.then(|| Mutex::new(L2::new(config.l2_bytes))),
         stop: AtomicBool::new(false),

@@ -1,6 +1,7 @@
 //! The mbarrier instructions: init, arrive, expect, complete, test and wait.
 
 use super::block::{Block, Checked};
+use super::clocks::MbarClocks;
 use super::mbar_object::{COUNT, MbarState};
 use super::regs::lanes;
 use super::warp::{Next, Warp};
@@ -40,7 +41,10 @@ impl Block<'_> {
                     }
                     self.mbar_put(w, i, l, at[l], MbarState::new(count))?;
                     self.shared.mark_init(at[l] as usize, 8);
-                    self.mbar_clocks.remove(&(at[l] as u32));
+                    let warp = w.place.warp as usize;
+                    let made = (warp, self.clocks.of[warp].seen[warp]);
+                    let clocks = MbarClocks { made, ..MbarClocks::default() };
+                    self.mbar_clocks.insert(at[l] as u32, clocks);
                     self.mbar_answered(at[l] as u32);
                 }
             }

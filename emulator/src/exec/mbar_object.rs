@@ -81,6 +81,18 @@ impl Block<'_> {
                 at,
             ));
         }
+        let (by, clock) = self.mbar_clocks.get(&(at as u32)).map_or((0, 0), |c| c.made);
+        let warp = w.place.warp as usize;
+        if by != warp
+            && self.clocks.of[warp].seen[by] < clock
+            && self.g.config.checks.shared_races
+            && !self.clocks.exhausted
+        {
+            let message = format!(
+                "this mbarrier may not have been initialised yet: no barrier orders warp {by}, which does so, before"
+            );
+            return Err(self.shared_fault(FaultKind::SharedRace, w, i, lane, at, message));
+        }
         Ok(state)
     }
 

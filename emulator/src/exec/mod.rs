@@ -7,6 +7,7 @@ mod atomic;
 mod barrier;
 mod block;
 mod bulk;
+mod bulk_store;
 mod by_type;
 mod call;
 mod carry;
@@ -45,4 +46,4 @@ mod wgmma;
 mod wmma;
 
 pub use grid::Launch;
-pub use launch::launch;
+pub use launch::{launch, launch_after};

@@ -85,6 +85,7 @@ impl Block<'_> {
             left |= self.live.iter().any(|&l| l != 0);
             if !left {
                 self.products_end()?;
+                self.stores_end();
                 return self.bulk_end();
             }
             if self.warps.iter().any(Warp::runnable) {

@@ -2,14 +2,24 @@
 
 use super::access::{AccessKind, Target, space_name};
 use super::block::{Block, Checked};
-use super::global_race;
+use super::global_race::{self, Other};
 use super::regs::lanes;
 use super::shared::Sweep;
 use super::warp::Warp;
 use crate::check::{Fault, FaultKind};
 use crate::config::Checks;
 use crate::decode::ir::*;
+use crate::memory::Allocation;
 use crate::ptx::types::Space;
+
+/// Each shadow word that `bytes` bytes at `offset` touch, with the mask of its bytes.
+pub(super) fn shadow_words(offset: u64, bytes: u64) -> impl Iterator<Item = (usize, u64)> {
+    let end = offset + bytes;
+    (offset / 4..end.div_ceil(4)).map(move |word| {
+        let (from, to) = (offset.max(word * 4) - word * 4, end.min(word * 4 + 4) - word * 4);
+        (word as usize, (0xf << from) & (0xf >> (4 - to)))
+    })
+}
 
 impl Block<'_> {
     /// Checks and updates the shadow for one lane. For a write, `same` says that it changes nothing.
@@ -110,31 +120,76 @@ impl Block<'_> {
                         return Err(self.uninit(w, i, lane, "global", a.base + first));
                     }
                 }
-                if checks.global_races && matches!(kind, AccessKind::Read | AccessKind::Write) {
-                    let shadow = a.race_shadow();
-                    let end = offset + bytes;
-                    for word in offset / 4..end.div_ceil(4) {
-                        let (from, to) =
-                            (offset.max(word * 4) - word * 4, end.min(word * 4 + 4) - word * 4);
-                        let mask = (0xf << from) & (0xf >> (4 - to));
-                        let conflict = global_race::note(
-                            &shadow[word as usize],
-                            self.g.epoch,
-                            self.index,
-                            mask,
-                            write,
-                        );
-                        if let Some(c) = conflict
-                            && !(same && c.other_wrote)
-                            && !self.g.ordering.ordered(c.block.unwrap_or(0xff_fffe), self.index)
-                        {
-                            return Err(self.global_conflict(w, i, lane, at, write, c));
+                if checks.global_races {
+                    match kind {
+                        AccessKind::Read | AccessKind::Write => {
+                            self.note_global(w, i, lane, a, at, bytes, same, write)?;
                         }
+                        _ => self.not_owed(w, i, lane, a, at, bytes)?,
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Notes a plain access of global memory; reports what it conflicts with.
+    #[expect(clippy::too_many_arguments)]
+    pub(super) fn note_global(
+        &self,
+        w: &Warp,
+        i: &Instr,
+        lane: usize,
+        a: &Allocation,
+        at: u64,
+        bytes: u64,
+        same: bool,
+        write: bool,
+    ) -> Checked<()> {
+        let shadow = a.race_shadow();
+        for (word, mask) in shadow_words(at - a.base, bytes) {
+            let cell = &shadow[word];
+            let Some(c) = global_race::note(cell, self.g.epoch, self.index, mask, write) else {
+                continue;
+            };
+            let harmless = match c.other {
+                Other::Stores => false,
+                other => {
+                    same && other == Other::Wrote
+                        || self.g.ordering.ordered(c.block.unwrap_or(0xff_fffe), self.index)
+                }
+            };
+            if !harmless {
+                return Err(self.global_conflict(w, i, lane, at, write, c));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports an atomic or strong access of what a bulk store has yet to write.
+    fn not_owed(
+        &self,
+        w: &Warp,
+        i: &Instr,
+        lane: usize,
+        a: &Allocation,
+        at: u64,
+        bytes: u64,
+    ) -> Checked<()> {
+        let words = (at - a.base) as usize / 4..(at - a.base + bytes).div_ceil(4) as usize;
+        if global_race::owed(&a.race_shadow()[words], self.g.epoch) {
+            return Err(self.store_pending(w, i, lane, at, "accessed"));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn store_pending(&self, w: &Warp, i: &Instr, lane: usize, at: u64, done: &str) -> Box<Fault> {
+        let message = format!(
+            "global memory is {done} while a bulk store is on its way there: no cp.async.bulk.wait_group (without .read) comes first"
+        );
+        let kind = FaultKind::PendingAsyncCopy;
+        self.address_fault(kind, w, i, lane as u32, message, "global", at)
     }
 
     #[cold]
@@ -147,6 +202,15 @@ impl Block<'_> {
         write: bool,
         c: global_race::BlockConflict,
     ) -> Box<Fault> {
+        if c.other == Other::Stores {
+            return self.store_pending(
+                w,
+                i,
+                lane,
+                address,
+                if write { "overwritten" } else { "read" },
+            );
+        }
         let [gx, gy, _] = self.g.launch.grid.map(u64::from);
         let by = match c.block {
             Some(n) => format!("block ({},{},{})", n % gx, n / gx % gy, n / gx / gy),
@@ -155,7 +219,7 @@ impl Block<'_> {
         let message = format!(
             "this {} conflicts with a {} by {by}: nothing orders the blocks of a launch",
             if write { "write" } else { "read" },
-            if c.other_wrote { "write" } else { "read" },
+            if c.other == Other::Wrote { "write" } else { "read" },
         );
         self.address_fault(FaultKind::GlobalRace, w, i, lane as u32, message, "global", address)
     }

@@ -2,6 +2,7 @@
 
 use super::access::{AccessKind, Target, window};
 use super::block::{Block, Checked};
+use super::bulk_store::BulkStore;
 use super::global_race;
 use super::regs::{FULL, lanes};
 use super::warp::Warp;
@@ -47,7 +48,7 @@ fn rows(map: &TensorMap, start: [i64; 5]) -> impl Iterator<Item = Option<BoxRow>
 }
 
 impl Block<'_> {
-    /// Looks up `bytes` bytes of global memory and notes their use; `act` gets the pointer.
+    /// Looks up `bytes` bytes of global memory and notes that they are read; `act` gets the pointer.
     #[expect(clippy::too_many_arguments)]
     pub(super) fn global_bytes(
         &mut self,
@@ -66,11 +67,10 @@ impl Block<'_> {
             allocations: [0; 32],
         };
         self.resolve_global(w, i, &mut t, bytes, 1 << lane)?;
-        let write = kind == AccessKind::Write;
-        if write || !self.sweep_global(&t, bytes, 1 << lane) {
+        if !self.sweep_global(&t, bytes, 1 << lane) {
             self.shadow_lane(w, i, &t, lane, bytes, kind, false)?;
         }
-        self.tally_bulk(address, bytes, write);
+        self.tally_bulk(address, bytes, false);
         act(t.pointers[lane]);
         Ok(())
     }
@@ -122,12 +122,48 @@ impl Block<'_> {
                 let mbar = self.bulk_mbar(w, i, op, l);
                 self.bulk_load(w, i, l, tile, mbar, data)?;
             } else {
-                let data = self.bulk_read(w, i, l, tile, map.box_bytes() as usize)?;
-                self.box_to_global(w, i, l, &map, start, &data)?;
-                self.bulk.recycle(data);
+                let reduce = match op.reduce {
+                    Some((f, _)) => Some((f, self.reduced(w, i, l, f, &map)?)),
+                    None => None,
+                };
+                let bytes = map.box_bytes() as usize;
+                let mut store = self.bulk_read(w, i, l, tile, bytes, reduce)?;
+                self.box_to_global(w, i, l, &map, start, &mut store)?;
+                self.bulk_issue(w, l, store);
             }
         }
         Ok(())
+    }
+
+    /// The type of the elements that a reduction changes.
+    fn reduced(
+        &self,
+        w: &Warp,
+        i: &Instr,
+        lane: usize,
+        f: AtomFn,
+        map: &TensorMap,
+    ) -> Checked<AtomTy> {
+        let bits = matches!(f, AtomFn::And | AtomFn::Or | AtomFn::Xor);
+        let halves = matches!(f, AtomFn::Add | AtomFn::Min | AtomFn::Max);
+        let whole = halves || matches!(f, AtomFn::Inc | AtomFn::Dec);
+        let found = match map.name() {
+            "u32" | "s32" if bits => Some(AtomTy::B32),
+            "u64" | "s64" if bits => Some(AtomTy::B64),
+            "u32" if whole => Some(AtomTy::U32),
+            "s32" if halves => Some(AtomTy::S32),
+            "u64" if halves => Some(AtomTy::U64),
+            "s64" if halves => Some(AtomTy::S64),
+            "f16" if halves => Some(AtomTy::F16),
+            "bf16" if halves => Some(AtomTy::Bf16),
+            "f32" if f == AtomFn::Add => Some(AtomTy::F32),
+            "f64" if f == AtomFn::Add => Some(AtomTy::F64),
+            _ => None,
+        };
+        found.ok_or_else(|| {
+            let message = format!("no bulk reduction of this kind is there for {}", map.name());
+            self.fault(FaultKind::IllegalInstruction, w, i, lane as u32, message)
+        })
     }
 
     fn box_from_global(
@@ -169,18 +205,15 @@ impl Block<'_> {
         lane: usize,
         map: &TensorMap,
         start: [i64; 5],
-        data: &[u8],
+        store: &mut BulkStore,
     ) -> Checked<()> {
         let size = map.element_bytes();
-        let row_bytes = (map.counts()[0] * size) as usize;
-        for (row, data) in rows(map, start).zip(data.chunks_exact(row_bytes)) {
+        let row_bytes = map.counts()[0] * size;
+        for (n, row) in rows(map, start).enumerate() {
             let Some(row) = row else { continue };
-            let part = &data[(row.from * size) as usize..(row.to * size) as usize];
-            let bytes = part.len() as u64;
-            self.global_bytes(w, i, lane, row.address, bytes, AccessKind::Write, |to| {
-                // SAFETY: `global_bytes` found this many live bytes there; the buffer is other memory.
-                unsafe { std::ptr::copy_nonoverlapping(part.as_ptr(), to, part.len()) };
-            })?;
+            let first = n as u64 * row_bytes;
+            let part = (first + row.from * size) as usize..(first + row.to * size) as usize;
+            self.store_row(w, i, lane, store, row.address, part)?;
         }
         Ok(())
     }
@@ -318,7 +351,7 @@ impl Block<'_> {
         self.fenced = true;
     }
 
-    fn tally_bulk(&mut self, address: u64, bytes: u64, write: bool) {
+    pub(super) fn tally_bulk(&mut self, address: u64, bytes: u64, write: bool) {
         if !self.g.config.counters && self.g.l2.is_none() {
             return;
         }

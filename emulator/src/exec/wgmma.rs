@@ -10,9 +10,9 @@ use super::shared::pack;
 use super::warp::Warp;
 use crate::check::FaultKind;
 use crate::decode::ir::*;
-use crate::numeric::mma::{self, Mma, MmaType, Reg};
+use crate::numeric::mma::{self, Reg};
 
-/// Eight rows of A or columns of B by sixteen k: two registers of `mma`.
+/// Eight rows of A or columns of B by 32 bytes in k: two registers of `mma`.
 type Unit = [Reg; 2];
 
 /// One product of a warpgroup, until all four warps have issued it.
@@ -120,11 +120,11 @@ impl Block<'_> {
         }
         let operands = [a[0], b[0]];
         for &r in defs {
-            self.take_register(w, i, r, op.role())?;
+            self.take_register(w, i, r, op.role(), scale != 0)?;
         }
         let a_regs = &uses[defs.len()..];
         for &r in a_regs {
-            self.take_register(w, i, r, READ)?;
+            self.take_register(w, i, r, READ, false)?;
         }
         let at = (w.products.issued - self.warpgroups[group].first) as usize;
         if at >= self.warpgroups[group].log.len() {
@@ -152,7 +152,12 @@ impl Block<'_> {
             }
         };
         if op.negate {
-            rows.iter_mut().flatten().for_each(|x| *x ^= 0x8000_8000);
+            let signs = match op.unit.a.per_word() {
+                1 => 0x8000_0000,
+                2 => 0x8000_8000,
+                _ => 0x8080_8080,
+            };
+            rows.iter_mut().flatten().for_each(|x| *x ^= signs);
         }
         self.multiply(w, op, &rows, &product.b, defs, scale != 0);
         w.products.issued += 1;
@@ -177,21 +182,18 @@ impl Block<'_> {
         defs: &[R],
         add: bool,
     ) {
-        let ty = if op.bf16 { MmaType::Bf16 } else { MmaType::F16 };
-        let (c_half, d_half) = (op.half, op.half);
-        let shape = Mma { k: 16, a: ty, b: ty, c_half, d_half, satfinite: false, m8: false };
         let product = if self.g.config.truncate_sums { mma::truncated } else { mma::mma };
         let a = rows.each_ref();
         let none = [0; 32];
         let mut out = [[0; 32]; 4];
-        for (d, unit) in defs.chunks_exact(if op.half { 2 } else { 4 }).zip(columns) {
+        for (d, unit) in defs.chunks_exact(op.unit.d_regs()).zip(columns) {
             let mut c = [&none; 4];
             if add {
                 for (c, &r) in c.iter_mut().zip(d) {
                     *c = w.regs.r32(r);
                 }
             }
-            product(shape, &a, &unit.each_ref(), &c[..d.len()], &mut out);
+            product(op.unit, &a, &unit.each_ref(), &c[..d.len()], &mut out);
             for (&r, out) in d.iter().zip(&out) {
                 w.regs.put(r, out, FULL);
             }

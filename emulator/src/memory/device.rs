@@ -62,6 +62,14 @@ impl DeviceMemory {
         self.launches.fetch_add(1, Relaxed) % 255 + 1
     }
 
+    /// The number of the launch that ran last; 0 if there was none.
+    pub fn epoch(&self) -> u64 {
+        match self.launches.load(Relaxed) {
+            0 => 0,
+            n => (n - 1) % 255 + 1,
+        }
+    }
+
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Allocations> {
         self.inner.read().unwrap_or_else(|e| e.into_inner())
     }

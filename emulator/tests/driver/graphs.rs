@@ -2,7 +2,9 @@
 
 use std::ffi::c_int;
 
-use emulator::driver::{Handle, In, KernelNodeParams, MemsetNodeParams, Out};
+use emulator::driver::{
+    Handle, In, KernelNodeParams, LaunchAttribute, LaunchConfig, MemsetNodeParams, Out,
+};
 
 use crate::child::{
     arg, context, cu, download, function, get, in_child, launch, module, ok, upload,
@@ -230,6 +232,158 @@ fn an_executable_is_updated_from_a_graph_of_its_shape() {
             ok!(cuGraphDestroy(graph));
             ok!(cuGraphExecDestroy(exec));
             assert_eq!(cu!(cuMemcpyDtoD_v2(x, inside, 4)), 1, "gone with the graph");
+        },
+        |_| {},
+    );
+}
+
+/// `write(at)` stores; `early(at)` reads that and then waits, `late(at)` waits and then reads.
+const DEPENDENT: &str = "
+.version 8.0
+.target sm_90
+.address_size 64
+.visible .entry write(.param .u64 at)
+{
+    .reg .b64 %rd1;
+    ld.param.u64 %rd1, [at];
+    griddepcontrol.launch_dependents;
+    st.global.u32 [%rd1], 7;
+    ret;
+}
+.visible .entry early(.param .u64 at)
+{
+    .reg .b32 %r1;
+    .reg .b64 %rd1;
+    ld.param.u64 %rd1, [at];
+    ld.global.u32 %r1, [%rd1];
+    griddepcontrol.wait;
+    st.global.u32 [%rd1+4], %r1;
+    ret;
+}
+.visible .entry late(.param .u64 at)
+{
+    .reg .b32 %r1;
+    .reg .b64 %rd1;
+    ld.param.u64 %rd1, [at];
+    griddepcontrol.wait;
+    ld.global.u32 %r1, [%rd1];
+    st.global.u32 [%rd1+4], %r1;
+    ret;
+}
+\0";
+
+/// A launch that may begin before the one before has ended.
+fn launch_dependent(function: Handle, stream: Handle, args: &[usize]) -> c_int {
+    let mut attribute = LaunchAttribute { id: 6, pad: [0; 4], value: [0; 16] };
+    attribute.value[0] = 1;
+    let config = LaunchConfig {
+        grid: [1; 3],
+        block: [1; 3],
+        shared: 0,
+        stream,
+        attributes: arg(&attribute),
+        attribute_count: 1,
+    };
+    cu!(cuLaunchKernelEx(In::from(&config), function, args.as_ptr() as usize, 0))
+}
+
+/// What the second of two launches does in a stream, in a captured graph, and in one made edge by edge; and in a graph
+/// with an ordinary kernel between them in the order of running.
+fn dependent_launches(second: &std::ffi::CStr) -> [c_int; 4] {
+    let attempt = |run: &dyn Fn(Handle, Handle, Handle, u64)| {
+        let context = context();
+        let module: Handle = get!(cuModuleLoadData(DEPENDENT.as_ptr().cast()));
+        let (first, second) = (function(module, c"write"), function(module, second));
+        let (stream, x): (Handle, u64) = (get!(cuStreamCreate(1)), upload(&[1, 2]));
+        run(first, second, stream, x);
+        let result = cu!(cuStreamSynchronize(stream));
+        if result == 0 {
+            assert_eq!(download(x, 2), [7, 7]);
+        }
+        cu!(cuCtxDestroy_v2(context));
+        result
+    };
+    let launched = |graph: Handle, stream: Handle| {
+        let exec: Handle = get!(cuGraphInstantiateWithFlags(graph, 0));
+        ok!(cuGraphLaunch(exec, stream));
+    };
+    let captured = |between: bool| {
+        move |first: Handle, second: Handle, stream: Handle, x: u64| {
+            let side: Handle = get!(cuStreamCreate(1));
+            let (event, back): (Handle, Handle) = (get!(cuEventCreate(2)), get!(cuEventCreate(2)));
+            let y = upload(&[0, 0]);
+            ok!(cuStreamBeginCapture_v2(stream, GLOBAL));
+            assert_eq!(launch(first, 1, 1, 0, stream, &[arg(&x)]), 0);
+            if between {
+                // Recorded before the dependent launch, and so run before it.
+                ok!(cuEventRecord(event, stream));
+                ok!(cuStreamWaitEvent(side, event, 0));
+                assert_eq!(launch(first, 1, 1, 0, side, &[arg(&y)]), 0);
+            }
+            assert_eq!(launch_dependent(second, stream, &[arg(&x)]), 0);
+            if between {
+                ok!(cuEventRecord(back, side));
+                ok!(cuStreamWaitEvent(stream, back, 0));
+            }
+            let mut graph = Handle::NULL;
+            ok!(cuStreamEndCapture(stream, Out::from(&mut graph)));
+            let mut count = 0usize;
+            ok!(cuGraphGetEdges(graph, Out::NULL, Out::NULL, Out::from(&mut count)));
+            if !between {
+                assert_eq!(count, 1);
+                let (mut from, mut to, mut kind) = (Handle::NULL, Handle::NULL, 9u64);
+                let mut ends = || (Out::from(&mut from), Out::from(&mut to));
+                let (a, b) = ends();
+                assert_eq!(cu!(cuGraphGetEdges(graph, a, b, Out::from(&mut count))), 402);
+                let (a, b) = ends();
+                let data = Out::from(&mut kind);
+                ok!(cuGraphGetEdges_v2(graph, a, b, data, Out::from(&mut count)));
+                assert_eq!(kind.to_le_bytes(), [1, 0, 1, 0, 0, 0, 0, 0]);
+            }
+            launched(graph, stream);
+        }
+    };
+    [
+        attempt(&|first, second, stream, x| {
+            assert_eq!(launch(first, 1, 1, 0, stream, &[arg(&x)]), 0);
+            assert_eq!(launch_dependent(second, stream, &[arg(&x)]), 0);
+        }),
+        attempt(&captured(false)),
+        attempt(&|first, second, stream, x| {
+            let graph: Handle = get!(cuGraphCreate(0));
+            let args = [arg(&x)];
+            let node = |function: Handle| -> Handle {
+                let params = KernelNodeParams {
+                    function,
+                    grid: [1; 3],
+                    block: [1; 3],
+                    shared: 0,
+                    params: args.as_ptr() as usize,
+                    extra: 0,
+                    kernel: Handle::NULL,
+                    context: Handle::NULL,
+                };
+                get!(cuGraphAddKernelNode_v2(graph, In::NULL, 0, In::from(&params)))
+            };
+            let (from, to) = (node(first), node(second));
+            let kind = u64::from_le_bytes([1, 0, 1, 0, 0, 0, 0, 0]);
+            let (from, to) = (In::from(&from), In::from(&to));
+            ok!(cuGraphAddDependencies_v2(graph, from, to, In::from(&kind), 1));
+            launched(graph, stream);
+        }),
+        attempt(&captured(true)),
+    ]
+}
+
+#[test]
+fn dependent_launches_in_streams_and_graphs() {
+    let capability = [("CUDA_EMULATOR_CAPABILITY", "9.0"), ("CUDA_EMULATOR_LEAKS", "0")];
+    in_child(
+        "graphs::dependent_launches_in_streams_and_graphs",
+        &capability,
+        || {
+            assert_eq!(dependent_launches(c"late"), [0; 4]);
+            assert_eq!(dependent_launches(c"early"), [719; 4]);
         },
         |_| {},
     );

@@ -230,6 +230,73 @@ fn plain_ranges_both_ways() {
     assert_eq!(hopper.bytes(out + 16, 240), data[..240]);
 }
 
+/// Blocks add, or take the larger, of what they have in shared memory and what is in global memory.
+#[test]
+fn reductions_of_plain_ranges() {
+    for (op, ty, word, before, want) in [
+        ("add", "u32", "%i", 7, [7 + 3, 7 + 3 * 4]),
+        ("max", "s32", "%j", -50i32 as u32, [2, 5]),
+        ("xor", "b32", "%i", 0xff, [0xff ^ 3, 0xff ^ 4 ^ 5 ^ 3]),
+        ("add", "f32", "%x0", 1.5f32.to_bits(), [4.5f32.to_bits(), 13.5f32.to_bits()]),
+        ("add.noftz", "f16", "%x1", 0x3c00_3c00, [0x4400_4400, 0x4a80_4a80]),
+    ] {
+        let hopper = Hopper::new();
+        let out = hopper.upload(&before.to_le_bytes().repeat(32));
+        // Word n of block b is n + b, as an integer and in the two formats.
+        let body = format!(
+            "mov.u32 %j, %ctaid.x;\nadd.u32 %j, %j, %tid0;\nmov.b32 %i, %j;\ncvt.rn.f32.u32 %x0, %j;\n\
+             cvt.rn.f16x2.f32 %x1, %x0, %x0;\nshl.b32 %s, %tid0, 2;\nadd.u32 %s, %smem, %s;\nst.shared.b32 [%s], {word};\n\
+             fence.proxy.async;\nbar.sync 0;\nsetp.ne.u32 %p, %tid0, 0;\n@%p bra END;\n\
+             cp.reduce.async.bulk.global.shared::cta.bulk_group.{op}.{ty} [%out], [%smem], 128;\n\
+             cp.async.bulk.commit_group;\ncp.async.bulk.wait_group.read 0;\nEND:\n"
+        );
+        let text = kernel(32, "", "", &body);
+        hopper
+            .run(&text, (3, 32, 128), &[Param::Pointer(out), Param::Pointer(out)])
+            .unwrap_or_else(|f| panic!("{op} {ty}: {f}"));
+        let got = hopper.words(out, 32);
+        assert_eq!([got[0], got[3]], want, "{op} {ty}");
+    }
+}
+
+#[test]
+fn reductions_of_boxes_are_clipped() {
+    let hopper = Hopper::new();
+    let dims = [100u64, 33];
+    let size = tensor(&dims).len();
+    let at = hopper.upload(&vec![0u8; 2 * size]);
+    let mut m = map(at, &dims, &[64, 8], 3);
+    m.element = 1;
+    let bytes = m.box_bytes() as usize;
+    let reduce = |m: TensorMap| {
+        let text = store_text(2, bytes, &[80, 30], "cp.async.bulk.wait_group 0;\n").replace(
+            "cp.async.bulk.tensor.2d.global.shared::cta.tile",
+            "cp.reduce.async.bulk.tensor.2d.global.shared::cta.add.tile",
+        );
+        assert!(text.contains("cp.reduce"), "{text}");
+        hopper.run(&text, (1, 32, bytes as u32), &[Param::Map(m), Param::Pointer(at)])
+    };
+    let fault = reduce(m.clone()).expect_err("no sums of u16");
+    assert_eq!(fault.kind, emulator::FaultKind::IllegalInstruction, "{fault}");
+    m.element = 6;
+    let big = hopper.upload(&vec![0u8; 2 * size]);
+    m.address = big;
+    for _ in 0..2 {
+        reduce(m.clone()).unwrap_or_else(|f| panic!("{f}"));
+    }
+    // What the kernel stores are small bit patterns, subnormal numbers: twice one is the double pattern.
+    let got = hopper.bytes(big, 2 * size);
+    for (n, place) in walk(&[80, 30], &[64, 8]).iter().enumerate() {
+        if let Some(to) = element(&dims, place) {
+            let from = swizzled(2 * n, 3);
+            let one = if from.is_multiple_of(4) { from as u16 } else { 1 };
+            let got = u16::from_le_bytes([got[2 * to], got[2 * to + 1]]);
+            let twice = half::f16::from_bits(one).to_f32() * 2.0;
+            assert_eq!(half::f16::from_bits(got).to_f32(), twice, "{place:?}");
+        }
+    }
+}
+
 /// A map in global memory, given by address.
 #[test]
 fn maps_in_global_memory() {

@@ -48,20 +48,21 @@ fn forms_that_are_not_there() {
             "im2col",
         ),
         (
-            "cp.reduce.async.bulk.tensor.2d.global.shared::cta.add.tile.bulk_group [%w, {%i, %j}], [%s];",
-            "cp.reduce.async.bulk",
+            "cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.add.u32 [%s], [%t], 16, [%n];",
+            "blocks",
         ),
+        ("cp.reduce.async.bulk.global.shared::cta.bulk_group.max.f32 [%w], [%s], 16;", "reduction"),
         (
             "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%s], [%t], 16, [%n];",
             "blocks",
         ),
         (
-            "wgmma.mma_async.sync.aligned.m64n8k8.f32.tf32.tf32 {%x0, %x1, %x2, %x3}, %w, %v, 1, 1, 1;",
-            "f16 and bf16",
+            "wgmma.mma_async.sync.aligned.m64n8k256.s32.b1.b1.and.popc {%x0, %x1, %x2, %x3}, %w, %v, 1;",
+            "shape",
         ),
         (
-            "wgmma.mma_async.sync.aligned.m64n8k32.s32.s8.s8 {%x0, %x1, %x2, %x3}, %w, %v, 1;",
-            "f16 and bf16",
+            "wgmma.mma_async.sync.aligned.m64n40k32.s32.s8.s8 {%x0, %x1, %x2, %x3}, %w, %v, 1;",
+            "these types",
         ),
         (
             "wgmma.mma_async.sp.sync.aligned.m64n8k32.f32.f16.f16 {%x0, %x1, %x2, %x3}, %w, %v, %i, 0, 1, 1, 1, 0, 0;",
@@ -73,7 +74,7 @@ fn forms_that_are_not_there() {
         ),
         (
             "wgmma.mma_async.sync.aligned.m64n8k16.bf16.bf16.bf16 {%x0, %x1, %x2, %x3}, %w, %v, 1, 1, 1, 0, 0;",
-            "f16",
+            "these types",
         ),
         (
             "wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%x0, %x1, %x2}, %w, %v, 1, 1, 1, 0, 0;",
@@ -89,7 +90,6 @@ fn forms_that_are_not_there() {
         ),
         ("setmaxnreg.inc.sync.aligned.u32 100;", "multiple of 8"),
         ("setmaxnreg.inc.sync.aligned.u32 16;", "24 to 256"),
-        ("ld.shared::cluster.u32 %i, [%s];", "shared::cluster"),
         ("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.u32 [%s], %i, [%t];", "async"),
     ] {
         let error = refusal(&kernel(128, "", "", text));

@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use serde_json::Value;
 
 /// Buffer contents by the fixture's type names.
-fn encode(kind: &str, values: &[f32]) -> Vec<u8> {
+pub fn encode(kind: &str, values: &[f32]) -> Vec<u8> {
     match kind {
         "fp32" => f32::bytes(values),
         "fp16" => f16::bytes(&values.iter().map(|v| f16::from_f32(*v)).collect::<Vec<_>>()),
@@ -15,7 +15,7 @@ fn encode(kind: &str, values: &[f32]) -> Vec<u8> {
     }
 }
 
-fn decode(kind: &str, bytes: &[u8]) -> Vec<f64> {
+pub fn decode(kind: &str, bytes: &[u8]) -> Vec<f64> {
     match kind {
         "fp32" => wide(&f32::values(bytes)),
         "fp16" => f16::values(bytes).iter().map(|v| v.to_f64()).collect(),
@@ -24,11 +24,11 @@ fn decode(kind: &str, bytes: &[u8]) -> Vec<f64> {
     }
 }
 
-fn width(kind: &str) -> usize {
+pub fn width(kind: &str) -> usize {
     if matches!(kind, "fp16" | "bf16") { 2 } else { 4 }
 }
 
-fn number(value: &Value, key: &str) -> f64 {
+pub fn number(value: &Value, key: &str) -> f64 {
     value[key].as_f64().unwrap_or_else(|| panic!("{key} in {value}"))
 }
 

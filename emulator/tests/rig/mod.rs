@@ -100,6 +100,21 @@ impl Rig {
         // Small live-lock limit: these kernels are short.
         let config =
             DeviceConfig { warp_order_seed: seed, spin_limit: 1 << 20, ..DeviceConfig::default() };
+        Self::on(config, ptx)
+    }
+
+    /// The same on a device of capability 9.0.
+    pub fn hopper(ptx: &str, seed: Option<u64>) -> Rig {
+        let config = DeviceConfig {
+            warp_order_seed: seed,
+            capability: (9, 0),
+            shared_per_block_optin: 227 << 10,
+            ..DeviceConfig::default()
+        };
+        Self::on(config, ptx)
+    }
+
+    fn on(config: DeviceConfig, ptx: &str) -> Rig {
         let memory = Arc::new(DeviceMemory::new(config.total_memory));
         let module = Module::load(ptx, &memory, &config).unwrap_or_else(|error| panic!("{error}"));
         Rig { memory, config, module }
