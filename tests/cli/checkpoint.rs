@@ -149,8 +149,9 @@ fn the_makers_longest_text_is_kept_to_and_said() {
     let run = folder.path("run");
     let done = train(&model, &data, &run, "--steps 1");
     assert!(
-        done.stderr
-            .contains("texts are cut to 5 tokens, as max_seq_length in sentence_bert_config.json"),
+        done.stderr.contains(
+            "texts are cut to 5 tokens, as set by max_seq_length in sentence_bert_config.json"
+        ),
         "{}",
         done.stderr
     );

@@ -109,8 +109,7 @@ fn a_comparison_goes_on_with_the_runs_and_settings_in_its_folder() {
     assert_eq!(of(&sweep_rows(&output)), of(&before));
     assert_eq!(sweep_rows(&output)[0]["run"], "z");
 
-    again(&["--run", "x: --method head"])
-        .fails(2, &["--run", "replaces both", "leave it"]);
+    again(&["--run", "x: --method head"]).fails(2, &["--run", "replaces both", "leave it"]);
     fs::write(output.join("sweep.toml"), "[[run]]\nname = \"../z\"").unwrap();
     again(&[]).fails(2, &["sweep.toml:1: `../z` cannot be a run's name"]);
     fs::write(output.join("sweep.toml"), "run = 3").unwrap();
@@ -158,7 +157,7 @@ fn runs_that_are_done_are_held_to_the_files_that_they_were_on() {
     fs::remove_file(output.join("head/checkpoint.safetensors")).unwrap();
     let done = again().success();
     assert!(
-        done.stderr.contains("warning: head: checkpoint.safetensors is gone"),
+        done.stderr.contains("warning: head: checkpoint.safetensors is missing"),
         "{}",
         done.stderr
     );
