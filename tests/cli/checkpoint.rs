@@ -171,7 +171,7 @@ fn the_makers_longest_text_is_kept_to_and_said() {
         r#"{"tokenizer_class": "BertTokenizer", "model_max_length": 6}"#,
     );
     let said = self::said(&folder, &model, "");
-    assert!(said.contains("as model_max_length in tokenizer_config.json"), "{said}");
+    assert!(said.contains("as set by model_max_length in tokenizer_config.json"), "{said}");
 }
 
 #[test]

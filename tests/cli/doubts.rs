@@ -107,7 +107,7 @@ fn a_head_that_was_made_for_something_else_is_said_by_who_says_so() {
     let more = format!("--pooling cls --init-head {}", weights(&classes).display());
     let run = tried(&folder, &fixture("bert"), &three, &more);
     run.fails(1, &["classifier.weight", "[2, 64]", "[3, 64]"]);
-    assert!(run.stderr.contains("are for land, sea, and the task has 3 classes"), "{}", run.stderr);
+    assert!(run.stderr.contains("are for land, sea, but the task has 3 classes"), "{}", run.stderr);
 }
 
 #[test]

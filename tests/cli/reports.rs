@@ -145,7 +145,7 @@ fn files_of_another_kind_of_text_are_named_as_such() {
 #[test]
 fn measures_of_equal_answers_are_said_to_be_undefined() {
     for (task, labels, undefined) in [
-        ("classification", ["a", "b"], "matthews is not defined"),
+        ("classification", ["a", "b"], "matthews is undefined"),
         ("regression", ["1", "2"], "pearson and spearman are undefined"),
     ] {
         let folder = Folder::new();
