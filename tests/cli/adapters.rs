@@ -254,7 +254,8 @@ fn the_user_says_what_an_adapter_does_not() {
     // An adapter of this program says all itself.
     let adapter = folder.path("adapter");
     export(&run, &adapter).success();
-    import(&adapter, &folder.path("f"), &["--labels", "a"]).fails(2, &["--labels", "leave the option out"]);
+    import(&adapter, &folder.path("f"), &["--labels", "a"])
+        .fails(2, &["--labels", "leave the option out"]);
 }
 
 #[test]
