@@ -147,7 +147,7 @@ pub fn savings(choice: SavingChoice, model: &Model) -> Result<Vec<Saving>> {
 
 fn too_small(memory: usize, least: Fit) -> String {
     format!(
-        "--memory {} bytes is too little: at least {} are needed (--saving {}, micro-batches of {} tokens, the \
+        "--memory {} bytes is too little: the smallest that runs is {} (--saving {}, micro-batches of {} tokens, the \
          longest text); shorten texts with --max-length, store --weights in fewer bits, or give more",
         grouped(memory),
         grouped(least.footprint.total()),

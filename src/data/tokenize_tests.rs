@@ -421,7 +421,7 @@ fn the_class_counts_before_tokenizer_json_and_a_difference_is_said() {
     assert!(unknown.notes()[0].contains("MyTokenizer is unknown"));
     let other = json_of(LOWERS, r#"{"tokenizer_class": "RobertaTokenizer"}"#);
     assert_eq!(ids(&other, "The film"), [2, 5, 6, 3]);
-    assert!(other.notes()[0].contains("WordPiece model, which RobertaTokenizer"));
+    assert!(other.notes()[0].contains("WordPiece model, which transformers' RobertaTokenizer"));
 }
 
 #[test]

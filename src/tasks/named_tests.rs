@@ -438,7 +438,7 @@ fn parquet_files_of_other_forms_are_read_or_named_with_row_and_column() {
         ("dates", &["the column \"sentence\" holds numbers", "text is needed"]),
         ("words", &["row 3, column \"label\"", "\"maybe\" is not a label of CoLA"]),
         ("halves", &["row 2, column \"label\"", "\"0.5\" is not a label"]),
-        ("null", &["row 2, column \"label\"", "an empty field says"]),
+        ("null", &["row 2, column \"label\"", "an empty field means"]),
         ("bytes", &["row 2, column \"sentence\"", "invalid UTF-8"]),
         ("numbers", &["the column \"sentence\" holds numbers"]),
     ] {

@@ -159,7 +159,7 @@ fn what_beft_has_no_place_for_is_refused_by_name_and_nothing_is_written() {
             false => trained(&folder, &fixture(model), options),
         };
         let adapter = folder.path("adapter");
-        export(&run, &adapter).fails(1, &["bias.safetensors", tensor, "has no place for"]);
+        export(&run, &adapter).fails(1, &["bias.safetensors", tensor, "BEFT cannot hold this"]);
         assert!(!adapter.exists(), "{options}");
     }
 }
@@ -244,7 +244,7 @@ fn the_user_says_what_an_adapter_does_not() {
     assert_eq!([says(&run, "task"), says(&run, "pooling")], ["token-classification", "auto"]);
 
     for (labels, said) in
-        [("a,b", "the head has 3 outputs, and 2 are named"), ("[1]", "not a JSON list of names")]
+        [("a,b", "2 names for a head with 3 outputs"), ("[1]", "not a JSON list of names")]
     {
         imported("beft", "e", &["--labels", labels]).0.fails(2, &["--labels", said]);
     }
@@ -254,7 +254,8 @@ fn the_user_says_what_an_adapter_does_not() {
     // An adapter of this program says all itself.
     let adapter = folder.path("adapter");
     export(&run, &adapter).success();
-    import(&adapter, &folder.path("f"), &["--labels", "a"]).fails(2, &["--labels", "leave it out"]);
+    import(&adapter, &folder.path("f"), &["--labels", "a"])
+        .fails(2, &["--labels", "leave the option out"]);
 }
 
 #[test]
@@ -378,7 +379,7 @@ fn a_folder_that_is_no_adapter_is_refused_with_what_to_do() {
     let adapter = copy_of_peft(&folder, "beft");
     let base = fixture("bert");
     edit_json(&adapter.join(CONFIG), |c| c["base_model_name_or_path"] = value!("./nowhere"));
-    refused(&adapter, &[], 1, &["is ./nowhere there", "give --model"]);
+    refused(&adapter, &[], 1, &["base model ./nowhere", "give --model"]);
     edit_json(&adapter.join(CONFIG), |c| c["base_model_name_or_path"] = value!(null));
     refused(&adapter, &[], 2, &["--model is missing", "does not name its base"]);
     let on_base = ["--model", base.to_str().unwrap()];

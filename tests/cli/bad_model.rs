@@ -41,7 +41,7 @@ fn missing_and_truncated_weights_are_refused() {
         refused("bert", cut, &[WEIGHTS]);
     }
     let shard = "model-00002-of-00002.safetensors";
-    refused("bert-mlm", |m| fs::remove_file(m.join(shard)).unwrap(), &[shard, "not there"]);
+    refused("bert-mlm", |m| fs::remove_file(m.join(shard)).unwrap(), &[shard, "missing"]);
     let cut = |m: &Path| {
         let bytes = fs::read(m.join(shard)).unwrap();
         fs::write(m.join(shard), &bytes[..bytes.len() - 1]).unwrap();
@@ -293,7 +293,7 @@ fn a_delta_that_does_not_fit_its_base_is_refused_by_the_tensor() {
                 RawTensor { dtype: safetensors::Dtype::F32, shape: vec![1], bytes: vec![0; 4] };
             tensors.insert("extra.bias".into(), tensor);
         },
-        &["extra.bias", "no place"],
+        &["extra.bias", "does not belong"],
     );
     delta.damaged(
         |tensors, _| {
@@ -307,7 +307,7 @@ fn a_delta_that_does_not_fit_its_base_is_refused_by_the_tensor() {
 fn a_delta_with_false_metadata_is_refused_by_the_key() {
     let delta = Delta::new();
     for (key, value, says) in [
-        ("format", "", "no delta"),
+        ("format", "", "not a delta"),
         ("format_version", "99", "update bitfit"),
         ("format_version", "x", "`format_version`"),
         ("base_sha256", "abc", "`base_sha256`"),
@@ -322,7 +322,7 @@ fn a_delta_with_false_metadata_is_refused_by_the_key() {
         delta.damaged(|_, metadata| drop(metadata.insert(key.into(), value.into())), &[says]);
     }
     for key in ["format", "base_sha256", "labels", "settings", "biases", "pooling", "task"] {
-        let says = if key == "format" { "no delta" } else { key };
+        let says = if key == "format" { "not a delta" } else { key };
         delta.damaged(|_, metadata| drop(metadata.remove(key)), &[says]);
     }
 }
@@ -361,7 +361,7 @@ fn hostile_headers_are_refused_without_harm() {
     }
     // A model's weights are no delta.
     fs::copy(fixture("bert").join(WEIGHTS), &delta.file).unwrap();
-    delta.refused(&[], &["no delta"]);
+    delta.refused(&[], &["not a delta"]);
     fs::remove_file(&delta.file).unwrap();
     delta.refused(&[], &["delta.safetensors", "No such file"]);
 }
@@ -378,7 +378,7 @@ fn a_model_file_that_is_no_ordinary_one_is_refused_at_once() {
         let made = std::process::Command::new(make[0]).args(&make[1..]).arg(&weights).status();
         assert!(made.unwrap().success());
         let args = train_args(&model, &data, &folder.path("run"), "--steps 1");
-        Finished::of(&mut bitfit(args)).fails(1, &["model.safetensors", "no ordinary file"]);
+        Finished::of(&mut bitfit(args)).fails(1, &["model.safetensors", "not a regular file"]);
         std::fs::remove_file(&weights).unwrap();
     }
 }

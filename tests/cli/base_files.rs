@@ -191,7 +191,10 @@ fn a_run_does_not_go_on_with_another_tokenizer_arithmetic_or_pooling() {
     let resume = || Finished::of(bitfit(["train", "--resume", "--output"]).arg(&task.run));
     resume().success();
     task.settings(r#"{"tokenizer_class": "BertTokenizer", "do_lower_case": false}"#);
-    resume().fails(1, &["another one", "tokenizer.normalizer.lowercase was true and is false"]);
+    resume().fails(
+        1,
+        &["other settings or files", "tokenizer.normalizer.lowercase was true and is false"],
+    );
     task.settings(SETTINGS);
     edit(&task.model, "config.json", |json| json["layer_norm_eps"] = value!(0.5));
     resume().fails(1, &["config.json.layer_norm_eps was "]);

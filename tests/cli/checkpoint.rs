@@ -149,8 +149,9 @@ fn the_makers_longest_text_is_kept_to_and_said() {
     let run = folder.path("run");
     let done = train(&model, &data, &run, "--steps 1");
     assert!(
-        done.stderr
-            .contains("texts are cut to 5 tokens, as max_seq_length in sentence_bert_config.json"),
+        done.stderr.contains(
+            "texts are cut to 5 tokens, as set by max_seq_length in sentence_bert_config.json"
+        ),
         "{}",
         done.stderr
     );
@@ -170,7 +171,7 @@ fn the_makers_longest_text_is_kept_to_and_said() {
         r#"{"tokenizer_class": "BertTokenizer", "model_max_length": 6}"#,
     );
     let said = self::said(&folder, &model, "");
-    assert!(said.contains("as model_max_length in tokenizer_config.json"), "{said}");
+    assert!(said.contains("as set by model_max_length in tokenizer_config.json"), "{said}");
 }
 
 #[test]

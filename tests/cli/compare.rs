@@ -157,7 +157,7 @@ fn runs_that_are_done_are_held_to_the_files_that_they_were_on() {
     fs::remove_file(output.join("head/checkpoint.safetensors")).unwrap();
     let done = again().success();
     assert!(
-        done.stderr.contains("warning: head: checkpoint.safetensors is gone"),
+        done.stderr.contains("warning: head: checkpoint.safetensors is missing"),
         "{}",
         done.stderr
     );

@@ -49,7 +49,7 @@ fn a_driver_older_than_the_kernels() {
     fails_on(
         &[("CUDA_EMULATOR_DRIVER", "12.4")],
         "--device cuda",
-        &["speaks CUDA 12.4", "update the driver"],
+        &["supports CUDA 12.4", "update the driver"],
     );
 }
 

@@ -86,24 +86,34 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// The commands in the `sh` blocks of a page, in their order; a line that ends in a backslash is continued.
-fn shown(page: &Path) -> Vec<Shown> {
-    let name = page.strip_prefix(root()).unwrap().display();
+/// The commands in lines with their numbers; one that ends in a backslash is continued.
+fn commands<'a>(source: &str, lines: impl Iterator<Item = (usize, &'a str)>) -> Vec<Shown> {
     let mut commands = Vec::new();
-    let (mut inside, mut open) = (false, None);
-    for (number, line) in fs::read_to_string(page).unwrap().lines().enumerate() {
-        if line.starts_with("```") {
-            inside = line == "```sh";
-        } else if inside {
-            let (place, before) =
-                open.take().unwrap_or_else(|| (format!("{name}:{}", number + 1), String::new()));
-            match line.strip_suffix('\\') {
-                Some(part) => open = Some((place, before + part)),
-                None => commands.push(Shown::new(place, before + line)),
-            }
+    let mut open = None;
+    for (number, line) in lines {
+        let (place, before) =
+            open.take().unwrap_or_else(|| (format!("{source}:{number}"), String::new()));
+        match line.strip_suffix('\\') {
+            Some(part) => open = Some((place, before + part)),
+            None => commands.push(Shown::new(place, before + line)),
         }
     }
     commands
+}
+
+/// The commands in the `sh` blocks of a page, in their order.
+fn shown(page: &Path) -> Vec<Shown> {
+    let name = page.strip_prefix(root()).unwrap().display().to_string();
+    let text = fs::read_to_string(page).unwrap();
+    let mut inside = false;
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| {
+        let fence = line.starts_with("```");
+        if fence {
+            inside = *line == "```sh";
+        }
+        inside && !fence
+    });
+    commands(&name, lines)
 }
 
 #[test]
@@ -137,7 +147,8 @@ fn every_command_within_a_sentence_has_options_that_exist() {
                     continue;
                 }
                 let error = Cli::from_args(&words).err().map(|error| error.to_string());
-                let error = error.filter(|said| !said.contains("were not provided"));
+                let lacks = ["were not provided", "a value is required"];
+                let error = error.filter(|said| !lacks.iter().any(|lack| said.contains(lack)));
                 assert_eq!(error, None, "{name}:{}: {span}", number + 1);
                 seen += 1;
             }
@@ -154,11 +165,14 @@ fn every_example_of_the_help_is_one_that_the_program_takes() {
     {
         let help =
             Finished::of(&mut bitfit(["help", command].iter().filter(|word| !word.is_empty())));
-        for line in help.success().stdout.lines().filter(|line| line.starts_with("  bitfit ")) {
-            for call in Shown::new(format!("help {command}"), line.to_owned()).calls() {
+        let help = help.success().stdout;
+        let examples = help.lines().skip_while(|line| *line != "Examples:").skip(1);
+        let examples = examples.take_while(|line| line.starts_with("  "));
+        for example in commands(&format!("help {command}"), (1..).zip(examples)) {
+            for call in example.calls() {
                 let args = std::iter::once("bitfit".to_owned()).chain(call);
                 if let Err(error) = Cli::from_args(args) {
-                    panic!("help {command}: {error}\n{line}");
+                    panic!("{}: {error}\n  {}", example.place, example.text);
                 }
                 seen += 1;
             }

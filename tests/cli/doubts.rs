@@ -57,15 +57,31 @@ fn a_head_that_was_made_for_something_else_is_said_by_who_says_so() {
         (
             weights(&classes),
             "--task multi-label",
-            "single_label_classification, as problem_type in",
+            "single_label_classification, according to problem_type in",
         ),
-        (weights(&several), "--pooling cls", "multi_label_classification, as problem_type in"),
-        (weights(&classes), "--pooling mean", "a BertForSequenceClassification, as architectures"),
-        (weights(&tokens), "--pooling cls", "a BertForTokenClassification, as architectures in"),
-        (weights(&one), "--pooling cls", "regression, as id2label in"),
-        (mean.join("head.safetensors"), "--pooling cls", "the mean of the tokens, as archi"),
-        (delta.clone(), "--task multi-label", "classification, as the file itself says"),
-        (delta.clone(), "--pooling mean", "--pooling cls, as the file itself says"),
+        (
+            weights(&several),
+            "--pooling cls",
+            "multi_label_classification, according to problem_type in",
+        ),
+        (
+            weights(&classes),
+            "--pooling mean",
+            "a BertForSequenceClassification, according to architectures",
+        ),
+        (
+            weights(&tokens),
+            "--pooling cls",
+            "a BertForTokenClassification, according to architectures in",
+        ),
+        (weights(&one), "--pooling cls", "regression, according to id2label in"),
+        (
+            mean.join("head.safetensors"),
+            "--pooling cls",
+            "the mean of the tokens, according to archi",
+        ),
+        (delta.clone(), "--task multi-label", "classification, according to the file itself"),
+        (delta.clone(), "--pooling mean", "--pooling cls, according to the file itself"),
     ] {
         let more = format!("{more} --quiet --init-head {}", head.display());
         let run = tried(&folder, &fixture("bert"), &two, &more).success();
@@ -91,7 +107,7 @@ fn a_head_that_was_made_for_something_else_is_said_by_who_says_so() {
     let more = format!("--pooling cls --init-head {}", weights(&classes).display());
     let run = tried(&folder, &fixture("bert"), &three, &more);
     run.fails(1, &["classifier.weight", "[2, 64]", "[3, 64]"]);
-    assert!(run.stderr.contains("are for land, sea, and the task has 3 classes"), "{}", run.stderr);
+    assert!(run.stderr.contains("are for land, sea, but the task has 3 classes"), "{}", run.stderr);
 }
 
 #[test]
@@ -212,7 +228,7 @@ fn a_pooling_module_that_pools_in_no_way_is_refused() {
     let none = r#"{"pooling_mode_cls_token": false, "pooling_mode_mean_tokens": false}"#;
     fs::write(model.join("1_Pooling/config.json"), none).unwrap();
     let run = tried(&folder, &model, &data, "");
-    run.fails(1, &["1_Pooling/config.json says off every kind to pool", "--pooling mean"]);
+    run.fails(1, &["1_Pooling/config.json switches off every kind of pooling", "--pooling mean"]);
     tried(&folder, &model, &data, "--pooling mean").success();
 }
 
@@ -228,7 +244,10 @@ fn quotes_behind_a_space_are_named_as_what_they_are_in_a_csv() {
     };
     let behind = "a space comes before one";
     fails("text,label\nfilm,x\ntrain, \"x, y\"\n", &["a.csv:3: 3 fields", behind]);
-    fails("text,label\nfilm, \"x\"\ntrain, \"y\"\n", &["a.csv:2: the label", "behind a space"]);
+    fails(
+        "text,label\nfilm, \"x\"\ntrain, \"y\"\n",
+        &["a.csv:2: the label", "quote after a space"],
+    );
     let data = folder.write("b.csv", "label,text\nx, \"film\"\ny,train\n");
     let run = tried(&folder, &model, &data, "").success();
     assert!(run.stderr.contains("1 text has a space and a quote"), "{}", run.stderr);

@@ -186,7 +186,7 @@ fn a_run_whose_best_values_are_gone_does_not_go_on() {
     args.push("--resume".into());
     fs::remove_file(output.join("bias.safetensors")).unwrap();
     let run = Finished::of(&mut bitfit(&args));
-    run.fails(1, &["--resume", "bias.safetensors", "not there"]);
+    run.fails(1, &["--resume", "bias.safetensors", "missing"]);
 }
 
 #[test]
@@ -435,7 +435,7 @@ fn a_run_killed_before_its_first_checkpoint_begins_anew() {
     for name in ["checkpoint.safetensors", "result.json"] {
         fs::remove_file(run.join(name)).unwrap();
     }
-    resume().fails(1, &["checkpoint.safetensors: it is missing"]);
+    resume().fails(1, &["checkpoint.safetensors: missing"]);
     let log = run.join("metrics.jsonl");
     let text = fs::read_to_string(&log).unwrap();
     let first: usize = 1 + text.lines().position(|line| line.contains("\"eval\"")).unwrap();

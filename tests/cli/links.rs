@@ -86,7 +86,7 @@ fn merge_and_compare_follow_no_link_either() {
         fs::remove_dir_all(folder.path("merged")).unwrap();
     }
     leads_out(&folder, "merged", "tokenizer.json", &outside);
-    merge("merged").fails(1, &["the folder holds tokenizer.json"]);
+    merge("merged").fails(1, &["the folder has tokenizer.json"]);
     assert!(folder.path("merged").join("tokenizer.json").is_symlink());
     // Of a killed merge.
     fs::write(folder.path("merged").join("run.lock"), "").unwrap();

@@ -116,7 +116,7 @@ fn a_plan_of_methods_that_are_named_has_a_column_each_and_takes_as_much() {
         (&["--method", "random", "--task", "masked-lm"], "random is not for --task masked-lm"),
         (&["--method", "lorra"], "'lora'"),
         (&["--method", "ia3,lora", "--biases", "query"], "--biases is for --method bitfit"),
-        (&["--method", "lora", "--lora-rank", "3", "--device", "cuda"], "multiples of 8"),
+        (&["--method", "lora", "--lora-rank", "3", "--device", "cuda"], "a multiple of 8"),
     ] {
         of(more).fails(2, &[said]);
     }

@@ -270,8 +270,10 @@ fn rows_of_mnli_without_a_gold_label_are_refused_or_left_out_as_in_any_file() {
     }
     let output = folder.path("run");
     let args = |more: &str| named("mnli", &folder.path("."), &output, &format!("--steps 1 {more}"));
-    Finished::of(&mut bitfit(args("")))
-        .fails(1, &["dev_matched.tsv:5, column \"gold_label\"", "\"-\" says", "--unlabelled drop"]);
+    Finished::of(&mut bitfit(args(""))).fails(
+        1,
+        &["dev_matched.tsv:5, column \"gold_label\"", "\"-\" means", "--unlabelled drop"],
+    );
     assert!(!output.exists());
     let done = run(&args("--unlabelled drop"));
     assert!(done.stderr.contains("3 rows without a label are left out"), "{}", done.stderr);
@@ -304,7 +306,7 @@ fn a_collapse_is_said_after_train_and_after_eval() {
     let output = folder.path("run");
     let done =
         train(&fixture("bert"), &data, &output, &format!("--epochs 1 --dev {}", data.display()));
-    let told = "warning: every one of the 20 rows";
+    let told = "warning: all of the 20 rows";
     for part in [told, "\"often\"", "--class-weights", "--lr", "--epochs"] {
         assert!(done.stderr.contains(part), "no `{part}` in {}", done.stderr);
     }
@@ -349,7 +351,7 @@ fn what_a_name_cannot_mean_is_refused_before_anything_runs() {
     refused(
         &plain(&format!("--data {}", glue.display())),
         2,
-        &["--data names the folder of a named task"],
+        &["--data is the folder of a named task"],
     );
     let both = format!("--task cola --data {}", glue.display());
     refused(&plain(&both), 2, &["--data names the folder with all of CoLA's files"]);

@@ -344,7 +344,7 @@ fn a_rate_that_the_warm_up_never_reaches_is_said() {
     let data = folder.write("a.tsv", toy_tsv(6, 2));
     let output = folder.path("run");
     let run = train(&fixture("bert"), &data, &output, "--steps 3 --warmup 100 --quiet");
-    let says = "warning: the warm-up takes 100 steps and the run has 3";
+    let says = "warning: the warm-up takes 100 steps but the run has 3";
     assert!(run.stderr.contains(says), "{}", run.stderr);
 }
 

@@ -359,7 +359,7 @@ fn what_cannot_be_answered_or_read_is_refused_by_its_place() {
     predict(line, &["--output-format", "squad"]).fails(1, &["in.jsonl:1", "has no id"]);
     let twice = "{\"id\": 1, \"question\": \"a\", \"context\": \"b\"}\n".repeat(2);
     predict(&twice, &["--output-format", "squad"])
-        .fails(1, &["in.jsonl:2", "the id \"1\" occurs twice"]);
+        .fails(1, &["in.jsonl:2", "the id \"1\" is used twice"]);
 
     let texts = folder.write("t.tsv", toy_tsv(12, 3));
     let other = folder.path("other");

@@ -41,10 +41,7 @@ fn the_rate_with_the_lowest_loss_is_taken_and_the_run_is_the_one_that_it_has() {
     assert_eq!(trial["rows"], "dev");
     assert!(said.stdout.contains("of 5 that --lr auto tried"), "{}", said.stdout);
     let settings = fs::read_to_string(one.join("settings.toml")).unwrap();
-    assert!(
-        settings.starts_with("# lr was chosen by --lr auto: 20 steps of each rate"),
-        "{settings}"
-    );
+    assert!(settings.starts_with("# lr was chosen by --lr auto: 20 steps per rate"), "{settings}");
     assert!(settings.contains(&format!("\nlr = {best}\n")), "{settings}");
 
     run(&data, &again, &format!("--lr auto {DEV}"));

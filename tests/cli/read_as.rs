@@ -140,7 +140,10 @@ fn tags_that_are_numbers_or_of_no_scheme_are_named_with_their_place() {
         ],
     );
     let case = conll(0..8) + "harbour\tB-place\n";
-    says(run("a.conll", &case, &task), &["the types \"PLACE\" (", "\"place\" (1 word) differ in"]);
+    says(
+        run("a.conll", &case, &task),
+        &["the types \"PLACE\" (", "\"place\" (1 word) differ only in"],
+    );
     // The commonest of all, too.
     says(
         run("a.conll", &conll(0..8).replace("\tO\n", "\t0\n"), &task),

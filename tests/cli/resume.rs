@@ -302,7 +302,7 @@ fn a_run_whose_checkpoint_is_empty_or_gone_does_not_begin_anew_over_what_it_had_
     fs::write(&checkpoint, "").unwrap();
     resume().fails(1, &["checkpoint.safetensors: the file is empty"]);
     fs::remove_file(&checkpoint).unwrap();
-    resume().fails(1, &["checkpoint.safetensors: it is missing", "bias.safetensors"]);
+    resume().fails(1, &["checkpoint.safetensors: missing", "bias.safetensors"]);
     assert_eq!(fs::read(output.join("metrics.jsonl")).unwrap(), log);
 }
 

@@ -117,7 +117,7 @@ fn parts_of_speech_have_a_table_of_which_was_taken_for_which() {
     let nouns = folder.path("nouns");
     let more = format!("{dev} --epochs 10 --lr 1e-2 --class-weights {}", weights.display());
     let said = train(&fixture("bert"), &data, &nouns, &more);
-    assert!(said.stderr.contains("every one of the 72 words"), "{}", said.stderr);
+    assert!(said.stderr.contains("all of the 72 words"), "{}", said.stderr);
     assert!(said.stderr.contains("--class-weights"), "{}", said.stderr);
     // Here every word has its own tag in training, which is as good as it gets.
     let same = train(&fixture("bert"), &data, &folder.path("short"), &format!("{dev} --steps 1"));
@@ -362,7 +362,7 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
         ("text-pair-column", "b"),
         ("unlabelled", "drop"),
     ] {
-        refuse(&good, &format!("--{option} {value}"), 2, &[&format!("--{option} has no use")]);
+        refuse(&good, &format!("--{option} {value}"), 2, &[&format!("--{option} does not apply")]);
     }
     refuse(&good, "--label-separator ,", 2, &["--label-separator splits a cell into labels"]);
     let texts = folder.write("g.tsv", toy_tsv(8, 2));

@@ -74,7 +74,7 @@ fn rows_of_pairs_without_a_second_text_are_counted_where_they_are_answered() {
     let none = folder.write("b.tsv", "text\ttext_pair\nharbour\t\nthe train\t\n");
     says(
         asked("predict", &run, "--input", &none),
-        &["warning: ", "b.tsv: no row has a second text"],
+        &["warning: ", "b.tsv: the column for the second text is empty in every row"],
     );
 }
 
@@ -144,7 +144,7 @@ fn a_users_file_of_another_named_task_is_refused_or_said() {
     );
     let model = fixture("bert");
     let args = train_args(&model, &questions, &folder.path("run"), "--task rte --steps 1");
-    Finished::of(&mut bitfit(args)).fails(1, &["q.tsv: by its columns", "a file of QNLI"]);
+    Finished::of(&mut bitfit(args)).fails(1, &["q.tsv: judging by its columns", "a file of QNLI"]);
 }
 
 #[test]
@@ -175,5 +175,5 @@ fn a_benchmarks_files_that_do_not_go_together_are_refused_or_said() {
                1\t11\t12\tthe harbour\tharbour\n0\t21\t22\tthe film\ttickets\n1\t31\t32\tsea\tsea\n";
     let ids = "#1 ID\t#2 ID\n21\t22\n8\t9\n7\t7\n";
     let run = tried("mrpc", &[("msr_paraphrase_train.txt", msr), ("dev_ids.tsv", ids)]);
-    says(run, &["dev_ids.tsv: no row has the ids of 2 of the 3 lines, as \"7\" and \"7\""]);
+    says(run, &["dev_ids.tsv: no row has the ids of 2 of the 3 lines, such as \"7\" and \"7\""]);
 }

@@ -217,10 +217,10 @@ fn the_rows_of_a_given_head_are_matched_to_the_classes_or_the_order_is_said() {
 
     for (config, says) in [
         (config, "these are not the task's classes"),
-        (r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}}"#, "by "),
+        (r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}}"#, "according to "),
         (
             r#"{"id2label": {"1": "0", "2": "1", "3": "2"}}"#,
-            "the ids in its id2label are 1, 2, 3, and rows are counted from 0",
+            "the ids in its id2label are 1, 2, 3, but rows are counted from 0",
         ),
     ] {
         fs::write(other.join("config.json"), config).unwrap();
