@@ -157,3 +157,43 @@ fn attention_with_weights_in_registers() {
         attend(&text, seed).unwrap_or_else(|f| panic!("seed {seed:?}: {f}"));
     }
 }
+
+#[test]
+fn what_a_block_does_alone() {
+    let text = fixture("blocks.ptx.gz");
+    let words: Vec<u32> = (0..2048u32).map(|n| n.wrapping_mul(2654435761) >> 12).collect();
+    let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+    for seed in seeds() {
+        let hopper = Hopper::seeded(seed);
+        let input = hopper.upload(&bytes);
+        let run = |name: &str, blocks: u32, threads: u32, params: &[u64], last: Option<u32>| {
+            let mut block: Vec<u8> = params.iter().flat_map(|p| p.to_le_bytes()).collect();
+            block.extend(last.into_iter().flat_map(u32::to_le_bytes));
+            launch_text(&hopper, &text, name, (blocks, threads, 0), block)
+                .unwrap_or_else(|f| panic!("{name}, seed {seed:?}: {f}"));
+        };
+        let out = hopper.alloc(8192);
+        run("roles", 1, 128, &[input, out], Some(8));
+        assert!(hopper.words(out, 2048).iter().zip(&words).all(|(got, word)| *got == word + 1));
+
+        let out = hopper.alloc(1024);
+        run("cluster", 1, 128, &[out], None);
+        let got = hopper.words(out, 256);
+        assert!(got.iter().zip(0..).all(|(&got, n)| got == 3 * (127 - n % 128)), "{got:?}");
+
+        let out = hopper.alloc(4608);
+        run("groups", 1, 128, &[input, out], None);
+        let got = hopper.words(out, 1152);
+        assert!(got[..1024].iter().zip(&words).all(|(got, word)| *got == 2 * word));
+        assert!(got[1024..].iter().zip(&words).all(|(got, word)| *got == 2 * word + 1));
+
+        let out = hopper.upload(&vec![0; 2048]);
+        run("sums", 3, 256, &[input, out], None);
+        let got = hopper.words(out, 512);
+        for n in 0..256 {
+            let of = [words[n], words[n + 256], words[n + 512]];
+            assert_eq!(got[n], of.iter().sum::<u32>(), "word {n}");
+            assert_eq!(Some(&got[n + 256]), of.iter().max(), "word {n}");
+        }
+    }
+}
