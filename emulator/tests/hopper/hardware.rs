@@ -1,10 +1,7 @@
 //! The same one-instruction kernels on the machine's own driver, with `EMULATOR_TEST_CUDA=1`: what the emulator computes is
 //! worth as much as hardware computes the same. For `scripts/gpu-check`, which names the tests that expect no fault.
 
-#[allow(dead_code, reason = "of what tests of the driver share, this is a part")]
-#[path = "../driver/child.rs"]
-mod child;
-
+use crate::child;
 use crate::device::Param;
 use cudarc::driver::result;
 use cudarc::driver::sys;

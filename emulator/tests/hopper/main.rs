@@ -2,6 +2,14 @@
 //! checks that go with them. Expected values come from plain loops over layouts as the PTX manual draws them, never from the
 //! emulator's own formulas.
 
+#[allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "what tests of the driver share, of which this needs a part"
+)]
+#[path = "../driver/child.rs"]
+mod child;
 mod copies;
 mod defects;
 mod device;
