@@ -114,7 +114,11 @@ impl Block<'_> {
         if store.reduce.is_some() {
             self.shadow_lane(w, i, &t, lane, bytes, AccessKind::Atomic, false)?;
         } else if checks.global_races {
-            self.note_global(w, i, lane, a, address, bytes, false, true)?;
+            // CUTLASS lets all lanes of a warp issue the same store: once or several times is the same.
+            let words = offset as usize / 4..(offset + bytes).div_ceil(4) as usize;
+            if !global_race::owed_by(&a.race_shadow()[words], self.g.epoch, self.index) {
+                self.note_global(w, i, lane, a, address, bytes, false, true)?;
+            }
             if checks.async_copies {
                 for (word, mask) in shadow_words(offset, bytes) {
                     global_race::owe(&a.race_shadow()[word], self.g.epoch, self.index, mask);

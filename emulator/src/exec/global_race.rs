@@ -142,6 +142,15 @@ pub fn owe(cell: &AtomicU64, epoch: u64, block: u64, mask: u64) {
     cell.store(entry(epoch, me, mask, STORE, mask), Relaxed);
 }
 
+/// Whether bulk stores of `block` are on their way to all of these words.
+pub fn owed_by(cells: &[AtomicU64], epoch: u64, block: u64) -> bool {
+    let me = block.min(MANY - 3) + 1;
+    cells.iter().all(|cell| {
+        let old = cell.load(Relaxed);
+        old >> 56 == epoch && old >> 4 & 0xff_ffff == STORE && old >> 32 & 0xff_ffff == me
+    })
+}
+
 /// A bulk store has written this word.
 pub fn pay(cell: &AtomicU64) {
     let old = cell.load(Relaxed);
