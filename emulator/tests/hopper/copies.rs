@@ -230,6 +230,22 @@ fn plain_ranges_both_ways() {
     assert_eq!(hopper.bytes(out + 16, 240), data[..240]);
 }
 
+/// CUTLASS has every lane of a warp issue the same store. Two blocks that write to one place are another matter.
+#[test]
+fn a_store_that_every_lane_issues_is_one_store_and_that_of_two_blocks_a_race() {
+    let hopper = Hopper::new();
+    let out = hopper.alloc(128);
+    let body = "shl.b32 %s, %tid0, 2;\nadd.u32 %s, %smem, %s;\nst.shared.b32 [%s], %tid0;\nfence.proxy.async;\n\
+                bar.sync 0;\ncp.async.bulk.global.shared::cta.bulk_group [%out], [%smem], 128;\n\
+                cp.async.bulk.commit_group;\ncp.async.bulk.wait_group 0;\n";
+    let text = kernel(32, "", "", body);
+    let params = [Param::Pointer(out), Param::Pointer(out)];
+    hopper.run(&text, (1, 32, 128), &params).unwrap_or_else(|f| panic!("{f}"));
+    assert_eq!(hopper.words(out, 32), (0..32).collect::<Vec<_>>());
+    let fault = hopper.run(&text, (2, 32, 128), &params).expect_err("a race");
+    assert_eq!(fault.kind, emulator::FaultKind::GlobalRace, "{fault}");
+}
+
 /// Blocks add, or take the larger, of what they have in shared memory and what is in global memory.
 #[test]
 fn reductions_of_plain_ranges() {
