@@ -1,5 +1,5 @@
-//! LoRA (Hu et al., 2022, arXiv 2106.09685): a low-rank product next to a frozen layer `x·Wᵀ`, `alpha/rank ·
-//! dropout(x)·Aᵀ·Bᵀ`. B starts at zero, A is drawn as in PEFT; the names are PEFT's.
+//! LoRA (Hu et al., 2022, arXiv 2106.09685): a low-rank product next to a frozen layer `x·Wᵀ`,
+//! `alpha/rank · dropout(x)·Aᵀ·Bᵀ`. B starts at zero, A is drawn as in PEFT; the names are PEFT's.
 
 use crate::formats::container::Tensor;
 use crate::rng::{Purpose, Stream};
