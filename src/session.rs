@@ -81,7 +81,7 @@ pub fn gpu(device: DeviceChoice, here: Share) -> Option<usize> {
     }
 }
 
-/// See the module's head.
+/// See the module documentation.
 pub struct Session {
     model: Model,
     backend: Box<dyn Backend>,
@@ -149,7 +149,7 @@ impl Session {
     /// then drops its own copy of them, which can be as large as the model.
     ///
     /// # Errors
-    /// When a program is not sound, which is a fault of whoever built it, or the device has no room.
+    /// If a program is invalid, which is a bug of its builder, or the device has no room.
     pub fn allocate(&mut self, train: Option<Program>, predict: Option<Program>) -> Result<()> {
         let programs: Vec<&Program> = train.iter().chain(&predict).collect();
         for program in &programs {
@@ -261,7 +261,7 @@ impl Session {
     /// Continues from a state that [`Session::loss_scaling`] returned.
     ///
     /// # Errors
-    /// When it is no state, or the device failed.
+    /// If it is not a valid state, or the device failed.
     pub fn set_loss_scaling(&mut self, scaling: LossScaling) -> Result<()> {
         self.backend.set_loss_scaling(scaling)
     }

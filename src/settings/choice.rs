@@ -63,7 +63,7 @@ macro_rules! choices {
 pub(super) use choices;
 
 choices! {
-    /// What becomes of rows whose label says that there is none: empty, "-", "nan", "null", -1 or -100 beside 0 and 1.
+    /// What happens to rows whose label marks a missing one: empty, "-", "nan", "null", -1 or -100 next to 0 and 1.
     pub enum Unlabelled {
         #[default]
         Refuse = "refuse",
