@@ -1,7 +1,6 @@
-//! The delta: what a task has learned, as a file. It holds what trained, by Hugging Face names, in f32, with everything
-//! needed to apply it to its base model and no other. For single values (`random`, `rows`) the file has, for each
-//! tensor of the model, what is added (`….sparse_values`, f32) and where (`….sparse_index`, i32, ascending, counted row
-//! by row).
+//! The delta: what a task has learned, as a file. It holds what trained, by Hugging Face names, in f32, and everything
+//! needed to apply it to its base model only. For single values (`random`, `rows`) it has, per tensor of the model, what
+//! is added (`….sparse_values`, f32) and where (`….sparse_index`, i32, ascending, counted row by row).
 //!
 //! Metadata keys (all text; the file is a safetensors file, `bias.safetensors`):
 //!
@@ -18,13 +17,10 @@
 //! | `method` | as for `--method` |
 //! | `biases` | the selection that trained, `none` for only the head |
 //! | `settings` | the run's settings, TOML; files by name only, see [`TrainConfig::without_places`] |
-//! | `columns` | JSON: the names of the columns from which the training data were read, `text`, `text_pair` (null for
-//! single texts) and `label`; missing in files of earlier versions |
-//! | `base_files` | JSON: the effect of the base model's files other than the weights, see [`Fingerprint`]: how texts
-//! become ids, and the arithmetic in config.json; missing in files of earlier versions |
+//! | `columns` | JSON: the names of the columns from which the training data were read, `text`, `text_pair` (null for single texts) and `label`; missing in files of earlier versions |
+//! | `base_files` | JSON: the effect of the base model's files other than the weights, see [`Fingerprint`]: how texts become ids, and the arithmetic in config.json; missing in files of earlier versions |
 //! | `max_length` | the maximum length of texts, in tokens; missing in files of earlier versions |
-//! | `data_sha256` | JSON: of the rows of `train`, and of `dev` if that is a file; missing in files of earlier versions
-//! |
+//! | `data_sha256` | JSON: of the rows of `train`, and of `dev` if that is a file; missing in files of earlier versions |
 //! | `no_answer` | for question answering: how much the score of no answer may exceed the best answer's, or `never` |
 //! | `tool_version` | of the program that wrote the file |
 //!
