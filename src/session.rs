@@ -35,7 +35,7 @@ pub struct OpenOptions {
 /// Opens the chosen device.
 ///
 /// # Errors
-/// When a GPU was asked for by name and cannot be used, or the device lacks the precision.
+/// If a GPU was asked for by name and cannot be used, or the device lacks the precision.
 pub fn open(options: OpenOptions) -> Result<Box<dyn Backend>> {
     open_sharing(options, Sharing::default())
 }

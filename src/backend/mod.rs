@@ -101,7 +101,7 @@ pub struct Memory {
     pub head_rows: usize,
     /// Columns of the widest tensor on tokens or sequences: sizes the partial column sums.
     pub widest: usize,
-    /// The same for labelled tokens, after their rows.
+    /// Rows of the tensors of labelled tokens, and the columns of the widest.
     pub labelled: [usize; 2],
     /// Columns of an attention head.
     pub head_dim: usize,

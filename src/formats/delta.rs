@@ -1,6 +1,6 @@
 //! The delta: what a task has learned, as a file. It holds what trained, by Hugging Face names, in f32, and everything
-//! needed to apply it to its base model only. For single values (`random`, `rows`) it has, per tensor of the model, what
-//! is added (`….sparse_values`, f32) and where (`….sparse_index`, i32, ascending, counted row by row).
+//! needed to apply it to its base model only. For single values (`random`, `rows`) it has, per tensor of the model,
+//! what is added (`….sparse_values`, f32) and where (`….sparse_index`, i32, ascending, counted row by row).
 //!
 //! Metadata keys (all text; the file is a safetensors file, `bias.safetensors`):
 //!

@@ -97,7 +97,7 @@ impl Params {
         let mut counts = [0; 3];
         items.iter().for_each(|p| counts[group(p)] += len(p));
         let [trainable, in_part, frozen] = counts;
-        // A head of odd size is the last that trains: after it, devices again need to read 16 bytes at a time.
+        // The last trained parameter is a head of any size: after it, devices read 16 bytes at a time again.
         let behind = trainable.next_multiple_of(4);
         let with_gradient = if in_part > 0 { behind + in_part } else { trainable };
         let first_frozen = behind + in_part;

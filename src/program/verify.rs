@@ -186,7 +186,7 @@ impl Names {
     }
 }
 
-/// Operands that cannot be combined.
+/// Refuses operands that cannot be combined.
 fn together(list: &List, op: &Op) -> Result<()> {
     match op {
         Op::Linear(op) => ensure!(

@@ -72,7 +72,7 @@ impl Run<'_> {
     /// Whether the values of the best evaluation are still those that were kept.
     ///
     /// # Errors
-    /// Others stand in their file, or it cannot be read.
+    /// Their file holds other values, or cannot be read.
     pub(super) fn hold_kept(&self, best: Option<&Best>) -> Result<()> {
         let (Some(writer), Some(Best { step, sha256: Some(sha256), .. })) = (&self.writer, best)
         else {

@@ -26,7 +26,7 @@ pub struct Team {
     /// How many of them may work at a time.
     cores: CoreShare,
     threads: Vec<JoinHandle<()>>,
-    /// One stretch at a time, which a `&Team` on another thread could violate.
+    /// One stretch at a time, which sharing a `&Team` with another thread could violate.
     _alone: PhantomData<Cell<()>>,
 }
 

@@ -153,7 +153,7 @@ impl ReadAdapter {
         Ok(values)
     }
 
-    /// Refuses an adapter that lacks something PEFT would have written: PEFT takes a missing vector as zeros.
+    /// Refuses an adapter without something PEFT would have written: PEFT takes a missing vector as zeros.
     fn is_whole(
         &self,
         values: &BTreeMap<String, Tensor>,
