@@ -393,7 +393,7 @@ impl LossKind {
     /// Checks the logits of a loss against its kind.
     ///
     /// # Errors
-    /// Logits of other rows or another width, or weights of classes where there are none.
+    /// Logits with other rows or another width, or class weights for a loss without classes.
     pub fn check(self, logits: &Info, class_weights: bool) -> Result<()> {
         let Info { rows, width, .. } = *logits;
         let fits = match self {

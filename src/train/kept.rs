@@ -14,7 +14,7 @@ impl Run<'_> {
     /// Checks the state of a checkpoint against the run.
     ///
     /// # Errors
-    /// A place where the run never is, a best evaluation of later, or one whose values are gone.
+    /// A position that the run never reaches, a best evaluation from later on, or one whose values are gone.
     pub(super) fn comes_by(&self, steps: &Steps<'_>, from: &Checkpoint) -> Result<()> {
         let Some(writer) = &self.writer else {
             return Ok(());
