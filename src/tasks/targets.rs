@@ -83,7 +83,7 @@ impl Targets {
     /// For a named task, whose classes have a fixed order.
     ///
     /// # Errors
-    /// Does not occur for any existing task.
+    /// No existing task gives one.
     pub fn of_named(task: &NamedTask) -> Result<Self> {
         match task.answers {
             Answers::Classes(classes) => {
