@@ -1,4 +1,4 @@
-//! The one type that the data side hands to the model: packed sequences without padding.
+//! The one type that the data side passes to the model: packed sequences without padding.
 //!
 //! It lives outside both so that neither depends on the other.
 
@@ -15,7 +15,7 @@ pub enum Labels {
     Classes(Vec<u32>),
     /// Class ids of tokens, or [`Labels::IGNORED`], `[tokens]`.
     Tokens(Vec<u32>),
-    /// Finite numbers, `[sequences, outputs]`: in the unit of the data, or 1 for each label that a text has and 0 for the
+    /// Finite numbers, `[sequences, outputs]`: in the data's unit, or 1 for each label that a text has and 0 for the
     /// others.
     Values(Vec<f32>),
     /// The first and the last token of a span, counted in its sequence, `[sequences]`.
@@ -23,10 +23,10 @@ pub enum Labels {
 }
 
 impl Labels {
-    /// The label of a token that no loss and no measure counts.
+    /// The label of a token that does not count in losses and measures.
     pub const IGNORED: u32 = u32::MAX;
 
-    /// True where there are no targets at all.
+    /// True if there are no targets at all.
     pub fn is_empty(&self) -> bool {
         match self {
             Labels::None => true,
@@ -36,11 +36,11 @@ impl Labels {
         }
     }
 
-    /// The targets of some of the sequences, in the order of `rows`. `tokens` tells where the tokens of each sequence lie,
-    /// and `sequences` how many there are.
+    /// The targets of some of the sequences, in the order of `rows`. `tokens` says where the tokens of each sequence
+    /// are, and `sequences` how many there are.
     ///
     /// # Panics
-    /// When a row is out of range.
+    /// If a row is out of range.
     pub fn select(
         &self,
         rows: &[usize],
@@ -63,7 +63,7 @@ impl Labels {
         }
     }
 
-    /// Whether there are as many as so many sequences of so many tokens have.
+    /// Whether their number fits this many sequences with this many tokens.
     pub fn fit(&self, sequences: usize, tokens: usize) -> bool {
         match self {
             Labels::None => true,
@@ -76,7 +76,7 @@ impl Labels {
         }
     }
 
-    /// The tokens that have a label, which where labels are not of tokens are none.
+    /// The tokens that have a label; none if labels are not per token.
     pub fn labelled(&self) -> impl Iterator<Item = usize> + Clone {
         let of_tokens: &[u32] = match self {
             Labels::Tokens(ids) => ids,
@@ -97,8 +97,8 @@ impl Labels {
         }
     }
 
-    /// What a mean loss over these targets is divided by: how many count, each by the weight of its class where classes
-    /// have weights. An empty `class_weights` stands for ones.
+    /// The divisor of a mean loss over these targets: how many count, weighted by class if classes have weights. An
+    /// empty `class_weights` means ones.
     pub fn weight(&self, class_weights: &[f32]) -> f64 {
         let of = |id: &u32| match class_weights.get(*id as usize) {
             Some(&weight) => f64::from(weight),
@@ -117,11 +117,11 @@ impl Labels {
 /// B sequences packed one after another into T tokens; sequence `b` is tokens `cu_seqlens[b]..cu_seqlens[b + 1]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// Vocabulary ids, special tokens included, `[T]`.
+    /// Vocabulary ids, including special tokens, `[T]`.
     pub ids: Vec<u32>,
     /// Token types (0 or 1), `[T]`.
     pub type_ids: Vec<u32>,
-    /// Rows of the position table, `[T]`; each sequence starts afresh.
+    /// Rows of the position table, `[T]`; they restart with each sequence.
     pub positions: Vec<u32>,
     /// Cumulative sequence lengths, `[B + 1]`: first 0, last T, strictly increasing.
     pub cu_seqlens: Vec<u32>,

@@ -1,11 +1,11 @@
-//! What a file is, by its first bytes, where it was taken for something else: archives, tables of other programs, and
-//! the pointers that Git LFS leaves in the place of large files.
+//! Identifies a file by its first bytes, if it was mistaken for something else: archives, tables of other programs, and
+//! the pointers that Git LFS leaves in place of large files.
 
 use crate::files::open_whole;
 use std::io::Read;
 use std::path::Path;
 
-/// Names content that is neither text nor weights, and says what to do.
+/// Names content that is neither text nor weights, with advice.
 pub fn mistaken(start: &[u8]) -> Option<&'static str> {
     const KINDS: [(&[u8], &str); 9] = [
         (

@@ -1,8 +1,8 @@
-//! What an error means to the caller of the program: which exit code, and one line of text.
+//! What an error means to the program's caller: the exit code, and one line of text.
 //!
-//! Everything fails with `anyhow::Error`. Two kinds are distinguished at the top: a wrong command line
-//! (exit code 2, so that scripts can tell a typing mistake from a failed run) and a reader that went away
-//! (`bitfit predict | head`), which is not a failure and must stay silent.
+//! Everything fails with `anyhow::Error`. Two kinds are distinguished at the top: a wrong command line (exit code 2, so
+//! that scripts can tell a typo from a failed run) and a reader that went away (`bitfit predict | head`), which is not
+//! a failure and must stay silent.
 
 use std::io;
 
@@ -11,10 +11,10 @@ pub const EXIT_FAILURE: u8 = 1;
 /// The process's exit code for a wrong command line or configuration file.
 pub const EXIT_USAGE: u8 = 2;
 
-/// What went wrong where an answer cannot be printed.
+/// The context of an error when an answer cannot be printed.
 pub const UNWRITTEN: &str = "cannot write to standard output";
 
-/// A wrong command line, configuration file or option value: says which option, what it got and what it takes.
+/// A wrong command line, configuration file or option value: says which option, what it got and what it accepts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(String);
@@ -26,7 +26,7 @@ impl UsageError {
     }
 }
 
-/// What ends all ranks of a run alike: the first says it, and none need be ended by another.
+/// Ends all ranks of a run in the same way: the first reports it, and none needs to be terminated by another.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct OfAllRanks(String);
@@ -43,7 +43,7 @@ pub fn is_of_all_ranks(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<OfAllRanks>())
 }
 
-/// The exit code that `error` deserves: 0 for a closed pipe, 2 if a [`UsageError`] is anywhere in the chain, else 1.
+/// The exit code for `error`: 0 for a closed pipe, 2 if a [`UsageError`] is anywhere in the chain, else 1.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if is_broken_pipe(error) {
         0
@@ -66,8 +66,8 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 /// The whole chain as one line, outermost context first, joined by ": ".
 ///
-/// Line breaks become spaces. A cause whose text the message before it already ends with is left out: many
-/// libraries repeat their source in their own text.
+/// Line breaks become spaces. A cause is omitted if the message before it already ends with its text: many libraries
+/// repeat their source in their own text.
 pub fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
@@ -84,10 +84,10 @@ pub fn one_line(error: &anyhow::Error) -> String {
     tame(&shortened(&line))
 }
 
-/// Most characters of an error: some tell what a file has, which may be anything.
+/// Most characters of an error: some quote a file's contents, which may be anything.
 const LONGEST_LINE: usize = 4000;
 
-/// A line without its middle, where it is too long to be read.
+/// A line without its middle, if it is too long to read.
 fn shortened(line: &str) -> String {
     let count = line.chars().count();
     if count <= LONGEST_LINE {
@@ -99,7 +99,7 @@ fn shortened(line: &str) -> String {
     format!("{first} [… {} characters …] {last}", count - 2 * half)
 }
 
-/// A text without characters that would steer a terminal: those of names and files are anybody's. They are escaped.
+/// A text without characters that control the terminal, since names and file contents are untrusted. They are escaped.
 pub fn tame(text: &str) -> String {
     let steers =
         |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -114,14 +114,14 @@ pub fn tame(text: &str) -> String {
     tame
 }
 
-/// [`tame`] line by line: for notes and tables, whose line breaks are our own.
+/// [`tame`] line by line: for notes and tables, whose line breaks are ours.
 pub fn tame_lines(text: &str) -> String {
     text.split('\n').map(tame).collect::<Vec<_>>().join("\n")
 }
 
 /// " (did you mean `x`?)" for the nearest of `known`, or nothing when none is near.
 ///
-/// "Near" is a Jaro-Winkler similarity of 0.75 or more: a typing mistake or a missing part, not another word.
+/// "Near" is a Jaro-Winkler similarity of 0.75 or more: a typo or a missing part, not another word.
 pub fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(word, known).map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default()
 }

@@ -1,5 +1,4 @@
-//! Files that survive a kill at any moment: whole or absent, never half-written. And what a file's content is
-//! called: its sha256.
+//! Files that survive a kill at any moment: complete or absent, never half-written. Also the sha256 of files.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
@@ -10,27 +9,27 @@ use sha2::{Digest, Sha256};
 
 use crate::temporary::Temporary;
 
-/// Writes `path` by way of a temporary file in the same folder, synced and then renamed.
+/// Writes `path` via a temporary file in the same folder, which is synced and then renamed.
 ///
-/// Whoever looks at `path`, at any moment, sees the old content or all of the new one. On an error, a full disk
-/// included, the temporary file is gone and `path` is as it was. A link is replaced: what it leads to stays as it is.
+/// A reader of `path` sees, at any moment, either the old content or all of the new. On an error, including a full
+/// disk, the temporary file is removed and `path` is unchanged. A link is replaced; its target is unchanged.
 ///
 /// # Errors
-/// Whatever keeps the file from being written, which names `path`, and whatever else `write` returns, as it is: what it
-/// reads is no fault of this file.
+/// Whatever prevents writing the file, naming `path`; any other error from `write` unchanged, since problems with what
+/// it reads are not this file's.
 pub fn write_atomic(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let mut own = None;
     let written = replace(path, |file| outcome(write, file, &mut own));
     own_or_written(own, written, path)
 }
 
-/// [`write_atomic`] for bytes that exist already.
+/// [`write_atomic`] for bytes in memory.
 pub fn write_bytes_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomic(path, |file| Ok(file.write_all(bytes)?))
 }
 
-/// [`write_atomic`] for a file that the user names: a link stands for what it leads to, and a device or a pipe, which has
-/// no content to keep whole, is written as it is.
+/// [`write_atomic`] for a file that the user names: a link stands for its target, and a device or a pipe, which has no
+/// content to protect, is written directly.
 ///
 /// # Errors
 /// As [`write_atomic`].
@@ -49,17 +48,17 @@ pub fn write_named(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>
     own_or_written(own, written, path)
 }
 
-/// Whether [`write_named`] can write there: to be asked before the work whose results it gets.
+/// Checks that [`write_named`] can write there: call it before the work that produces the content.
 ///
 /// # Errors
-/// Whatever keeps the file from being made, which names `path`.
+/// Whatever prevents creating the file, naming `path`.
 pub fn can_be_written(path: &Path) -> Result<()> {
     let target = target_of(path);
     let made = if is_device(&target) { Ok(()) } else { Temporary::for_file(&target).map(drop) };
     made.with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// What a path stands for.
+/// The target of a path.
 fn target_of(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
 }
@@ -68,7 +67,7 @@ fn is_device(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir())
 }
 
-/// A file that remembers whether it could not be written.
+/// A file that remembers whether writing to it failed.
 struct Watched<'a> {
     file: &'a mut dyn Write,
     failed: bool,
@@ -93,7 +92,7 @@ impl Write for Watched<'_> {
     }
 }
 
-/// Has `write` write a file; an error of its own, where the file could be written, is also put into `own`.
+/// Makes `write` write a file; its own error, if the file itself could be written, is also stored in `own`.
 fn outcome(
     write: impl FnOnce(&mut dyn Write) -> Result<()>,
     file: &mut dyn Write,
@@ -116,8 +115,8 @@ fn own_or_written(own: Option<anyhow::Error>, written: Result<()>, path: &Path) 
     }
 }
 
-/// Refuses links in the places of files and folders that the program writes in `folder`: whoever put one there would
-/// have it write elsewhere.
+/// Refuses links with the names of files and folders that the program writes in `folder`: their creator could redirect
+/// the writes.
 ///
 /// # Errors
 /// The first of `names` that is a link.
@@ -136,11 +135,11 @@ pub fn no_links<S: AsRef<str>>(folder: &Path, names: &[S]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what is not a regular file in the places of files that the program writes in `folder`: at their end it would
-/// be too late.
+/// Refuses anything but regular files with the names of files that the program writes in `folder`: detecting it when
+/// they are written would be too late.
 ///
 /// # Errors
-/// The first of `names` that is a link, a folder, or else no file.
+/// The first of `names` that is a link, a folder, or otherwise not a file.
 pub fn only_files<S: AsRef<str>>(folder: &Path, names: &[S]) -> Result<()> {
     no_links(folder, names)?;
     for name in names {
@@ -159,10 +158,10 @@ pub fn only_files<S: AsRef<str>>(folder: &Path, names: &[S]) -> Result<()> {
     Ok(())
 }
 
-/// Opens a file that is written in place in a folder of the program's: itself, and nothing that a link leads to.
+/// Opens a file that is modified in place in a folder of the program's: never through a link.
 ///
 /// # Errors
-/// As [`OpenOptions::open`]; a link, a file with a second name, or no file at all.
+/// As [`OpenOptions::open`]; a link, a file with a second name, or not a file.
 pub fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     #[cfg(unix)]
     {
@@ -184,7 +183,7 @@ pub fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 }
 
 fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    // Dropping it on any early return removes it.
+    // Dropped on any early return, which removes it.
     let mut temporary = Temporary::for_file(path)?;
     let mut buffered = BufWriter::with_capacity(1 << 16, temporary.file());
     write(&mut buffered)?;
@@ -192,20 +191,20 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Res
     temporary.become_file(path)
 }
 
-/// Opens a file that is there as a whole: not a pipe or a device, which has no size and may have no end.
+/// Opens an ordinary file: not a pipe or a device, which has no size and may be endless.
 ///
 /// # Errors
-/// As [`File::open`]; what is no ordinary file.
+/// As [`File::open`]; anything but an ordinary file.
 pub fn open_whole(path: &Path) -> io::Result<File> {
-    // Before it is opened: a pipe would wait for its writer.
+    // Checked before opening, since opening a pipe would wait for its writer.
     if fs::metadata(path)?.is_file() {
         return File::open(path);
     }
     Err(io::Error::other("it is not a regular file"))
 }
 
-/// The content of a file that should not be large: more than `most` bytes are refused and not read, whatever the file
-/// says of its length.
+/// The content of a file that should not be large: more than `most` bytes are refused unread, whatever length the file
+/// claims.
 ///
 /// # Errors
 /// The file cannot be read or is larger; the error names it.
@@ -246,13 +245,14 @@ pub fn sha256_file(path: &Path) -> Result<String> {
     digest().with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// The sha256 that stands for a model's weights, whatever number of files they are in.
+/// The sha256 that identifies a model's weights, however many files they are in.
 ///
-/// One file: its own sha256. Several: the sha256 of the listing that `sha256sum` prints for them, `HASH  NAME` a line
-/// in the order of the names without folders; in a shell, `sha256sum *.safetensors | sha256sum` with `LC_ALL=C`.
+/// For one file its sha256. For several, the sha256 of the listing that `sha256sum` prints for them, a line
+/// `HASH  NAME` per file, sorted by name without folders; in a shell, `sha256sum *.safetensors | sha256sum` with
+/// `LC_ALL=C`.
 ///
 /// # Errors
-/// No file at all, or one that cannot be read.
+/// No files, or one that cannot be read.
 pub fn weights_sha256(files: &[PathBuf]) -> Result<String> {
     match files {
         [] => Err(anyhow!("a model without weight files has no sha256")),

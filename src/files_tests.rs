@@ -31,7 +31,7 @@ fn a_write_removes_what_killed_ones_left_and_nothing_of_the_living() {
     }
     let live = File::open(folder.path().join(".a.bin.x1y2z4.tmp")).unwrap();
     live.try_lock().unwrap();
-    // Two writers of one file: each ends with a whole one.
+    // Two concurrent writers of one file: either way the result is complete.
     write_atomic(&path, |file| {
         write_bytes_atomic(&path, b"inner")?;
         Ok(file.write_all(b"outer")?)

@@ -1,7 +1,7 @@
 //! Fine-tuning of BERT-family encoders by training only their biases (BitFit, arXiv 2106.10199).
 //!
 //! A [`session::Session`] is a model on a device. It trains step by step and predicts; reading data, the loop with its
-//! evaluations and files, and all output are above it, in [`train`] and [`commands`].
+//! evaluations and files, and all output are built on top, in [`train`] and [`commands`].
 //!
 //! ```
 //! use bitfit::backend::{DropoutKey, WeightType};

@@ -1,4 +1,4 @@
-//! The `bitfit` program: parses the command line, runs the command, turns errors into one line and an exit code.
+//! The `bitfit` program: parses the command line, runs the command, and turns errors into one line and an exit code.
 
 mod stdout;
 
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 /// # Errors
-/// When there is none: nobody would have the answer.
+/// If there is none: nobody would get the answer.
 fn has_stdout() -> anyhow::Result<()> {
     match stdout::was_closed() {
         true => {
@@ -51,7 +51,7 @@ fn has_stdout() -> anyhow::Result<()> {
     }
 }
 
-/// A limit on the size of files (`ulimit -f`) makes a write fail, as a full disk does, and does not end the process.
+/// Makes exceeding a file size limit (`ulimit -f`) a write error, like a full disk, instead of ending the process.
 fn fail_beyond_file_sizes() {
     #[cfg(unix)]
     // SAFETY: ignoring a signal runs no code, and no other thread is there yet.
@@ -60,7 +60,7 @@ fn fail_beyond_file_sizes() {
     }
 }
 
-/// How long another rank waits before it ends all: a fault of all is the first one's to say.
+/// How long another rank waits before it ends all: an error common to all should be reported by the first.
 const FIRST_SPEAKS: Duration = Duration::from_millis(500);
 
 fn failed(error: &anyhow::Error, ranks: &dyn Ranks) -> ExitCode {
@@ -74,13 +74,13 @@ fn failed(error: &anyhow::Error, ranks: &dyn Ranks) -> ExitCode {
         say(&format_args!("rank {} on {}: {}", ranks.share().rank, ranks.host(), one_line(error)));
     }
     if !together {
-        // The others wait for this one.
+        // The others are waiting for this one.
         ranks.abort(code);
     }
     ExitCode::from(code)
 }
 
-/// Where standard error is gone or full, the exit code is all that can be said.
+/// If standard error is closed or full, the exit code is all that can be reported.
 fn say(error: &dyn std::fmt::Display) {
     line(format_args!("error: {error}"));
 }

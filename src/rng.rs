@@ -1,10 +1,10 @@
 //! Random numbers that are the same on every machine, thread count and device.
 //!
 //! Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011) is a pure function from a
-//! 128-bit counter and a 64-bit key to four words. A resumed run, another thread or a CUDA kernel therefore finds
-//! the same number by computing where it stands instead of by replaying a state.
+//! 128-bit counter and a 64-bit key to four words. So a resumed run, another thread or a CUDA kernel gets the same
+//! number by computing its position instead of replaying a state.
 //!
-//! Every use has its own [`Purpose`], so that drawing more numbers for one never moves the numbers of another.
+//! Every use has its own [`Purpose`], so that drawing more numbers for one never shifts the numbers of another.
 
 /// Multipliers of the two S-boxes (paper, table 2).
 const M0: u32 = 0xD251_1F53;
@@ -57,19 +57,19 @@ pub enum Purpose {
     PoolerInit = 4,
     /// Dropout masks; index = chosen by the model from step and site.
     Dropout = 5,
-    /// Hidden words of the rows to train on; index = epoch, its halves swapped, xor row.
+    /// Hidden words of training rows; index = epoch, its halves swapped, xor row.
     TrainMask = 6,
-    /// Of those to evaluate on; index = row.
+    /// Of evaluation rows; index = row.
     DevMask = 7,
-    /// First values of matrices of low rank; index = number of the matrix.
+    /// Initial values of low-rank matrices; index = number of the matrix.
     LowRank = 8,
     /// Single parameters that train; index 0.
     Entries = 9,
     /// Rows and columns that train; index 0.
     EntryLines = 10,
-    /// Which rows are trained on, where not all are; index 0.
+    /// Which rows are trained on, if not all; index 0.
     TrainRows = 11,
-    /// Resamples of seeds and rows; index = resample. Of no run: those have the numbers before.
+    /// Resamples of seeds and rows; index = resample. Not used by runs, which have the lower numbers.
     Resample = 64,
 }
 
@@ -85,7 +85,7 @@ pub struct Stream {
     /// Next block to compute.
     next: u64,
     buffer: [u32; 4],
-    /// Words of `buffer` already given out; 4 means empty.
+    /// Words of `buffer` already used; 4 means empty.
     used: usize,
     /// Second value of the last Box-Muller pair.
     spare: Option<f32>,
@@ -97,7 +97,7 @@ impl Stream {
         Self { philox, purpose, index, next: 0, buffer: [0; 4], used: 4, spare: None }
     }
 
-    /// The counter of block `block` (below 2^56): what a kernel computes to find the same words.
+    /// The counter of block `block` (below 2^56): what a kernel computes to get the same words.
     pub fn counter(&self, block: u64) -> [u32; 4] {
         debug_assert!(block < 1 << 56);
         let high = (block >> 32) as u32 & 0x00FF_FFFF;
@@ -134,13 +134,13 @@ impl Stream {
 
     /// Standard normal by Box & Muller (1958).
     ///
-    /// Logarithm, sine and cosine are computed here from IEEE additions, products and quotients alone, because
-    /// the C library's differ in the last bit between platforms.
+    /// Logarithm, sine and cosine are computed here using only IEEE additions, products and quotients, because the C
+    /// library's differ in the last bit between platforms.
     pub fn normal(&mut self) -> f32 {
         if let Some(value) = self.spare.take() {
             return value;
         }
-        // (0, 1]: the logarithm of zero must not happen.
+        // (0, 1]: avoids the logarithm of zero.
         let u = (f64::from(self.next_u32()) + 1.0) / 4_294_967_296.0;
         let radius = (-2.0 * ln_unit(u)).sqrt();
         let (sin, cos) = sin_cos_turn(self.next_u32());
@@ -151,10 +151,10 @@ impl Stream {
     /// Uniform over `0..bound` without bias (Lemire, "Fast Random Integer Generation in an Interval", 2019).
     ///
     /// # Panics
-    /// When `bound` is zero: there is nothing to draw from.
+    /// If `bound` is zero: there is nothing to draw from.
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "Stream::below needs a bound above zero");
-        // Low half of the product below this threshold would favour some values.
+        // A low half of the product below this threshold would favour some values.
         if let Ok(bound) = u32::try_from(bound) {
             let threshold = bound.wrapping_neg() % bound;
             loop {
@@ -209,7 +209,7 @@ fn ln_unit(x: f64) -> f64 {
 
 /// Sine and cosine of `word / 2^32` of a full turn, absolute error near 1e-16.
 fn sin_cos_turn(word: u32) -> (f64, f64) {
-    // Nearest quarter turn, then what is left in -1/8..1/8 of a turn: exact in integers.
+    // Nearest quarter turn, then the remainder in -1/8..1/8 of a turn: exact in integers.
     let quarter = word.wrapping_add(1 << 29) >> 30;
     let rest = word.wrapping_sub(quarter << 30) as i32;
     let x = f64::from(rest) / 4_294_967_296.0 * std::f64::consts::TAU;

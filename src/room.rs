@@ -1,12 +1,12 @@
-//! Memory whose size depends on input. If the system has too little, the error says how much was needed and for what; an
-//! ordinary growing vector would abort the process.
+//! Memory whose size depends on input. If the system has too little, the error says how much was needed and for what;
+//! an ordinary growing vector would abort the process.
 
 use anyhow::{Result, anyhow};
 
 /// An empty vector with room for exactly `count`.
 ///
 /// # Errors
-/// There is no memory for them; `what` they are is in the message.
+/// Not enough memory; the message includes `what` they are.
 pub fn room<T>(count: usize, what: &str) -> Result<Vec<T>> {
     let mut values = Vec::new();
     match values.try_reserve_exact(count) {

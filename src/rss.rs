@@ -1,12 +1,11 @@
-//! What this process takes of the machine's memory, and what it could.
+//! This process's memory use, and how much more is available.
 
-/// The most bytes that this process has held in memory at once; `None` where the system does not tell (it does on
-/// Linux).
+/// The peak number of bytes that this process has held in memory; `None` if the system does not report it (Linux does).
 pub fn peak() -> Option<u64> {
     peak_of(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 
-/// Bytes that programs could take now without another losing its own; `None` where the system does not tell.
+/// Bytes that programs could allocate now without displacing others; `None` if the system does not report it.
 pub fn available() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
@@ -14,8 +13,8 @@ pub fn available() -> Option<usize> {
     kib.checked_mul(1024)
 }
 
-/// Gives the system back what was freed: the allocator keeps it for the thread that had it, and a process whose threads do
-/// different things one after another holds more than any of them needs.
+/// Returns freed memory to the system: the allocator keeps it for the thread that used it, so a process whose threads
+/// take turns at different work holds more than any of them needs.
 pub fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: it may be called at any time, from any thread.

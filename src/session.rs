@@ -1,6 +1,6 @@
-//! A model on a device, with memory for its batches: what trains it step by step and what predicts with it.
+//! A model on a device with memory for its batches: trains step by step and predicts.
 //!
-//! The training loop, the commands, the tests and the benches all go through here; a step is issued nowhere else.
+//! The training loop, commands, tests and benches all go through here; nothing else issues a step.
 
 use crate::backend::cpu::CpuBackend;
 use crate::backend::cuda::device::{Device, count};
@@ -22,11 +22,11 @@ use std::rc::Rc;
 #[derive(Clone, Copy, Debug)]
 pub struct OpenOptions {
     pub device: DeviceChoice,
-    /// Which of the processes on this machine opens it: with [`DeviceChoice::Auto`] each takes a GPU of its own, as far as
-    /// there are enough.
+    /// Which of the processes on this machine opens it: with [`DeviceChoice::Auto`] each takes its own GPU while there
+    /// are enough.
     pub here: Share,
     pub precision: Precision,
-    /// How it keeps frozen matrices.
+    /// How frozen matrices are stored.
     pub weights: WeightType,
     /// Whether matrices train.
     pub matrices_train: bool,
@@ -35,21 +35,21 @@ pub struct OpenOptions {
 /// Opens the chosen device.
 ///
 /// # Errors
-/// When a GPU was asked for by name and cannot be used, or the device lacks the precision.
+/// If a GPU was asked for by name and cannot be used, or the device lacks the precision.
 pub fn open(options: OpenOptions) -> Result<Box<dyn Backend>> {
     open_sharing(options, Sharing::default())
 }
 
-/// What a backend shares with others that work at the same time.
+/// What a backend shares with others that run at the same time.
 #[derive(Clone, Default)]
 pub struct Sharing {
-    /// Those of the same checkpoint.
+    /// Frozen matrices of the same checkpoint.
     pub frozen: Resident,
-    /// Of a CPU.
+    /// Cores of a CPU.
     pub cores: CoreShare,
 }
 
-/// The same, with what other backends have as well.
+/// The same, sharing with other backends.
 ///
 /// # Errors
 /// As [`open`].
@@ -69,7 +69,7 @@ pub fn open_sharing(options: OpenOptions, sharing: Sharing) -> Result<Box<dyn Ba
     }
 }
 
-/// The GPU that is meant by this one of the processes on the machine, if any.
+/// The GPU that this process of those on the machine should use, if any.
 pub fn gpu(device: DeviceChoice, here: Share) -> Option<usize> {
     match device {
         DeviceChoice::Cuda(index) => Some(index),
@@ -81,7 +81,7 @@ pub fn gpu(device: DeviceChoice, here: Share) -> Option<usize> {
     }
 }
 
-/// See the module's head.
+/// See the module documentation.
 pub struct Session {
     model: Model,
     backend: Box<dyn Backend>,
@@ -99,12 +99,12 @@ pub struct Given {
 }
 
 impl Session {
-    /// A model whose matrices are on `backend`. It has no memory for batches yet: see [`Session::allocate`].
+    /// A model whose matrices are on `backend`. It has no memory for batches until [`Session::allocate`].
     pub fn new(model: Model, backend: Box<dyn Backend>) -> Self {
         Self { model, backend, train: None, predict: None, ranks: Rc::new(Alone) }
     }
 
-    /// One of several, which train the same model together. All allocate, step and predict in the same order.
+    /// One of several sessions that train the same model together. All allocate, step and predict in the same order.
     pub fn among(self, ranks: Rc<dyn Ranks>) -> Self {
         Self { ranks, ..self }
     }
@@ -117,7 +117,7 @@ impl Session {
         &self.model
     }
 
-    /// To set initial values, before memory is allocated.
+    /// For setting initial values before memory is allocated.
     pub fn model_mut(&mut self) -> &mut Model {
         &mut self.model
     }
@@ -134,22 +134,22 @@ impl Session {
         self.backend.kind()
     }
 
-    /// What the device holds.
+    /// What the device has allocated.
     pub fn allocated(&self) -> Footprint {
         self.backend.allocated()
     }
 
-    /// A program of this model for this device: of training in a way of saving, or, without one, of prediction.
+    /// A program of this model for this device: for training with a [`Saving`], or for prediction without one.
     pub fn program(&self, limits: Limits, train: Option<Saving>) -> Program {
         let element = self.backend.kind().element_bytes();
         self.model.program(limits, element, train)
     }
 
-    /// Takes memory for programs of this model, which share one arena, and writes the initial parameters. The model then
-    /// forgets these: a second copy of what trains is worth freeing.
+    /// Allocates memory for programs of this model, which share one arena, and writes the initial parameters. The model
+    /// then drops its own copy of them, which can be as large as the model.
     ///
     /// # Errors
-    /// When a program is not sound, which is a fault of whoever built it, or the device has no room.
+    /// If a program is invalid, which is a bug of its builder, or the device has no room.
     pub fn allocate(&mut self, train: Option<Program>, predict: Option<Program>) -> Result<()> {
         let programs: Vec<&Program> = train.iter().chain(&predict).collect();
         for program in &programs {
@@ -165,9 +165,10 @@ impl Session {
         Ok(())
     }
 
-    /// Gives one optimizer step over `batches` to the device and asks for its report. `targets` is the weight of the targets
-    /// of all batches, those of all ranks ([`Labels::weight`](crate::batch::Labels::weight)): the loss is their mean.
-    /// Without any it is 0, and so is the gradient. A rank may have no batch. `stop` is whether this rank wants to stop.
+    /// Issues one optimizer step over `batches` to the device and asks for its report. `targets` is the total weight of
+    /// the targets of all batches on all ranks ([`Labels::weight`](crate::batch::Labels::weight)): the loss is their
+    /// mean. Without targets, loss and gradient are 0. A rank may have no batch. `stop` says whether this rank wants to
+    /// stop.
     ///
     /// # Errors
     /// When no memory for training was allocated, a batch exceeds it, the device fails, or another rank is gone.
@@ -210,8 +211,8 @@ impl Session {
         self.backend.wait_report(report)
     }
 
-    /// The logits of a batch, `[sequences, outputs]`, or of a head on tokens `[tokens, outputs]`, on labelled
-    /// tokens `[labelled, outputs]`.
+    /// The logits of a batch: `[sequences, outputs]`; for a head on tokens `[tokens, outputs]`, on labelled tokens
+    /// `[labelled, outputs]`.
     ///
     /// # Errors
     /// When no memory for prediction was allocated, the batch exceeds it, or the device fails.
@@ -233,7 +234,7 @@ impl Session {
         self.read(Slot::Value, self.model.params.trained_range())
     }
 
-    /// Part of a vector of parameters.
+    /// Part of a parameter vector.
     ///
     /// # Errors
     /// When the device failed.
@@ -241,7 +242,7 @@ impl Session {
         self.backend.read_params(slot, range)
     }
 
-    /// Overwrites part of a vector of parameters.
+    /// Overwrites part of a parameter vector.
     ///
     /// # Errors
     /// When there are more or fewer values than the range has, or the device failed.
@@ -249,7 +250,7 @@ impl Session {
         self.backend.write_params(slot, range, values)
     }
 
-    /// The state of dynamic loss scaling, on a device that has it.
+    /// The state of dynamic loss scaling, if the device has it.
     ///
     /// # Errors
     /// When the device failed.
@@ -257,10 +258,10 @@ impl Session {
         self.backend.loss_scaling()
     }
 
-    /// Goes on from a state that [`Session::loss_scaling`] gave.
+    /// Continues from a state that [`Session::loss_scaling`] returned.
     ///
     /// # Errors
-    /// When it is no state, or the device failed.
+    /// If it is not a valid state, or the device failed.
     pub fn set_loss_scaling(&mut self, scaling: LossScaling) -> Result<()> {
         self.backend.set_loss_scaling(scaling)
     }

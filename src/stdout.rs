@@ -1,11 +1,11 @@
-//! Whether this process was started with a standard output. Where it was not (`>&-`), Rust's runtime opens /dev/null in
-//! its place, and an answer would be lost without a word; from `main` on it looks like one that somebody chose.
+//! Whether this process was started with a standard output. If not (`>&-`), Rust's runtime opens /dev/null instead, and
+//! an answer would be lost silently; from `main` on, this looks like a deliberate choice.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// Closed by whoever started this process, and not merely leading nowhere.
+/// Closed by the parent process, rather than redirected to nowhere.
 pub fn was_closed() -> bool {
     CLOSED.load(Ordering::Relaxed)
 }

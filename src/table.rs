@@ -3,8 +3,8 @@
 use crate::error::tame;
 use std::fmt;
 
-/// A table of text. Columns after the first are aligned to the right when every cell below the heading is a number
-/// (or empty), else to the left.
+/// A table of text. Columns after the first are right-aligned if every cell below the heading is a number (or empty),
+/// otherwise left-aligned.
 #[derive(Debug, Clone, Default)]
 pub struct TextTable {
     heading: Vec<String>,
@@ -27,13 +27,13 @@ impl TextTable {
         }
     }
 
-    /// Adds a row; cells that are not given are empty, cells beyond the heading get a column without one.
+    /// Adds a row; missing cells are empty, cells beyond the heading get a column without one.
     pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) -> &mut Self {
         self.rows.push(Row::Cells(cells.into_iter().map(|cell| tame(&cell.into())).collect()));
         self
     }
 
-    /// Adds a line across, before a sum for example.
+    /// Adds a horizontal line, before a sum for example.
     pub fn rule(&mut self) -> &mut Self {
         self.rows.push(Row::Rule);
         self
@@ -71,7 +71,7 @@ struct Column {
     right: bool,
 }
 
-/// Characters, which is close enough to columns of a terminal for names and numbers.
+/// Characters, which is close enough to terminal columns for names and numbers.
 fn width(cell: &str) -> usize {
     cell.chars().count()
 }

@@ -1,5 +1,5 @@
-//! Temporary files on their way to be files. Nothing is left of one for long: an error removes it, a process that is told to
-//! end takes its own along, and what a killed one left goes when the same file is written the next time.
+//! Temporary files that will become files. None is left for long: an error removes it, a process that is told to end
+//! removes its own, and what a killed one left is removed when the same file is written again.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -15,15 +15,15 @@ fn own() -> MutexGuard<'static, Vec<PathBuf>> {
     OWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How the names of those begin that are on their way to be `file`.
+/// The prefix of temporary names for `file`.
 fn prefix_of(file: &str) -> String {
     format!(".{file}.")
 }
 
-/// Whether a file of this name was on its way to be `file` in the same folder.
+/// Whether a file of this name is a temporary one for `file` in the same folder.
 pub fn is_of(name: &str, file: &str) -> bool {
     let random = name.strip_prefix(&prefix_of(file)).and_then(|rest| rest.strip_suffix(".tmp"));
-    // As `tempfile` draws it: a file of somebody's own would hardly look like it.
+    // As drawn by `tempfile`: a user's own file is unlikely to look like it.
     random.is_some_and(|random| {
         random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
     })
@@ -40,7 +40,7 @@ impl Drop for Listed {
 }
 
 /// In the same folder as the file that it becomes; its name begins with a dot and that file's name, and ends in `.tmp`.
-/// Locked while its writer lives. Gone when this is dropped.
+/// Locked while its writer lives. Removed on drop.
 #[derive(Debug)]
 pub struct Temporary {
     // Dropped, and so removed, before it is no longer listed.
@@ -52,10 +52,10 @@ impl Temporary {
     /// An empty one for `path`.
     ///
     /// # Errors
-    /// A folder in the file's place, or one around it in which nothing can be made.
+    /// A folder in the file's place, or a parent folder in which nothing can be created.
     pub fn for_file(path: &Path) -> Result<Self> {
         let name = path.file_name().ok_or_else(|| anyhow!("the path does not name a file"))?;
-        // Else it would show only when all is written.
+        // Otherwise it would only show after everything is written.
         let is_folder = fs::symlink_metadata(path).is_ok_and(|there| there.is_dir());
         ensure!(!is_folder, "it is a folder; name a file");
         let name = name.to_string_lossy();
@@ -63,7 +63,7 @@ impl Temporary {
         remove_dead(folder, &name);
         let mut builder = tempfile::Builder::new();
         builder.prefix(&prefix).suffix(".tmp");
-        // A temporary file is private unless told otherwise; this one becomes an ordinary file, as the umask says.
+        // A temporary file is private by default; this one becomes an ordinary file, with permissions by the umask.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let mut own = own();
@@ -80,10 +80,10 @@ impl Temporary {
         self.file.as_file_mut()
     }
 
-    /// Gives it the name of the file that it is for, in the place of what has it.
+    /// Renames it to the file that it is for, replacing any existing one.
     ///
     /// # Errors
-    /// The disk refuses; then the file is gone.
+    /// The disk refuses; the temporary file is then removed.
     pub fn become_file(self, path: &Path) -> Result<()> {
         let Self { file, listed: _listed } = self;
         file.as_file().sync_all()?;
@@ -92,7 +92,7 @@ impl Temporary {
     }
 }
 
-/// Removes those of this process, which is about to end: nothing is begun after it.
+/// Removes those of this process, which is about to end: nothing may be started after this.
 pub fn remove_own() {
     let own = own();
     for path in own.iter() {
@@ -101,18 +101,18 @@ pub fn remove_own() {
     std::mem::forget(own);
 }
 
-/// Locks a fresh temporary file, which says to [`remove_dead`] that its writer lives; false where another writer of the same
-/// target was faster, and has removed it or is about to.
+/// Locks a fresh temporary file, which tells [`remove_dead`] that its writer is alive; false if another writer of the
+/// same target was faster, and has removed it or is about to.
 fn lives(temporary: &NamedTempFile) -> bool {
     match temporary.as_file().try_lock() {
         Err(TryLockError::WouldBlock) => false,
-        // Where there are no locks, nobody removes anything.
+        // Without locks, nobody removes anything.
         Err(TryLockError::Error(_)) => true,
         Ok(()) => temporary.path().exists(),
     }
 }
 
-/// Removes temporary files for the same target whose writer was killed. A live one holds a lock on its own; whatever
+/// Removes temporary files for the same target whose writer was killed. A live writer holds a lock on its own; whatever
 /// cannot be locked or removed is left alone.
 fn remove_dead(folder: &Path, file: &str) {
     let Ok(entries) = fs::read_dir(folder) else {
@@ -120,7 +120,7 @@ fn remove_dead(folder: &Path, file: &str) {
     };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        // Locked until it is gone: a writer that has just made it then makes another.
+        // Locked until it is removed: a writer that has just created it then creates another.
         if is_of(&name, file)
             && let Ok(file) = File::open(entry.path())
             && file.try_lock().is_ok()
@@ -130,7 +130,7 @@ fn remove_dead(folder: &Path, file: &str) {
     }
 }
 
-/// The folder that `path` stands in; "." for a bare name.
+/// The folder that contains `path`; "." for a bare name.
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -150,7 +150,7 @@ fn sync_folder(folder: &Path) -> Result<()> {
 /// Removes temporary files that a killed writer left in `folder`; says how many.
 ///
 /// # Errors
-/// The folder cannot be read or a file not removed.
+/// The folder cannot be read or a file cannot be removed.
 pub fn remove_leftovers(folder: &Path, names: &[&str]) -> Result<usize> {
     let mut removed = 0;
     let entries =

@@ -1,6 +1,6 @@
 //! How counts and lists of names are written in messages.
 
-/// More names than this are not all named, and look like something else than classes.
+/// Longer lists of names are not shown in full, and look like something other than classes.
 pub const MANY: usize = 20;
 
 /// "1 row", "2 rows".
@@ -8,7 +8,7 @@ pub fn count(number: usize, noun: &str) -> String {
     format!("{number} {}", named(number, noun))
 }
 
-/// The noun for as many: "row", "rows".
+/// The noun for this number: "row", "rows".
 pub fn named(number: usize, noun: &str) -> String {
     match number {
         1 => noun.to_owned(),
@@ -27,7 +27,7 @@ pub fn have(number: usize) -> &'static str {
     if number == 1 { "has" } else { "have" }
 }
 
-/// A number in at most three digits that count: 0.000667, 3e-9.
+/// A number with at most three significant digits: 0.000667, 3e-9.
 pub fn short(number: f64) -> String {
     let rounded = format!("{number:.2e}").parse().unwrap_or(number);
     match f64::abs(rounded) {
@@ -37,7 +37,7 @@ pub fn short(number: f64) -> String {
     }
 }
 
-/// A text in quotes, without its end where it is long: names in files may be of any length.
+/// A text in quotes, truncated if long: names in files may have any length.
 pub fn quoted(text: &str) -> String {
     const LONGEST: usize = 60;
     if text.chars().count() <= LONGEST {
@@ -48,7 +48,7 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
-/// Names for a message, shortened where there are many.
+/// Names for a message, shortened if there are many.
 pub fn list<S: AsRef<str>>(names: &[S]) -> String {
     let shown = names.iter().take(MANY);
     let shown: Vec<_> = shown.map(|name| quoted(name.as_ref())).collect();

@@ -1,4 +1,4 @@
-//! What both backends check: whether a batch is well formed and fits the memory that was planned for it.
+//! What both backends check: that a batch is well formed and fits the memory planned for it.
 
 use super::{Memory, labels};
 use crate::batch::{Batch, Labels};
@@ -6,7 +6,7 @@ use crate::program::{Limits, List};
 use anyhow::{Result, ensure};
 
 /// # Errors
-/// When it is not or does not; the message says by how much.
+/// If not; the message says by how much.
 pub fn batch(batch: &Batch, memory: &Memory) -> Result<()> {
     ensure!(
         batch.cu_seqlens.first() == Some(&0)
@@ -50,7 +50,7 @@ pub fn batch(batch: &Batch, memory: &Memory) -> Result<()> {
 }
 
 /// # Errors
-/// When a batch has more labelled tokens than a list has rows for in batches of up to `limits`.
+/// If a batch has more labelled tokens than a list has rows for in batches of up to `limits`.
 pub fn labelled(list: &List, limits: Limits, labelled: usize) -> Result<()> {
     let room = list.labelled(limits).map_or(usize::MAX, |[rows, _]| rows);
     ensure!(labelled <= room, "{labelled} tokens of the batch have a label, with room for {room}");
@@ -58,7 +58,7 @@ pub fn labelled(list: &List, limits: Limits, labelled: usize) -> Result<()> {
 }
 
 /// # Errors
-/// When the batch is larger than that; the message says by how much.
+/// If the batch is larger than that; the message says by how much.
 pub fn fits(batch: &Batch, limits: Limits) -> Result<()> {
     for (what, have, limit) in [
         ("tokens", batch.tokens(), limits.tokens),

@@ -1,22 +1,22 @@
-//! The cores of a machine, shared by backends that work at the same time: when one is done, the others have its cores from
-//! their next stretch of work on. What they compute does not depend on it.
+//! The cores of a machine, shared by backends that work at the same time: when one finishes, the others use its cores
+//! from their next stretch of work on. Results do not depend on the sharing.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// So many cores; a clone is the same.
+/// A number of cores; clones share them.
 #[derive(Clone, Debug)]
 pub struct Cores {
     total: usize,
-    /// Of each that is at work.
+    /// Of each backend at work.
     shares: Arc<Mutex<Vec<CoreShare>>>,
 }
 
-/// How many of its threads a backend lets work at a time; a clone is the same.
+/// How many of its threads a backend lets work at a time; clones share the number.
 #[derive(Clone, Debug)]
 pub struct CoreShare(Arc<AtomicUsize>);
 
-/// A place at the cores, given back with this.
+/// A backend's share of the cores, returned on drop.
 #[derive(Debug)]
 pub struct Seat {
     cores: Cores,
@@ -32,7 +32,7 @@ impl Cores {
         self.total
     }
 
-    /// One more is at work.
+    /// Registers another backend at work.
     pub fn seat(&self) -> Seat {
         let share = CoreShare::default();
         let mut shares = self.lock();
@@ -41,7 +41,7 @@ impl Cores {
         Seat { cores: self.clone(), share }
     }
 
-    /// All cores over those at work, each of which has one at least.
+    /// Divides all cores among those at work; each gets at least one.
     fn divide(&self, shares: &[CoreShare]) {
         let (each, more) = (self.total / shares.len().max(1), self.total % shares.len().max(1));
         for (place, share) in shares.iter().enumerate() {
@@ -55,14 +55,14 @@ impl Cores {
 }
 
 impl CoreShare {
-    /// How many there are now.
+    /// The current number.
     pub fn now(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 impl Default for CoreShare {
-    /// As many as it has threads.
+    /// No limit below its number of threads.
     fn default() -> Self {
         Self(Arc::new(AtomicUsize::new(usize::MAX)))
     }

@@ -4,16 +4,16 @@ use super::WeightType;
 use super::cpu::Arithmetic;
 use std::ops::Add;
 
-/// Bytes on the device, by what they are for.
+/// Bytes on the device, by purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
     /// Frozen matrices, and working copies of trained ones.
     pub weights: usize,
-    /// The parameter vector; what trains of it with gradient and two moments.
+    /// The parameter vector; for its trained part also gradient and two moments.
     pub params: usize,
     /// Activations and their gradients.
     pub arena: usize,
-    /// Ids, positions, sequence bounds and labels of the current batch; on a GPU of the next one, too.
+    /// Ids, positions, sequence bounds and labels of the current batch; on a GPU also of the next one.
     pub batch: usize,
     /// Partial sums, widened panels of matrices, the optimizer's state.
     pub workspace: usize,
@@ -40,7 +40,7 @@ impl Add for Footprint {
     }
 }
 
-/// As much of a device as its memory depends on.
+/// The properties of a device that its memory use depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceKind {
     Cpu {

@@ -1,5 +1,5 @@
-//! Ids of a batch against the tables that they are rows of. A GPU reads whatever lies where an id points, so both backends
-//! ask here before they run.
+//! Checks the ids of a batch against the tables that they index. A GPU reads whatever an id points to, so both backends
+//! check here before they run.
 
 use crate::batch::Batch;
 use anyhow::{Result, ensure};
@@ -22,11 +22,11 @@ impl LargestIds {
         }
     }
 
-    /// Holds them against the rows of the tables of tokens, positions and token types. A table of one type (RoBERTa's)
+    /// Checks them against the rows of the tables of tokens, positions and token types. A one-type table (RoBERTa's)
     /// serves every token, whatever its type.
     ///
     /// # Errors
-    /// When an id has no row.
+    /// If an id has no row.
     pub fn check(self, [tokens, positions, types]: [usize; 3]) -> Result<()> {
         let token_type = if types == 1 { 0 } else { self.token_type };
         for (what, most, rows) in [

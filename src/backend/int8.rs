@@ -1,5 +1,5 @@
-//! Matrices in 8 bits: symmetric, a scale for each row, which is an output of the layer or a word of the table. Every
-//! backend has these codes and scales; how it lays them out and multiplies with them is its own.
+//! Matrices in 8 bits: symmetric, with one scale per row, which is an output of the layer or a word of the table. All
+//! backends use these codes and scales; each has its own layout and its own product.
 
 /// A row-major matrix; an element is its code times its row's scale.
 #[derive(Debug)]
@@ -10,7 +10,7 @@ pub struct Int8 {
 }
 
 impl Int8 {
-    /// Rounds each of `values`, `cols` a row, to the nearest 127th of its row's largest.
+    /// Rounds each of `values`, `cols` per row, to the nearest 127th of its row's largest.
     pub fn new(values: &[f32], cols: usize) -> Self {
         let rows = || values.chunks_exact(cols.max(1));
         let most = |row: &[f32]| row.iter().fold(0.0, |most: f32, x| x.abs().max(most));

@@ -1,27 +1,27 @@
-//! The labels of a batch as both backends hold them: 32-bit words, and what a loss needs them to be.
+//! The labels of a batch as both backends hold them, as 32-bit words, and a loss's requirements on them.
 
 use super::Memory;
 use crate::batch::{Batch, Labels};
 use crate::program::{Limits, List, LossKind, Op, Rows};
 use anyhow::{Result, bail, ensure};
 
-/// What the labels of the current batch are.
+/// The kind of the current batch's labels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LabelKind {
     #[default]
     None,
-    /// Class ids of sequences, all up to this one.
+    /// Class ids of sequences, up to this one.
     Classes { largest: u32 },
-    /// Class ids of tokens, all that count up to this one.
+    /// Class ids of tokens; those that count are up to this one.
     Tokens { largest: u32 },
-    /// Numbers, so many per sequence.
+    /// Numbers, this many per sequence.
     Values { outputs: usize },
     /// Start and end of a span, per sequence.
     Spans,
 }
 
 impl LabelKind {
-    /// Of a batch that [`check`](super::check::batch) has found well formed.
+    /// For a batch that [`check`](super::check::batch) has found well formed.
     pub fn of(batch: &Batch) -> Self {
         match &batch.labels {
             Labels::None => Self::None,
@@ -40,7 +40,7 @@ impl LabelKind {
     }
 }
 
-/// The words of labels, as they are copied to a device.
+/// The words of labels, as copied to a device.
 pub fn words(labels: &Labels) -> &[u32] {
     match labels {
         Labels::None => &[],
@@ -50,13 +50,13 @@ pub fn words(labels: &Labels) -> &[u32] {
     }
 }
 
-/// The tokens of a batch that have a label, in their order, where memory was planned for them.
+/// The labelled tokens of a batch, in order, if memory was planned for them.
 pub fn labelled<'a>(batch: &'a Batch, memory: &Memory) -> impl Iterator<Item = u32> + 'a {
     let wanted = if memory.labelled[0] > 0 { usize::MAX } else { 0 };
     batch.labels.labelled().take(wanted).map(|token| token as u32)
 }
 
-/// What the loss of a list needs of the labels.
+/// What the loss of a list requires of the labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LabelNeed {
     kind: LossKind,
@@ -65,7 +65,7 @@ pub struct LabelNeed {
 }
 
 impl LabelNeed {
-    /// Of the first loss among operations of a list; a list has one.
+    /// Taken from the first loss among a list's operations; a list has one.
     pub fn of(list: &List, ops: &[Op]) -> Option<Self> {
         ops.iter().find_map(|op| match op {
             Op::Loss(op) => {
@@ -80,7 +80,7 @@ impl LabelNeed {
     pub fn words(self, limits: Limits) -> usize {
         match self.kind {
             LossKind::CrossEntropy => match self.rows {
-                // Which tokens have a label is told token by token.
+                // Each token says whether it has a label.
                 Rows::Tokens | Rows::Labelled(_) => limits.tokens,
                 Rows::Sequences => limits.sequences,
             },
@@ -92,7 +92,7 @@ impl LabelNeed {
     }
 
     /// # Errors
-    /// When the labels are of another kind, or a class has no output.
+    /// If the labels are of another kind, or a class has no output.
     pub fn check(self, labels: LabelKind) -> Result<()> {
         let Self { kind, rows, outputs } = self;
         match (kind, rows, labels) {

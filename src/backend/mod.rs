@@ -1,13 +1,13 @@
-//! What runs programs: a device with memory that was planned ahead.
+//! Runs programs: a device with memory that was planned ahead.
 //!
-//! A [`Backend`] owns all device memory and is handed a [`Program`], whose operations ([`crate::program::Op`]) it runs one
-//! after another. Three kinds of memory exist:
+//! A [`Backend`] owns all device memory. It is given a [`Program`] and runs its operations ([`crate::program::Op`]) one
+//! after another. There are three kinds of memory:
 //!
 //! * the **arena**: activations and their gradients, as [`Region`]s that the program assigned before the run. Tokens
 //!   are packed: sequence `s` owns rows `cu_seqlens[s]..cu_seqlens[s + 1]` and no row is padding;
 //! * the **parameter vector**: one flat f32 vector, addressed by [`ParamRange`]s. Its first [`Memory::trainable`]
-//!   elements train and have a gradient, a first and a second moment beside them; some behind them may have a gradient alone
-//!   ([`Memory::with_gradient`]); the rest (frozen biases, LayerNorm gains) are read only;
+//!   elements train and also have a gradient, a first and a second moment; some after them may have only a gradient
+//!   ([`Memory::with_gradient`]); the rest (frozen biases, LayerNorm gains) are read-only;
 //! * **frozen matrices**: uploaded once in 32, 16, 8 or 4 bits, addressed by [`WeightId`]s. In full fine-tuning they lie
 //!   in the parameter vector instead.
 
@@ -35,12 +35,12 @@ use anyhow::Result;
 use std::ops::Range;
 use timing::Piece;
 
-/// What a matrix is for.
+/// How a matrix is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MatrixKind {
     /// Its rows are looked up.
     Table,
-    /// It is multiplied with, in both directions.
+    /// It is used in products, in both directions.
     Linear,
 }
 
@@ -55,7 +55,7 @@ pub struct MatrixShape {
 }
 
 impl Batch {
-    /// The least limits that hold it.
+    /// The smallest limits that hold it.
     pub fn limits(&self) -> Limits {
         Limits { tokens: self.tokens(), sequences: self.sequences(), max_len: self.max_len() }
     }
@@ -70,13 +70,13 @@ impl Batch {
     }
 }
 
-/// Storage type of the frozen matrices; arithmetic is f32 with each. A GPU keeps those of 32 bits in 16, and rounds what
-/// 8 and 4 bits stand for to 16 when it multiplies with it.
+/// Storage type of the frozen matrices; arithmetic is f32 for each. A GPU keeps 32-bit ones in 16, and rounds the
+/// values of 8 and 4 bits to 16 when it multiplies by them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightType {
     F32,
     F16,
-    /// Symmetric, with a scale for each row.
+    /// Symmetric, with one scale per row.
     Int8,
     /// NF4 in blocks of 64 with double-quantised scales (QLoRA, arXiv 2305.14314, §3); tables as [`Self::Int8`].
     Nf4,
@@ -91,7 +91,7 @@ pub struct Memory {
     pub params: usize,
     /// Leading elements of the parameter vector that train: each has a gradient and two moments.
     pub trainable: usize,
-    /// Leading elements that have a gradient: no fewer.
+    /// Leading elements that have a gradient: at least as many.
     pub with_gradient: usize,
     /// The largest batch that will be set.
     pub limits: Limits,
@@ -101,16 +101,16 @@ pub struct Memory {
     pub head_rows: usize,
     /// Columns of the widest tensor on tokens or sequences: sizes the partial column sums.
     pub widest: usize,
-    /// The same of labelled tokens, and their rows.
+    /// Rows of the tensors of labelled tokens, and the columns of the widest.
     pub labelled: [usize; 2],
     /// Columns of an attention head.
     pub head_dim: usize,
-    /// Numbers that go to other ranks in a step and back.
+    /// Numbers exchanged with other ranks per step.
     pub exchanged: usize,
 }
 
 impl Memory {
-    /// What programs that share one arena need, beside a parameter vector of so many elements, of which so many train.
+    /// What programs that share one arena need, with the sizes of the parameter vector and its trained part.
     pub fn of(programs: &[&Program], (params, trainable): (usize, usize)) -> Self {
         let none = Self { params, trainable, with_gradient: trainable, ..Self::default() };
         programs.iter().fold(none, |memory, program| {
@@ -120,8 +120,8 @@ impl Memory {
             let needed = LabelNeed::of(list, &list.ops).map_or(0, |need| need.words(limits));
             Self {
                 arena: memory.arena.max(program.bytes()),
-                // A label per sequence is little, and batches have one where no list reads it.
-                // Those of tokens also say which of them go on.
+                // A label per sequence is little, and batches have one even if no list reads it. Labels of tokens also
+                // say which tokens go on.
                 labels: memory
                     .labels
                     .max(needed)
@@ -150,7 +150,7 @@ pub struct DropoutKey {
     pub first: FirstRow,
 }
 
-/// How much of a batch comes before a part of it.
+/// How much of a batch precedes a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct FirstRow {
     pub tokens: u32,
@@ -158,7 +158,7 @@ pub struct FirstRow {
 }
 
 impl DropoutKey {
-    /// Of a batch that is whole.
+    /// For a batch that is not split.
     pub const fn new(seed: u64, step: u64) -> Self {
         Self { seed, step, first: FirstRow { tokens: 0, sequences: 0 } }
     }
@@ -168,21 +168,21 @@ impl DropoutKey {
         match rows {
             Rows::Tokens => self.first.tokens,
             Rows::Sequences => self.first.sequences,
-            // Nothing drops out of these.
+            // These have no dropout.
             Rows::Labelled(_) => 0,
         }
     }
 }
 
-/// What the host wants to know of an optimizer step.
+/// The host's report on an optimizer step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {
     /// Sum of what the [`Loss`](crate::program::Loss) operations since the last [`Zero`](crate::program::Zero) added.
     pub loss: f32,
     /// Global norm of the gradient before clipping.
     pub grad_norm: f32,
-    /// The gradient left the range of a 16-bit type, and the next step's loss scale is lower: the step changed
-    /// nothing, but training goes on. Never with f32 arithmetic.
+    /// The gradient left the range of a 16-bit type: the step changed nothing, but training continues with a lower loss
+    /// scale in the next step. Never set with f32 arithmetic.
     pub overflow: bool,
 }
 
@@ -193,24 +193,24 @@ impl StepReport {
     }
 }
 
-/// A [`StepReport`] that was asked for and may not be there yet.
+/// A [`StepReport`] that was requested and may not be ready yet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PendingReport {
     Ready(StepReport),
-    /// The device is still at work; the number is the backend's own.
+    /// The device is still at work; the number is internal to the backend.
     Slot(usize),
 }
 
-/// Dynamic loss scaling between two steps: with the parameters and moments, the state of a run in f16.
+/// Dynamic loss scaling between two steps: together with the parameters and moments, the state of an f16 run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LossScaling {
-    /// Factor on the gradients that are held in 16 bits.
+    /// Factor on gradients held in 16 bits.
     pub scale: f32,
     /// Steps since it last changed.
     pub good_steps: u32,
 }
 
-/// The vectors that run beside the trainable parameters.
+/// The vectors with an element per trainable parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
     /// The parameters themselves (trainable and frozen).
@@ -222,9 +222,9 @@ pub enum Slot {
     Moment2,
 }
 
-/// A device that runs programs. See the module's head for the memory model.
+/// A device that runs programs. See the module documentation for the memory model.
 pub trait Backend {
-    /// What its memory depends on.
+    /// What its memory use depends on.
     fn kind(&self) -> DeviceKind;
 
     /// For people: `CPU`, or the GPU's name, capability and precision.
@@ -233,25 +233,25 @@ pub trait Backend {
     /// Copies a frozen matrix to the device in the backend's weight type.
     ///
     /// # Errors
-    /// When the device has no room, or a value does not fit the weight type.
+    /// If the device has no room, or a value does not fit the weight type.
     fn upload(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId>;
 
-    /// A frozen matrix that is there already, as another backend brought it: see [`Resident`].
+    /// A frozen matrix that another backend has already uploaded: see [`Resident`].
     fn resident(&mut self, _name: &str, _shape: MatrixShape) -> Option<WeightId> {
         None
     }
 
-    /// Consecutive rows of a matrix as one of their own, without a copy: outputs of a linear layer.
+    /// Consecutive rows of a matrix as a separate one, without a copy: outputs of a linear layer.
     ///
     /// # Errors
-    /// When there is no such matrix, it has fewer rows, or it trains.
+    /// If there is no such matrix, it has fewer rows, or it trains.
     fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId>;
 
-    /// Makes a matrix out of `range`, which must train and hold as many values. The backend may keep a working copy in its
-    /// compute type; it follows the values.
+    /// Makes a matrix from `range`, which must train and hold as many values. The backend may keep a working copy in
+    /// its compute type and keeps it up to date.
     ///
     /// # Errors
-    /// When the range holds another number of values, or the device has no room.
+    /// If the range holds another number of values, or the device has no room.
     fn trained_matrix(
         &mut self,
         name: &str,
@@ -262,33 +262,33 @@ pub trait Backend {
     /// What the device holds now, counted from its allocations.
     fn allocated(&self) -> Footprint;
 
-    /// Allocates everything but the matrices; nothing is allocated after it. Parameters and moments are zero.
+    /// Allocates everything except the matrices; nothing is allocated after it. Parameters and moments are zero.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// If the device has no room.
     fn allocate(&mut self, memory: Memory) -> Result<()>;
 
-    /// Makes `batch` the current one. [`Backend::run`] holds its ids against the embedding tables.
+    /// Makes `batch` the current one. [`Backend::run`] checks its ids against the embedding tables.
     ///
     /// # Errors
-    /// When the batch is not well formed or exceeds the limits that were allocated for.
+    /// If the batch is not well formed or exceeds the limits of the allocation.
     fn set_batch(&mut self, batch: &Batch, key: DropoutKey) -> Result<()>;
 
-    /// Runs the operations of a span of `program` on the current batch. A device may record them once for each bucket of
-    /// batches and replay the recording: what changes from step to step is in the batch and in `numbers` alone.
+    /// Runs the operations of a span of `program` on the current batch. A device may record them once per bucket of
+    /// batches and replay the recording: only the batch and `numbers` change from step to step.
     ///
     /// # Errors
-    /// When the batch exceeds the program's limits, an operation's shapes do not fit, or the device fails; the message
+    /// If the batch exceeds the program's limits, an operation's shapes do not fit, or the device fails; the message
     /// names the operation and its block.
     fn run(&mut self, program: &Program, span: Span, numbers: Numbers) -> Result<()>;
 
-    /// The tiles by name among which this device chooses one for each product.
+    /// The names of the tiles from which this device chooses one for each product.
     fn tiles(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// The same as [`Backend::run`], each piece alone: nothing is recorded, and what each took is returned in the order in
-    /// which they ran. With one of [`Backend::tiles`] all products that can be are cut into that.
+    /// Like [`Backend::run`] but timing each piece separately: nothing is recorded, and the times are returned in
+    /// execution order. Given one of [`Backend::tiles`], it is used for all products that support it.
     ///
     /// # Errors
     /// As [`Backend::run`].
@@ -302,22 +302,21 @@ pub trait Backend {
 
     fn read_params(&self, slot: Slot, range: ParamRange) -> Result<Vec<f32>>;
     fn write_params(&mut self, slot: Slot, range: ParamRange, values: &[f32]) -> Result<()>;
-    /// The first `len` elements of a region, as f32; of codes, the words in which they lie.
+    /// The first `len` elements of a region, as f32; for codes, the words that hold them.
     fn read(&self, region: Region, stored: Storage, len: usize) -> Result<Vec<f32>>;
     /// Writes the first elements of a region (tests and tools).
     fn write(&mut self, region: Region, stored: Storage, values: &[f32]) -> Result<()>;
 
-    /// Loss and gradient norm of the step that an [`Update`](crate::program::Update) ended (the loss alone where none
-    /// did).
+    /// Loss and gradient norm of the step that an [`Update`](crate::program::Update) ended (only the loss if none did).
     fn step_report(&mut self) -> Result<StepReport> {
         let pending = self.report_later()?;
         self.wait_report(pending)
     }
 
-    /// Asks for what [`Backend::step_report`] gives, without waiting. At most two may be asked for and not read.
+    /// Requests what [`Backend::step_report`] returns, without waiting. At most two may be pending.
     fn report_later(&mut self) -> Result<PendingReport>;
 
-    /// Waits for a report that was asked for.
+    /// Waits for a requested report.
     fn wait_report(&mut self, pending: PendingReport) -> Result<StepReport> {
         match pending {
             PendingReport::Ready(report) => Ok(report),
@@ -325,24 +324,24 @@ pub trait Backend {
         }
     }
 
-    /// Hands the gradient of the step so far and its loss to `sum`, as one vector `[trainable + 2]` that ends with the loss
-    /// and `beside`, a number of the caller's. What `sum` leaves there takes their places; returned is what it leaves of
-    /// `beside`. To be called when all batches of the step have run, and before its end does.
+    /// Hands the step's gradient so far and its loss to `sum`, as one vector `[trainable + 2]` that ends with the loss
+    /// and `beside`, a number of the caller's. What `sum` leaves there replaces them; returns what it leaves of
+    /// `beside`. Call it after all batches of the step have run and before the step's end.
     ///
     /// # Errors
-    /// When no memory was allocated for it, `sum` fails, or the device does.
+    /// If no memory was allocated for it, `sum` fails, or the device does.
     fn exchange(
         &mut self,
         beside: f32,
         sum: &mut dyn FnMut(&mut [f32]) -> Result<()>,
     ) -> Result<f32>;
 
-    /// The state of dynamic loss scaling, on a device that has it.
+    /// The state of dynamic loss scaling, if the device has it.
     fn loss_scaling(&self) -> Result<Option<LossScaling>> {
         Ok(None)
     }
 
-    /// Goes on from a state that [`Backend::loss_scaling`] gave. A device without loss scaling ignores it.
+    /// Continues from a state that [`Backend::loss_scaling`] returned. A device without loss scaling ignores it.
     fn set_loss_scaling(&mut self, _scaling: LossScaling) -> Result<()> {
         Ok(())
     }

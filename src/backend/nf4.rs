@@ -1,14 +1,14 @@
 //! Matrices in 4 bits: NF4 with double-quantised scales, after QLoRA (Dettmers et al., 2023, arXiv 2305.14314, §3).
 //!
-//! Each row is cut into blocks of 64 (the last may be shorter), and each element of a block is one of sixteen levels,
-//! the quantiles of a normal distribution, times the block's scale. The scales, one per block, are stored in a byte
-//! each: their distance from the matrix's mean scale, in 127ths of the largest such distance in their group of 256.
-//! (The paper stores that second level as 8-bit floats; bytes are as small and need no table.) Together 4.13 bits per
-//! weight. Every backend has these codes and scales; how it lays them out and multiplies with them is its own.
+//! Each row is cut into blocks of 64 (the last may be shorter). Each element of a block is one of sixteen levels, the
+//! quantiles of a normal distribution, times the block's scale. The scales, one per block, take one byte each: their
+//! distance from the matrix's mean scale, in 127ths of the largest such distance in their group of 256. (The paper
+//! stores that second level as 8-bit floats; bytes are as small and need no table.) The total is 4.13 bits per weight.
+//! All backends use these codes and scales; each has its own layout and its own product.
 
-/// Elements that share a scale.
+/// Elements per scale.
 pub const BLOCK: usize = 64;
-/// Scales that share a scale of their own.
+/// Scales per group scale.
 pub const GROUP: usize = 256;
 
 /// The levels: paper, appendix E. The GPU's copy is in `kernels/quantised.cuh`.
@@ -35,7 +35,7 @@ pub const LEVELS: [f32; 16] = [
 #[derive(Debug)]
 pub struct Nf4 {
     pub cols: usize,
-    /// Two to a byte, the even column in its low half; rows on whole bytes.
+    /// Two per byte, the even column in the low half; rows padded to whole bytes.
     pub codes: Vec<u8>,
     /// One per block, row by row.
     pub scales: Vec<i8>,
@@ -90,7 +90,7 @@ impl Nf4 {
     }
 }
 
-/// The code of the level nearest to `x`: how many of the midpoints between levels lie below it.
+/// The code of the level nearest to `x`: the number of midpoints between levels below it.
 fn nearest(x: f32) -> u8 {
     let below = LEVELS.windows(2).filter(|pair| x > 0.5 * (pair[0] + pair[1]));
     below.count() as u8

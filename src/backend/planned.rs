@@ -1,7 +1,7 @@
-//! What a backend will allocate, known in advance and without a device: plans and memory limits are based on this.
+//! What a backend will allocate, known in advance and without a device: the basis of plans and memory limits.
 //!
-//! Each backend computes the sizes of its buffers in one place, from which it also allocates them; a test holds
-//! the two to each other, to the byte.
+//! Each backend computes the sizes of its buffers in one place and allocates from them; a test checks that both agree
+//! to the byte.
 
 use super::{DeviceKind, Footprint, MatrixShape, Memory, cpu, cuda};
 use crate::program::ElementBytes;
@@ -15,7 +15,7 @@ impl DeviceKind {
         }
     }
 
-    /// What [`Backend::allocated`](super::Backend::allocated) says after these matrices and an
+    /// What [`Backend::allocated`](super::Backend::allocated) returns after these matrices and an
     /// [`allocate`](super::Backend::allocate).
     pub fn footprint(self, matrices: &[MatrixShape], memory: &Memory) -> Footprint {
         match self {

@@ -1,9 +1,9 @@
-//! Frozen matrices that several backends share: models of one checkpoint, each with a backend of its own, whose frozen weights
-//! lie in memory once.
+//! Frozen matrices shared by several backends: models of one checkpoint, each with its own backend, keep their frozen
+//! weights in memory once.
 //!
-//! A backend that was given a [`Resident`] asks it first, and what it uploads itself is there for the next. Which matrices a
-//! model asks for may differ (a head of its own, a pooler); what each is follows from its name, its shape and how it is
-//! stored. All users must be models of one checkpoint, as names say nothing of the file.
+//! A backend with a [`Resident`] asks it first, and what it uploads itself is available to the next. Models may ask for
+//! different matrices (another head, a pooler); a matrix is identified by its name, its shape and how it is stored. All
+//! users must be models of one checkpoint, as names do not identify the file.
 
 use super::cpu::FrozenMatrix;
 use super::cuda::DeviceMatrix;
@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The matrices of one checkpoint; a clone is the same.
+/// The matrices of one checkpoint; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Resident(Arc<Shelves>);
 
@@ -32,18 +32,18 @@ impl Resident {
         &self.0.device
     }
 
-    /// One model is loaded at a time: two that find a matrix missing would both bring it.
+    /// Models are loaded one at a time: two that find a matrix missing would both upload it.
     pub fn loading(&self) -> MutexGuard<'_, ()> {
         self.0.loading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes that all its matrices take, once each.
+    /// Bytes of all its matrices, counted once each.
     pub fn bytes(&self) -> usize {
         self.0.host.sum(|matrix| matrix.bytes()) + self.0.device.sum(DeviceMatrix::bytes)
     }
 }
 
-/// What tells a matrix from all others of a checkpoint.
+/// What distinguishes a matrix from all others of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Label {
     name: String,

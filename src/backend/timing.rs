@@ -1,11 +1,11 @@
-//! Times of the pieces of a step, each timed on its own: operations, or on a GPU their kernels.
+//! Times of the pieces of a step, each timed separately: operations, or on a GPU their kernels.
 
 /// A piece of a span.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Piece {
-    /// The operation's place in the list; `None` for what is left to do behind the last.
+    /// The operation's index in the list; `None` for work that remains after the last.
     pub op: Option<usize>,
-    /// On a GPU, where an operation may be several launches, or none.
+    /// On a GPU, where an operation may be several launches or none.
     pub kernel: Option<Launch>,
     pub seconds: f64,
 }
@@ -15,22 +15,22 @@ pub struct Piece {
 pub struct Launch {
     pub kernel: String,
     pub blocks: usize,
-    /// Of a block.
+    /// Per block.
     pub threads: usize,
-    /// Of a thread.
+    /// Per thread.
     pub registers: usize,
-    /// Bytes of a block, static and dynamic.
+    /// Bytes per block, static and dynamic.
     pub shared: usize,
-    /// Warps that a multiprocessor has at work at once.
+    /// Warps that a multiprocessor can have active at once.
     pub warps: usize,
-    /// Where it is a product that could be cut into other tiles.
+    /// If it is a product that could be cut into other tiles.
     pub tiled: Option<TiledProduct>,
 }
 
-/// A product of matrices, as far as the choice of its tile depends on it: `rows` × `columns` sums over `depth`.
+/// A matrix product, as far as the choice of its tile depends on it: `rows` × `columns` sums over `depth`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TiledProduct {
-    /// Its name without the tile's, which follows behind `_`.
+    /// Its name without the tile's, which follows after `_`.
     pub kernel: String,
     pub rows: usize,
     pub columns: usize,

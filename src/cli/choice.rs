@@ -1,4 +1,4 @@
-//! Options that take one of a few names: a parser, with the names and their help in `--help` and in mistakes.
+//! Options with a few named values: a parser that puts the names and their help into `--help` and error messages.
 
 use crate::settings::benchmarks::TASKS;
 use crate::settings::choice::Choice;
@@ -12,7 +12,7 @@ pub(super) fn choice<T: Choice>() -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(names).try_map(|name| T::from_name(&name))
 }
 
-/// `--task`: kinds of tasks and named ones. What is refused by name gets its reason.
+/// `--task`: kinds of tasks and named ones. Names that are refused get a reason.
 pub(super) fn task() -> impl TypedValueParser<Value = TaskChoice> {
     let known = TaskChoice::all().map(|(name, help)| PossibleValue::new(name).help(help));
     let refused = TaskChoice::refused().map(|name| PossibleValue::new(name).hide(true));

@@ -1,4 +1,4 @@
-//! The options of `compare`: those of `train` for all runs, and what each run has of its own.
+//! The options of `compare`: those of `train` for all runs, and each run's own.
 
 use super::config_file::FileOptions;
 use super::sweep::SweepCommand;
@@ -22,7 +22,7 @@ Examples:
   bitfit compare --config reviews.toml --run bitfit --run \"qi: --biases query,intermediate\" \\
     --run \"full: --method full --lr 3e-5\" --output runs/compare";
 
-/// What every run must have alike, so that the runs can be compared.
+/// What all runs must share to be comparable.
 const SHARED: [&str; 24] = [
     "model",
     "init_head",
@@ -65,7 +65,7 @@ pub struct CompareArgs {
     pub common: TrainArgs,
 }
 
-/// One run as it was asked for.
+/// A run as requested.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunSpec {
     name: String,
@@ -93,7 +93,7 @@ impl FromStr for RunSpec {
         }
         let mut args = TrainArgs::from_arg_matches(&matches)
             .map_err(|error| UsageError::new(format!("{name}: {}", usage_error(&error))))?;
-        // A name that is a method's means that method, and cannot mean another.
+        // The name of a method means that method, and cannot mean another.
         let method = Method::from_name(name).ok();
         if method.is_some_and(|method| *args.method.get_or_insert(method) != method) {
             return Err(UsageError::new(format!(
@@ -104,17 +104,18 @@ impl FromStr for RunSpec {
     }
 }
 
-/// The options of a run that is called by its method.
+/// The options of a run named after its method.
 fn of_method(method: Method) -> TrainArgs {
     TrainArgs { method: Some(method), ..TrainArgs::default() }
 }
 
 impl CompareArgs {
-    /// Reads the configuration file if one is named and makes every run's settings. With `--resume` and neither `--config`
-    /// nor `--run`, runs and settings are those that the comparison left in its folder.
+    /// Reads the configuration file if one is named and builds every run's settings. With `--resume` and neither
+    /// `--config` nor `--run`, runs and settings are those that the comparison left in its folder.
     ///
     /// # Errors
-    /// As those of `train`, with the run's name; two runs of one name; an option for all that only one can have.
+    /// Like those of `train`, with the run's name; two runs with the same name; an option for all runs that only one
+    /// can have.
     pub fn resolve(self) -> Result<SweepCommand, UsageError> {
         let named = self.common.config.is_some() || !self.runs.is_empty();
         let file = match &self.common.config {
@@ -167,7 +168,7 @@ impl CompareArgs {
         };
         let mut runs: Vec<SweepRun> = Vec::new();
         for (name, args) in specs {
-            // Some file systems do not tell case apart.
+            // Some file systems ignore case.
             if let Some(other) = runs.iter().find(|other| other.name.eq_ignore_ascii_case(&name)) {
                 let same = match other.name == name {
                     true => String::new(),
@@ -193,7 +194,7 @@ impl CompareArgs {
     }
 }
 
-/// One run at a time, so that none slows another down.
+/// One run at a time, so that runs do not slow each other down.
 fn command(output: PathBuf, resume: bool, quiet: bool) -> SweepCommand {
     SweepCommand { runs: Vec::new(), output, jobs: Some(1), resume, quiet }
 }

@@ -71,12 +71,12 @@ pub struct ComputeArgs {
     pub quiet: bool,
 }
 
-/// Threads that are started in a moment.
+/// A number of threads that start in a moment.
 pub(super) fn threads() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=MOST_THREADS as u64)
 }
 
-/// A batch of no texts could run nothing.
+/// A batch without texts could not run anything.
 pub(super) fn at_least_one() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
 }

@@ -14,7 +14,7 @@ const REFUSED: [(&str, &str); 1] = [("config", "a configuration file cannot name
 pub struct FileOptions {
     /// All of them.
     pub args: TrainArgs,
-    /// By option name: the line that sets it, and that option alone.
+    /// By option name: the line that sets it, and only that option.
     settings: BTreeMap<String, (usize, TrainArgs)>,
 }
 
@@ -22,24 +22,24 @@ impl FileOptions {
     /// Reads `path`.
     ///
     /// # Errors
-    /// An unreadable file; broken TOML, an unknown key (with the nearest known one), a key given twice, or a value
-    /// that the option does not take, each with its line.
+    /// An unreadable file; broken TOML, an unknown key (with the nearest known one), a repeated key, or a value that
+    /// the option does not accept, each with its line.
     pub fn read(path: &Path) -> Result<Self, UsageError> {
         read_file("--config", path, Self::parse)
     }
 
-    /// The line that sets `option` (its name without dashes), if the file does and `flags` leave it in force.
+    /// The line that sets `option` (its name without dashes), if the file does and `flags` do not override it.
     pub fn line_used(&self, option: &str, flags: &TrainArgs) -> Option<usize> {
         let (line, alone) = self.settings.get(option)?;
         (!flags.covers(alone)).then_some(*line)
     }
 
-    /// Each option that is set, alone.
+    /// Each option that is set, by itself.
     pub(super) fn options(&self) -> impl Iterator<Item = (&str, &TrainArgs)> {
         self.settings.iter().map(|(option, (_, alone))| (option.as_str(), alone))
     }
 
-    /// The options and the line of each; a table is none.
+    /// The options and the line of each; tables are not options.
     pub(super) fn of_table(
         options: &Options,
         table: &DeTable<'_>,

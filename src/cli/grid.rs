@@ -1,7 +1,7 @@
-//! `--grid FILE`: which runs a sweep has.
+//! `--grid FILE`: the runs of a sweep.
 //!
-//! Options at the top hold for all runs. `[grid]` has axes, options with a list of values; each `[[variant]]` is a row of
-//! the table with options and axes of its own. Every combination is a run.
+//! Options at the top apply to all runs. `[grid]` has axes, which are options with a list of values; each `[[variant]]`
+//! is a row of the table with its own options and axes. Every combination is a run.
 
 use super::config_file::FileOptions;
 use super::run_names;
@@ -21,7 +21,7 @@ const VARIANT: &str = "variant";
 const NAME: &str = "name";
 const METHOD: &str = "method";
 
-/// What no grid has.
+/// Options that a grid cannot have.
 const REFUSED: [(&str, &str); 5] = [
     ("config", "a grid cannot name another file: give --config on the command line"),
     ("output", "the folder is not part of the grid: name it with --output on the command line"),
@@ -33,7 +33,7 @@ const REFUSED: [(&str, &str); 5] = [
     ),
 ];
 
-/// What all runs share: they are in one process, and their results stand side by side.
+/// What all runs share: they are in one process, and their results are shown together.
 const SHARED: [&str; 6] = ["model", "task", "metric", "device", "threads", "memory"];
 
 /// An option and its values.
@@ -41,7 +41,7 @@ const SHARED: [&str; 6] = ["model", "task", "metric", "device", "threads", "memo
 pub(super) struct GridAxis {
     pub(super) option: String,
     pub(super) line: usize,
-    /// At least one, each another one.
+    /// At least one, all different.
     pub(super) values: Vec<AxisValue>,
 }
 
@@ -60,17 +60,17 @@ pub(super) struct Variant {
     pub(super) axes: Vec<GridAxis>,
 }
 
-/// A grid as it stands in its file.
+/// A grid as written in its file.
 #[derive(Debug)]
 pub(super) struct Grid {
-    /// What holds for all runs.
+    /// Applies to all runs.
     pub(super) top: FileOptions,
     pub(super) axes: Vec<GridAxis>,
     pub(super) variants: Vec<Variant>,
 }
 
 impl GridAxis {
-    /// One value, which follows from a name in this line.
+    /// A single value, implied by a name in this line.
     pub(super) fn of_method(method: Method, line: usize) -> Self {
         let args = TrainArgs { method: Some(method), ..TrainArgs::default() };
         let given = GivenValue { text: method.name().to_owned(), args };
@@ -81,12 +81,12 @@ impl GridAxis {
         self.option == METHOD
     }
 
-    /// Whether `options` decide what this is about.
+    /// Whether `options` determine the option of this axis.
     pub(super) fn decided_by(&self, options: &TrainArgs) -> bool {
         self.values.first().is_some_and(|value| options.covers(&value.given.args))
     }
 
-    /// The same of options that each have an axis.
+    /// The same for options that each have an axis.
     pub(super) fn decided_by_any(&self, axes: &[Self]) -> bool {
         let mut first = axes.iter().filter_map(|axis| axis.values.first());
         first.any(|value| self.decided_by(&value.given.args))
@@ -160,7 +160,7 @@ fn grid_axes(
     entries.into_iter().map(axis).collect()
 }
 
-/// All that stand in `[[variant]]` sections.
+/// All `[[variant]]` sections.
 fn list_of_variants(
     options: &Options,
     variants: &Spanned<DeValue<'_>>,
@@ -209,7 +209,7 @@ fn variant(
     for entry in own_entries(options, table, lines, &[NAME])? {
         axes.push(axis(options, entry, lines)?);
     }
-    // A name that is a method's means that method, and cannot mean another.
+    // The name of a method means that method, and cannot mean another.
     if let Ok(method) = Method::from_name(name) {
         let meant = GridAxis::of_method(method, line);
         match axes.iter().find(|axis| axis.is_method()) {
@@ -227,7 +227,7 @@ fn variant(
     Ok(Variant { name: name.to_string(), line, axes })
 }
 
-/// The options of a section that only some runs have.
+/// The options of a section for only some runs.
 fn own_entries<'a>(
     options: &Options,
     table: &'a DeTable<'a>,

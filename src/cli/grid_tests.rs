@@ -21,7 +21,7 @@ fn a_grid_has_options_axes_and_variants_in_the_order_of_the_file() {
     let options: Vec<_> = grid.axes.iter().map(|axis| (axis.option.as_str(), axis.line)).collect();
     assert_eq!(options, [("seed", 4), ("lr", 5)]);
     assert_eq!(values(&grid.axes[1]), ["3e-4", "1e-3"]);
-    // The second is on a line of its own.
+    // The second is on a separate line.
     assert_eq!(grid.axes[1].values[1].line, 6);
     assert_eq!(grid.axes[1].values[1].given.args.lr, Some(Rate::Is(1e-3)));
     let [qi, full] = &grid.variants[..] else { panic!("{:?}", grid.variants) };

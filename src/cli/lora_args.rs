@@ -25,7 +25,7 @@ pub struct LoraArgs {
 }
 
 impl LoraArgs {
-    /// These options, and `under` where these say nothing.
+    /// These options, with missing ones from `under`.
     pub fn over(self, under: Self) -> Self {
         Self {
             lora_rank: self.lora_rank.or(under.lora_rank),
@@ -35,10 +35,10 @@ impl LoraArgs {
         }
     }
 
-    /// The settings of low rank, which go with their method alone.
+    /// The low-rank settings, which are only valid with their method.
     ///
     /// # Errors
-    /// An option beside methods that have no use for it; a value that it cannot have.
+    /// An option given with methods that cannot use it; an invalid value.
     pub fn settings(&self, methods: &[Method]) -> Result<Option<Lora>, InvalidSetting> {
         if methods.iter().any(|method| method.facts().adds == Adds::LowRank) {
             let default = Lora::default();

@@ -1,4 +1,4 @@
-//! The command line: the commands, whose raw arguments become checked settings once.
+//! The command line: commands, and the single conversion of raw arguments to checked settings.
 
 mod choice;
 mod commands;
@@ -125,7 +125,7 @@ impl Command {
         }
     }
 
-    /// Whether its answer goes to standard output and nowhere else. What a run, a sweep, a merge or an adapter is for are files.
+    /// Whether its result only goes to standard output. The results of a run, a sweep, a merge or an adapter are files.
     pub fn answers_on_stdout(&self) -> bool {
         match self {
             Self::Train(_) | Self::Compare(_) | Self::Sweep(_) => false,
@@ -139,17 +139,17 @@ impl Command {
     }
 }
 
-/// What a command line turned out to be.
+/// The outcome of parsing a command line.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)]
 pub enum Parsed {
     Run(Cli),
-    /// Help or the version was asked for, which clap prints: it knows whether standard output shows colours.
+    /// Help or the version was requested. clap prints these, since it knows whether standard output shows colours.
     Print(clap::Error),
 }
 
 impl Cli {
-    /// Parses a whole command line, the program's name first.
+    /// Parses a whole command line, starting with the program's name.
     ///
     /// # Errors
     /// Anything clap refuses, as one line.

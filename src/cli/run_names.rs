@@ -1,22 +1,22 @@
-//! What a run may be called: its name is a folder, a row of a table and a word in a picture.
+//! What a run may be called: its name is used for a folder, a row of a table and a label in a picture.
 
 use crate::train::lock::LOCK_FILE;
 
-/// Most letters of a run's name. Files beside its folder have it with an ending, and a file system takes 255.
+/// Most letters in a run's name. Files next to its folder have the name plus a suffix, and file systems allow 255.
 const LONGEST: usize = 120;
 
-/// Files and folders of a sweep beside those of its runs.
+/// Files and folders of a sweep other than those of its runs.
 const OF_A_SWEEP: [&str; 3] = ["answers", "pictures", LOCK_FILE];
-/// Such files by how their names begin, and by how they end.
+/// Further ones, by prefix and by suffix.
 const BEGINNINGS: [&str; 2] = ["sweep.", "report."];
 const ENDINGS: [&str; 2] = [".log", ".toml"];
 
-/// Whether a letter can stand in a name wherever files are kept.
+/// Whether a letter is allowed in names on every file system.
 fn plain(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || "+-_.".contains(letter)
 }
 
-/// Whether a name is one of letters that all file systems take.
+/// Checks that a name consists of letters that all file systems allow.
 ///
 /// # Errors
 /// What is wrong with it, as a sentence.
@@ -29,7 +29,7 @@ pub(super) fn of_plain_letters(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a run of a sweep can have this name.
+/// Checks that a run of a sweep can have this name.
 ///
 /// # Errors
 /// What is wrong with it, as a sentence.
@@ -42,7 +42,7 @@ pub(super) fn in_a_sweep(name: &str) -> Result<(), String> {
             name.len()
         ));
     }
-    // Some file systems do not tell case apart.
+    // Some file systems ignore case.
     let lower = name.to_ascii_lowercase();
     if OF_A_SWEEP.contains(&lower.as_str())
         || BEGINNINGS.iter().any(|beginning| lower.starts_with(beginning))
@@ -55,7 +55,7 @@ pub(super) fn in_a_sweep(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The name of a run: its variant and the values that tell it from the variant's others.
+/// The name of a run: its variant and the values that distinguish it from the variant's other runs.
 pub(super) fn made_of<'a>(
     variant: &str,
     values: impl Iterator<Item = (&'a str, &'a str)>,

@@ -1,4 +1,4 @@
-//! The options of `sweep`: a grid, made into checked settings of every run.
+//! The options of `sweep`: a grid, converted to checked settings for every run.
 
 use super::config_file::FileOptions;
 use super::grid::{Grid, GridAxis, Variant};
@@ -57,20 +57,20 @@ pub struct SweepArgs {
 /// Checked settings of every run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SweepCommand {
-    /// In the order of the grid. Each writes into a folder of its name.
+    /// In grid order. Each writes into a folder of its name.
     pub runs: Vec<SweepRun>,
     pub output: PathBuf,
-    /// Most runs side by side; `None` leaves it to what fits.
+    /// Most concurrent runs; `None` means as many as fit.
     pub jobs: Option<usize>,
-    /// Go on with the sweep in the output folder.
+    /// Continue the sweep in the output folder.
     pub resume: bool,
     pub quiet: bool,
 }
 
-/// Of the options for all runs those that concern their folder: which it is, whether to go on there, and whether in silence.
+/// Those options for all runs that concern their folder: its path, whether to continue there, and whether quietly.
 ///
 /// # Errors
-/// No folder; an option that is for one run.
+/// No folder; an option that only applies to one run.
 pub(super) fn of_all(common: &TrainArgs) -> Result<(PathBuf, bool, bool), UsageError> {
     if common.predict_test.is_some() {
         return Err(UsageError::new(
@@ -83,11 +83,11 @@ pub(super) fn of_all(common: &TrainArgs) -> Result<(PathBuf, bool, bool), UsageE
 }
 
 impl SweepArgs {
-    /// Reads the grid and makes every run's settings. With `--resume` and no `--grid`, the runs are those that the sweep has
-    /// in its folder.
+    /// Reads the grid and builds every run's settings. With `--resume` and no `--grid`, the runs are those that the
+    /// sweep has in its folder.
     ///
     /// # Errors
-    /// A mistake in a file or an option, with file and line and the run that it concerns.
+    /// A mistake in a file or an option, with file and line and the affected run.
     pub fn resolve(self) -> Result<SweepCommand, UsageError> {
         let Self { grid, jobs, common } = self;
         if let Some(jobs) = jobs
@@ -130,7 +130,7 @@ fn from_grid(path: &Path, flags: TrainArgs, output: &Path) -> Result<Vec<SweepRu
     expansion.runs()
 }
 
-/// A grid and all that stands beneath it.
+/// A grid and everything it builds on.
 struct Expansion<'a> {
     path: &'a Path,
     grid: Grid,
@@ -171,7 +171,7 @@ impl Expansion<'_> {
             loop {
                 let run = self.run(variant, axes, &places, &common, &several)?;
                 made.take(run).map_err(|problem| self.error(Some(variant.line), &problem))?;
-                // The last axis is the fastest.
+                // The last axis varies fastest.
                 let Some(next) =
                     (0..axes.len()).rev().find(|&i| places[i] + 1 < axes[i].values.len())
                 else {
@@ -184,7 +184,7 @@ impl Expansion<'_> {
         Ok(made.runs)
     }
 
-    /// The rows of the table: those of the file, else one for each method that runs.
+    /// The rows of the table: those of the file, otherwise one per method used.
     fn variants(&self, common: &TrainArgs) -> Vec<Variant> {
         if !self.grid.variants.is_empty() {
             return self.grid.variants.clone();
@@ -204,7 +204,7 @@ impl Expansion<'_> {
         }
     }
 
-    /// The axes of a variant: its own stands in the place of the grid's.
+    /// The axes of a variant: its own replace the grid's.
     fn axes_of<'a>(&'a self, variant: &'a Variant) -> Vec<&'a GridAxis> {
         let mut own: Vec<&GridAxis> = variant.axes.iter().collect();
         let mut axes = Vec::new();
@@ -220,11 +220,11 @@ impl Expansion<'_> {
         axes
     }
 
-    /// Refuses an option of the command line that no run would have.
+    /// Refuses a command-line option that would affect no run.
     fn no_effect(&self, variants: &[Variant]) -> Result<(), UsageError> {
         let of_grid = self.grid.axes.iter();
         let of_all = variants[0].axes.iter().filter(|axis| {
-            // What a row without a section has is no mistake of its own.
+            // Without sections, what a row has is not the user's mistake.
             !self.grid.variants.is_empty()
                 && variants.iter().all(|variant| axis.decided_by_any(&variant.axes))
         });
@@ -241,7 +241,7 @@ impl Expansion<'_> {
         }
     }
 
-    /// The run at a place of the axes.
+    /// The run at one position of the axes.
     fn run(
         &self,
         variant: &Variant,
@@ -284,7 +284,7 @@ impl Expansion<'_> {
         Ok(SweepRun { name, variant: variant.name.clone(), axes, config })
     }
 
-    /// What is wrong with an option that no axis has: from the command line, the top of the grid or another file.
+    /// A problem with an option that is not on an axis: from the command line, the top of the grid or another file.
     fn below(&self, option: &str, problem: &str) -> UsageError {
         let over = self.flags.clone().over(self.grid.top.args.clone());
         match (self.grid.top.line_used(option, &self.flags), self.config.line_used(option, &over)) {
@@ -302,11 +302,11 @@ impl Expansion<'_> {
     }
 }
 
-/// Runs that are all different.
+/// Runs, all of them different.
 #[derive(Default)]
 struct Made {
     runs: Vec<SweepRun>,
-    /// Places by name, without case, and by settings.
+    /// Indices by name, ignoring case, and by settings.
     names: HashMap<String, usize>,
     settings: HashMap<String, usize>,
 }

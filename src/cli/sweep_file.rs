@@ -1,6 +1,6 @@
 //! The runs of a sweep as recorded in its folder, so that it can continue without its grid, or be checked against it.
 //!
-//! Settings shared by all runs are at the top, those of a run in its `[[run]]`, under the names of options.
+//! Settings shared by all runs are at the top, those of a single run in its `[[run]]`, under option names.
 
 use super::config_file::FileOptions;
 use super::run_names;
@@ -25,14 +25,14 @@ const NAME: &str = "name";
 const VARIANT: &str = "variant";
 const AXES: &str = "axes";
 
-/// The folder is known to whoever reads it, and may have moved.
+/// The reader knows the folder, which may have moved.
 const REFUSED: [(&str, &str); 2] =
     [("output", "`output` cannot be set here"), ("config", "`config` cannot be set here")];
 
 /// The text of [`RUNS_FILE`].
 ///
 /// # Errors
-/// Settings that cannot be written down.
+/// Settings that cannot be serialised.
 pub fn to_text(runs: &[SweepRun]) -> Result<String> {
     let settings = |run: &SweepRun| -> Result<Table> {
         let mut table: Table = run.config.to_toml()?.parse()?;
@@ -54,10 +54,10 @@ pub fn to_text(runs: &[SweepRun]) -> Result<String> {
     Ok(toml::to_string(&file)?)
 }
 
-/// The runs that a sweep has in its folder, with what `flags` change of all; `None` where there is no list.
+/// The runs that a sweep has in its folder, with changes from `flags` applied to all; `None` if there is no list.
 ///
 /// # Errors
-/// A list that is broken, with its line; a flag on something in which the runs differ.
+/// A broken list, with its line; a flag for something in which the runs differ.
 pub fn recorded(output: &Path, flags: &TrainArgs) -> Result<Option<Vec<SweepRun>>, UsageError> {
     let path = runs_file(output);
     if !path.exists() {
@@ -89,7 +89,7 @@ fn read(
             return Err((line, "this should be a section `[[run]]`".to_owned()));
         };
         let name = text(section, NAME).ok_or((line, "this run has no `name`".to_owned()))?;
-        // A name from a file becomes a path no sooner than one from the command line.
+        // A name from a file is checked like one from the command line before it becomes a path.
         run_names::in_a_sweep(&name).map_err(|problem| (line, problem))?;
         if !names.insert(name.to_ascii_lowercase()) {
             return Err((line, format!("two runs are called `{name}`")));
@@ -135,10 +135,10 @@ fn axes(section: &DeTable<'_>) -> Option<BTreeMap<String, String>> {
     axes.iter().map(|(key, v)| Some((key.get_ref().to_string(), value(v.get_ref())?))).collect()
 }
 
-/// In what a sweep that is to go on differs from the one that its folder has; `None` where it is the same.
+/// How a sweep to be continued differs from the one in its folder; `None` if they are the same.
 ///
 /// # Errors
-/// Settings that cannot be written down.
+/// Settings that cannot be serialised.
 pub fn difference(recorded: &[SweepRun], asked: &[SweepRun]) -> Result<Option<String>> {
     let names =
         |runs: &[SweepRun]| -> Vec<String> { runs.iter().map(|r| r.name.clone()).collect() };
@@ -171,7 +171,7 @@ pub fn difference(recorded: &[SweepRun], asked: &[SweepRun]) -> Result<Option<St
     Ok(None)
 }
 
-/// Where a sweep keeps the list of its runs.
+/// The file where a sweep keeps the list of its runs.
 pub fn runs_file(output: &Path) -> PathBuf {
     output.join(RUNS_FILE)
 }

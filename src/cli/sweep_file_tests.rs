@@ -72,7 +72,7 @@ fn another_sweep_is_told_by_what_differs() {
     assert!(rate.contains("in the run `a` lr was 0.1 and is 0.3"), "{rate}");
     let row = SweepRun { variant: "w".to_owned(), ..a.clone() };
     assert!(differs(&both, &[row, b.clone()]).unwrap().contains("another variant"));
-    // The folder may have moved, and threads decide nothing.
+    // The folder may have moved, and threads do not affect results.
     let mut moved = both.clone();
     moved[0].config.output = "elsewhere/a".into();
     moved[0].config.threads = Some(3);

@@ -181,7 +181,7 @@ fn a_sweep_goes_on_from_its_folder_alone() {
     assert!(found.resume);
     assert_eq!(found.runs, begun.runs);
     assert_eq!(sweep_file::to_text(&found.runs).unwrap(), text);
-    // What decides nothing may change; what tells runs apart may not.
+    // What does not affect results may change; what distinguishes runs may not.
     let other = folder.resolve(None, &["--resume", "--threads", "3"]).unwrap();
     assert!(other.runs.iter().all(|run| run.config.threads == Some(3)));
     let axis = folder.resolve(None, &["--resume", "--lr", "1"]).unwrap_err().to_string();

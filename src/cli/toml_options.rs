@@ -1,7 +1,7 @@
-//! Options of `train` in TOML, for every file that has them.
+//! Options of `train` in TOML, for every file that contains them.
 //!
-//! A value goes through the parser of the option of the same name, so that files and command line know the same options
-//! with the same values, and a mistake is reported with its line.
+//! A value goes through the parser of the option with the same name, so that files and command line accept the same
+//! options and values, and a mistake is reported with its line.
 
 use super::train_args::{TrainArgs, options_command};
 use super::usage::usage_error;
@@ -12,13 +12,13 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// The list of ten thousand runs has a tenth.
+/// The list of ten thousand runs takes a tenth of this.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// What is wrong: a line, counted from 1, and a sentence.
+/// A mistake: a line, counted from 1, and a sentence.
 pub(super) type Mistake = (usize, String);
 
-/// Where in a text something stands.
+/// Converts positions in a text to lines.
 pub(super) struct LineNumbers<'a>(&'a str);
 
 impl LineNumbers<'_> {
@@ -29,10 +29,10 @@ impl LineNumbers<'_> {
     }
 }
 
-/// Reads a file and has `parse` make something of its tables; its mistakes get the file's name.
+/// Reads a file and lets `parse` process its tables; mistakes get the file's name.
 ///
 /// # Errors
-/// A file that cannot be read, named as what `option` gives; a mistake, with file and line.
+/// A file that cannot be read, described by `option`; a mistake, with file and line.
 pub(super) fn read_file<T>(
     option: &str,
     path: &Path,
@@ -63,17 +63,17 @@ pub(super) fn parse_toml<T>(
 
 /// A key that names an option, and its value.
 pub(super) struct Entry<'a> {
-    /// Without dashes in front, with dashes within.
+    /// Without leading dashes, with inner ones.
     pub(super) option: String,
     pub(super) line: usize,
     pub(super) value: &'a Spanned<DeValue<'a>>,
 }
 
-/// A value of an option as it would stand on the command line, and what it comes to.
+/// A value of an option as on the command line, and the parsed result.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct GivenValue {
     pub(super) text: String,
-    /// This option alone.
+    /// Only this option.
     pub(super) args: TrainArgs,
 }
 
@@ -92,7 +92,7 @@ impl Options {
         Self { command: options_command(), refused }
     }
 
-    /// The options among the keys of a table, in the order of the file. `others` are keys that mean something else.
+    /// The options among the keys of a table, in file order. `others` are keys with another meaning.
     pub(super) fn entries<'a>(
         &self,
         table: &'a DeTable<'a>,
@@ -147,7 +147,7 @@ impl Options {
         Err(format!("unknown option `{key}`{near}; `bitfit help train` lists all"))
     }
 
-    /// What a value of an option comes to.
+    /// Parses a value of an option.
     pub(super) fn given(&self, option: &str, value: &DeValue<'_>) -> Result<GivenValue, String> {
         if matches!(value, DeValue::Array(_)) && !LISTS.contains(&option) {
             return Err(format!(
@@ -168,7 +168,7 @@ impl Options {
     }
 }
 
-/// A TOML value as it would stand on the command line; a list is joined by commas.
+/// A TOML value as on the command line; lists are joined by commas.
 fn as_argument(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),

@@ -1,4 +1,4 @@
-//! The options of `train`, from the command line and a configuration file, made into one [`TrainConfig`].
+//! The options of `train`, from the command line and a configuration file, combined into one [`TrainConfig`].
 
 use super::config_file::FileOptions;
 use super::train_args::TrainArgs;
@@ -9,13 +9,13 @@ use crate::settings::validate::InvalidSetting;
 use crate::train::output::SETTINGS_FILE;
 use std::path::PathBuf;
 
-/// Checked settings, and the two switches that say how to run and not what.
+/// Checked settings, and two switches that affect how to run but not what.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainCommand {
     pub config: TrainConfig,
     /// Continue the run in the output folder.
     pub resume: bool,
-    /// Where the answers to a named task's test rows go.
+    /// Where to write the answers to a named task's test rows.
     pub predict_test: Option<PathBuf>,
     /// No progress.
     pub quiet: bool,
@@ -24,10 +24,10 @@ pub struct TrainCommand {
 impl TrainArgs {
     /// Reads the configuration file if one is named, fills in defaults, and checks everything.
     ///
-    /// With `--resume` and no `--config`, the settings that the run left in its output folder are the file.
+    /// With `--resume` and no `--config`, the settings that the run left in its output folder serve as the file.
     ///
     /// # Errors
-    /// A missing or contradictory option, a value out of range; the line, if the value is from a file.
+    /// A missing or contradictory option, a value out of range; with the line if the value comes from a file.
     pub fn resolve(self) -> Result<TrainCommand, UsageError> {
         let path = self.config.clone().or_else(|| self.settings_of_resumed_run());
         if let (Some(true), None, None, Some(output)) =
@@ -91,7 +91,7 @@ impl TrainArgs {
             biases: self.biases.unwrap_or(default.biases),
             lora,
             dev: self.dev.map(DevSource::File).or(self.dev_fraction.map(DevSource::Fraction)),
-            // All, written as a number: a list of sizes may end with it.
+            // "All" as a number: a list of sizes may end with it.
             train_rows: self.train_rows.filter(|&rows| rows > 0),
             format: self.format.unwrap_or(default.format),
             task,

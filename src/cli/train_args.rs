@@ -1,5 +1,5 @@
 //! The options of `train` as clap reads them, whether their text comes from the command line, a configuration file or a
-//! run of `compare`. Making settings of them is in `train`.
+//! run of `compare`. `train` converts them to settings.
 
 use super::choice::{choice, metric_help, task};
 use super::lora_args::LoraArgs;
@@ -272,24 +272,24 @@ fn parse_betas(text: &str) -> Result<[f64; 2], String> {
     Ok([number(first)?, number(second)?])
 }
 
-/// A bare clap command with just the options of `train`.
+/// A bare clap command with only the options of `train`.
 pub(super) fn options_command() -> clap::Command {
     TrainArgs::augment_args(clap::Command::new("train"))
 }
 
 impl TrainArgs {
-    /// Pairs of options of which only one can be given.
+    /// Pairs of mutually exclusive options.
     pub(super) const EXCLUSIVE: [(&'static str, &'static str); 3] =
         [("dev", "dev-fraction"), ("epochs", "steps"), ("train", "data")];
 
-    /// Whether all that `under` says is said here, too, or excluded by what is.
+    /// Whether everything that `under` sets is set here too, or excluded by what is.
     pub(super) fn covers(&self, under: &Self) -> bool {
         self.clone().over(under.clone()) == *self
     }
 
-    /// These options, and `under` where these say nothing.
+    /// These options, with missing ones from `under`.
     pub(super) fn over(self, mut under: Self) -> Self {
-        // Saying --steps here takes back an --epochs there.
+        // Setting --steps here overrides an --epochs there.
         if self.epochs.is_some() || self.steps.is_some() {
             (under.epochs, under.steps) = (None, None);
         }
@@ -299,7 +299,7 @@ impl TrainArgs {
         if self.dev.is_some() || self.dev_fraction.is_some() {
             (under.dev, under.dev_fraction) = (None, None);
         }
-        // A struct literal without `..`: a new option cannot be forgotten here.
+        // A struct literal without `..`, so that a new option cannot be forgotten here.
         Self {
             model: self.model.or(under.model),
             weights: self.weights.or(under.weights),

@@ -59,11 +59,11 @@ fn the_defaults_in_the_help_are_the_defaults() {
             .find(|arg| arg.get_long() == Some(key))
             .expect("every key is an option");
         let help = arg.get_help().unwrap().to_string();
-        // Metric depends on the task: said in words, and held by a test of its own.
+        // The default metric depends on the task: described in words, and checked by a separate test.
         let Some((_, shown)) = help.split_once("[default: ").filter(|_| key != "metric") else {
             continue;
         };
-        // The learning rate depends on the method: held by a test of its own.
+        // The learning rate depends on the method: checked by a separate test.
         let shown = shown.trim_end_matches(']').split(", or ").next().unwrap();
         let parsed =
             command.clone().try_get_matches_from(["train", &format!("--{key}={shown}")]).unwrap();
@@ -208,7 +208,7 @@ fn every_option_arrives_in_the_settings() {
         threads: Some(2),
     };
     assert_eq!(config, expected);
-    // What a run writes down, given back, is the same run.
+    // The settings that a run records, when given back, yield the same run.
     let (_folder, path) = file(&config.to_toml().unwrap());
     assert_eq!(args(&["--config", &path]).resolve().unwrap().config, expected);
 }

@@ -1,10 +1,10 @@
-//! What clap finds wrong, in the one line that every error of this program is.
+//! Converts clap's errors to the single line that every error of this program is.
 
 use crate::error::UsageError;
 use clap::error::ErrorKind;
 use std::ffi::OsString;
 
-/// Arguments that are no text, with the options before them: clap says only that there are some.
+/// Arguments that are not valid text, with the options before them: clap only says that there are some.
 pub(super) fn not_text(args: &[OsString]) -> UsageError {
     let option = |at: usize| {
         let before = args.get(at.checked_sub(1)?)?.to_str()?;

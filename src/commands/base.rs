@@ -19,14 +19,14 @@ use crate::words;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
-/// No file of settings comes near.
+/// Far above any real settings file.
 pub const MOST_SETTINGS: u64 = 1 << 20;
 
 /// A checkpoint folder, its configuration read and its weights hashed.
 pub struct Base {
     pub folder: PathBuf,
     pub config: ModelConfig,
-    /// What a delta names its base by.
+    /// How a delta identifies its base.
     pub sha256: String,
     /// From before the weights were hashed.
     stamps: Stamps,
@@ -44,7 +44,7 @@ impl Base {
     /// The model that a delta was trained on, or the one that the user names for it.
     ///
     /// # Errors
-    /// As [`open`](Self::open), with what to do where the model's name in training leads nowhere from here.
+    /// As [`open`](Self::open), with advice if the model's name from training does not resolve here.
     pub fn of_delta(
         delta: &Path,
         info: &DeltaInfo,
@@ -79,15 +79,15 @@ impl Base {
         Ok(Self { folder, config, sha256, stamps })
     }
 
-    /// To be asked once the weights are read.
+    /// Call it once the weights have been read.
     ///
     /// # Errors
-    /// When they are no longer those that were hashed.
+    /// If they are no longer those that were hashed.
     pub fn unchanged(&self) -> Result<()> {
         self.stamps.check()
     }
 
-    /// The model's tokenizer, cutting at `asked` tokens, or where the model's makers cut, or where its positions end.
+    /// The model's tokenizer, cutting at `asked` tokens, or at the model makers' limit, or where its positions end.
     ///
     /// # Errors
     /// A broken tokenizer, one that does not fit the model, or an `asked` beyond the model.
@@ -116,7 +116,8 @@ impl Base {
         Ok(tokenizer)
     }
 
-    /// What the files beside the weights decide of a text's answer. The tokenizer is that of [`tokenizer`](Self::tokenizer).
+    /// The effect of the files other than the weights on a text's answer. The tokenizer must be that of
+    /// [`tokenizer`](Self::tokenizer).
     ///
     /// # Errors
     /// As [`TextTokenizer::fingerprint`].
@@ -124,10 +125,10 @@ impl Base {
         Ok(tokenizer.fingerprint()?.with_all(&self.config.arithmetic()))
     }
 
-    /// The tokenizer of a trained task: it cuts where the task's texts were cut in training, unless `asked` for otherwise.
+    /// The tokenizer of a trained task: it cuts texts where training did, unless `asked` for otherwise.
     ///
     /// # Errors
-    /// As [`tokenizer`](Self::tokenizer); when the files beside the weights are other ones than in training, with which
+    /// As [`tokenizer`](Self::tokenizer); if the files other than the weights differ from those in training, so that
     /// the same values would give other answers.
     pub fn tokenizer_of(
         &self,
@@ -171,17 +172,17 @@ impl Base {
     }
 }
 
-/// The model that a delta was trained on, as its run's settings name it where they lie beside it, else as it says itself:
-/// by its name, for the file may be anywhere. Whether it is the right one, its sha256 decides.
+/// The model that a delta was trained on: as its run's settings name it if they are next to it, otherwise as it says
+/// itself; by name, since the file may be anywhere. Its sha256 decides whether it is the right one.
 pub fn trained_on(delta: &Path, info: &DeltaInfo) -> String {
     let beside = settings_beside(delta).ok().flatten();
     beside.map_or_else(|| info.settings.model.clone(), |settings| settings.model)
 }
 
-/// The settings of the run that left a file, with the places on its machine, where they lie beside it.
+/// The settings of the run that left a file, with the paths on its machine, if they are next to the file.
 ///
 /// # Errors
-/// They are there and cannot be read, or are not those of a run.
+/// They exist but cannot be read, or are not those of a run.
 pub fn settings_beside(left: &Path) -> Result<Option<TrainConfig>> {
     let path = left.with_file_name(SETTINGS_FILE);
     if !path.exists() {
@@ -192,7 +193,7 @@ pub fn settings_beside(left: &Path) -> Result<Option<TrainConfig>> {
     settings.map(Some).with_context(|| path.display().to_string())
 }
 
-/// Names what stands in the place of a model: its files as pointers or archives, or a folder around it.
+/// Detects mistaken models: pointers or archives instead of files, or a parent folder.
 pub fn not_mistaken(folder: &Path) -> Result<()> {
     for name in [CONFIG, WEIGHTS_INDEX].iter().chain(&TOKENIZER_FILES) {
         let path = folder.join(name);
@@ -211,7 +212,7 @@ pub fn not_mistaken(folder: &Path) -> Result<()> {
             folder.display()
         );
     }
-    // Sentence Transformers puts the encoder into a folder of its own: in its first years always.
+    // Sentence Transformers may put the encoder into a subfolder: in its first years always.
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut inside: Vec<PathBuf> = entries
         .map(|entry| entry.path())
@@ -229,7 +230,7 @@ pub fn not_mistaken(folder: &Path) -> Result<()> {
     }
 }
 
-/// Says what became of texts that are not taken as they are.
+/// Reports texts that are not used as they are.
 pub fn say_counts(quiet: bool, file: &str, counts: TextCounts, max_len: usize) {
     let TextCounts { truncated, empty, unknown, tokens, unknown_tokens } = counts;
     let texts = |kind: TextTally| words::count(kind.texts, "text");
@@ -262,7 +263,7 @@ pub fn say_counts(quiet: bool, file: &str, counts: TextCounts, max_len: usize) {
             ),
         );
     }
-    // Emoji and rare characters among words stay well below that.
+    // Emoji and rare characters among words stay well below this.
     const FITS: f64 = 0.2;
     let share = unknown_tokens as f64 / tokens.max(1) as f64;
     if share > FITS {

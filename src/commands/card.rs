@@ -1,5 +1,5 @@
-//! The model card of a merged model or an adapter: what the delta and its run's `result.json` say, and nothing else. An
-//! existing card is kept unless the user asks to replace it.
+//! The model card of a merged model or an adapter: only what the delta and its run's `result.json` say. An existing
+//! card is kept unless the user asks to replace it.
 
 use super::say;
 use crate::files::{only_files, sha256_file, write_bytes_atomic};
@@ -18,7 +18,7 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-/// What the card is of.
+/// What the card describes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum CardForm {
     Model,
@@ -28,7 +28,7 @@ pub enum CardForm {
 /// A delta that was written in another form.
 pub struct CardOf<'a> {
     pub written: CardForm,
-    /// Its file.
+    /// The delta's file.
     pub delta: &'a Path,
     pub info: &'a DeltaInfo,
     /// What the user called its base.
@@ -36,12 +36,12 @@ pub struct CardOf<'a> {
 }
 
 /// # Errors
-/// The card is to be replaced by a new one, and is no file.
+/// The card is to be replaced, but is not a file.
 pub fn can_be_written(folder: &Path, replace: bool) -> Result<()> {
     if replace { only_files(folder, &[CARD]) } else { Ok(()) }
 }
 
-/// What others can call a delta's base by: its name on a hub where that is known, else `./NAME`.
+/// A name for a delta's base that others can use: its name on a hub if known, otherwise `./NAME`.
 pub fn name_of_base(info: &DeltaInfo, asked: Option<&str>) -> String {
     let recorded = without_place(&info.settings.model);
     let name = match asked {
@@ -50,7 +50,7 @@ pub fn name_of_base(info: &DeltaInfo, asked: Option<&str>) -> String {
     };
     match on_hub(&name) {
         true => name,
-        // An earlier version wrote down the place, too.
+        // An earlier version recorded the path too.
         false => format!("./{}", name.rsplit(['/', '\\']).next().unwrap_or_default()),
     }
 }
@@ -61,7 +61,7 @@ fn on_hub(name: &str) -> bool {
 
 impl CardOf<'_> {
     /// # Errors
-    /// The file cannot be written, or one that the values come from cannot be read.
+    /// The file cannot be written, or one that supplies values cannot be read.
     pub fn write(&self, folder: &Path, replace: bool, quiet: bool) -> Result<()> {
         let (path, text) = (folder.join(CARD), self.card()?.to_string());
         if !replace && path.symlink_metadata().is_ok() {
@@ -95,7 +95,7 @@ impl CardOf<'_> {
             parts.push(("Results", table));
         }
         parts.push(("Use", self.usage(&base)));
-        // A delta that was made of an adapter has no run behind it.
+        // A delta made from an adapter has no run behind it.
         if info.data.is_some() {
             parts.push(("Training", fenced("toml", &info.settings.to_toml()?)));
         }
@@ -103,11 +103,11 @@ impl CardOf<'_> {
         Ok(ModelCard { metadata, title, parts })
     }
 
-    /// The dev rows' evaluations of what was kept, each with the name of its part; none where the run is not known.
+    /// The dev rows' evaluations of the kept values, each with the name of its part; empty if the run is unknown.
     fn evaluations(&self) -> Result<Vec<(&'static str, Map<String, Value>)>> {
         let result = read_json(&self.delta.with_file_name(RESULT_FILE)).ok().flatten();
         let result = result.unwrap_or_default();
-        // Of another run, or of a delta that has changed since.
+        // From another run, or from a delta that has changed since.
         if result["sha256"].as_str() != Some(&sha256_file(self.delta)?) {
             return Ok(Vec::new());
         }
@@ -237,7 +237,8 @@ impl CardOf<'_> {
             let results = evaluations.iter().enumerate().map(|(place, (_, found))| {
                 let metrics = scores(found).filter_map(|(metric, value)| {
                     let named = name_on_hub(metric)?;
-                    // As in the table. With more places a small one is written with an exponent, which YAML takes for text.
+                    // As in the table. With more digits a small one is written with an exponent, which YAML takes for
+                    // text.
                     let value = (value * 1e4).round() / 1e4;
                     Some(json!({ "type": named, "name": metric.key(), "value": value }))
                 });
@@ -260,7 +261,7 @@ impl CardOf<'_> {
         metadata
     }
 
-    /// The data set on the hub, where the rows came from there.
+    /// The dataset on the hub, if the rows came from there.
     fn dataset(&self) -> Option<(&'static str, &'static NamedTask)> {
         let settings = &self.info.settings;
         let named = settings.task.named()?;
@@ -290,7 +291,7 @@ fn table(evaluations: &[(&'static str, Map<String, Value>)]) -> Option<String> {
     (!evaluations.is_empty()).then_some(text)
 }
 
-/// What the hub calls a measure, where it knows it.
+/// The hub's name for a measure, if it has one.
 fn name_on_hub(metric: Metric) -> Option<&'static str> {
     Some(match metric {
         Metric::Accuracy => "accuracy",

@@ -1,4 +1,4 @@
-//! What a device can do at most, measured with this program's own kernels: a large product and a copy.
+//! A device's limits, measured with this program's own kernels: a large product and a copy.
 
 use crate::backend::{Backend, DropoutKey, MatrixKind, MatrixShape, Memory, Slot};
 use crate::batch::{Batch, Labels};
@@ -8,26 +8,26 @@ use crate::program::{
 };
 use anyhow::{Context, Result};
 
-/// See the module's head.
+/// See the module documentation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ceilings {
     /// Multiplications and additions per second in a product.
     pub flops: f64,
-    /// Bytes per second that are read and written in a copy.
+    /// Bytes read and written per second in a copy.
     pub bytes: f64,
 }
 
-/// How often each is done; the fastest counts.
+/// Repetitions of each; the fastest counts.
 const TIMES: usize = 5;
-/// Long enough for a clock, and for a device to be at work with all it has.
+/// Long enough for a clock, and for a device to reach its full speed.
 const ENOUGH_SECONDS: f64 = 0.02;
 
 impl Ceilings {
-    /// Measures them on a device that has no memory yet, with at least `least` and at most `most` rows of `width`, and
-    /// some times as many for the copy.
+    /// Measures them on a device without allocated memory, with `least` to `most` rows of `width`, and a multiple of
+    /// that for the copy.
     ///
     /// # Errors
-    /// When the device has no room, or fails.
+    /// If the device has no room, or fails.
     pub fn measure(
         open: &dyn Fn() -> Result<Box<dyn Backend>>,
         ([least, most], width): ([usize; 2], usize),
@@ -36,7 +36,7 @@ impl Ceilings {
         let (rows, seconds) =
             large_enough(least, most, |rows| product(&mut *open()?, rows, width))?;
         let flops = 2.0 * rows as f64 * (width * width) as f64 / seconds;
-        // So much that no cache has it, where the device is fast.
+        // More than any cache holds, if the device is fast.
         let (rows, seconds) =
             large_enough(copied * least, copied * most, |rows| copy(&mut *open()?, rows, width))?;
         let element = open()?.kind().element_bytes().activation;
@@ -44,7 +44,7 @@ impl Ceilings {
     }
 }
 
-/// The first of ever more rows on which something takes long enough, or `most`, and the seconds that it takes.
+/// The first of ever larger numbers of rows that takes long enough, or `most`, and its time in seconds.
 fn large_enough(
     first: usize,
     most: usize,
@@ -85,7 +85,7 @@ fn copy(backend: &mut dyn Backend, tokens: usize, width: usize) -> Result<f64> {
     })
 }
 
-/// The least seconds of one operation on `[tokens, width]`, which has so many parameters.
+/// The minimum time in seconds of one operation on `[tokens, width]`, with this many parameters.
 fn fastest(
     backend: &mut dyn Backend,
     (tokens, width): (usize, usize),
@@ -97,7 +97,7 @@ fn fastest(
     let y = write(&mut b, x);
     b.output(y);
     let limits = Limits { tokens, sequences: 1, max_len: tokens };
-    // What is read first was made by no operation, which the planner would not have.
+    // The first input is not made by any operation, which the planner does not allow.
     let list = b.finish();
     let element = backend.kind().element_bytes();
     let bytes =
@@ -126,7 +126,7 @@ fn fastest(
     least.context("nothing was timed")
 }
 
-/// A value of the usual size, other than its neighbours.
+/// A value of the usual size, different from its neighbours.
 fn sample(i: usize) -> f32 {
     0.07 * ((i * 7919 % 1009) as f32 / 1009.0 - 0.5)
 }

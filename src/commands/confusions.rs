@@ -1,4 +1,4 @@
-//! Which class was taken for which, as tables for people and as JSON.
+//! Confusions of classes, as tables for people and as JSON.
 
 use crate::table::TextTable;
 use crate::tasks::confusion::{Confusion, Hits, Tally};
@@ -7,7 +7,7 @@ use crate::tasks::labels::ClassNames;
 use crate::words::MANY;
 use serde_json::{Map, Value, json};
 
-/// More classes than this make no matrix in a result: their cells are listed.
+/// With more classes than this, a result has no matrix: its cells are listed.
 const MATRIX: usize = 100;
 
 /// The measures of an evaluation with averages and confusion.
@@ -59,7 +59,7 @@ pub fn each(each: &[Tally], classes: &ClassNames) -> TextTable {
     table
 }
 
-/// The averages, and the confusion: all of it where there are few classes, else the commonest mistakes.
+/// The averages, and the confusion: all of it for few classes, otherwise the most common mistakes.
 pub fn tables(confusion: &Confusion, classes: &ClassNames) -> Vec<TextTable> {
     let mut averages = TextTable::new(["average", "precision", "recall", "F1"]);
     for (name, hits) in [("macro", confusion.macro_average()), ("micro", confusion.micro_average())]

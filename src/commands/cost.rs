@@ -1,21 +1,21 @@
-//! What a program's operations cost: a line per operation with its tensors, its work and the gradients that it makes.
+//! The cost of a program's operations: a line per operation with its tensors, its work and its gradients.
 
 use crate::program::{HeadWeight, Info, Op, ParamRange, Program, Rows, Storage, Value};
 
-/// The work of an operation on the largest batch, all of whose sequences have the greatest length.
+/// The work of an operation on the largest batch, with all sequences at maximum length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// Multiplications and additions of matrix products, attention's included. Of everything else there are few, and no
-    /// device waits for them.
+    /// Multiplications and additions of matrix products, including attention's. All others are few, and no device waits
+    /// for them.
     pub flops: u128,
-    /// Of the tensors that it reads and writes, each once.
+    /// Of the tensors it reads and writes, counted once each.
     pub tensor_bytes: u64,
-    /// Elements of the matrices that it reads, whatever they are stored in.
+    /// Elements of the matrices it reads, however stored.
     pub matrix_elements: u64,
 }
 
 impl Cost {
-    /// Of two operations together.
+    /// The sum of two operations.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -25,8 +25,8 @@ impl Cost {
         }
     }
 
-    /// Seconds that a device needs at least, by its rate of products and its memory's bandwidth, per second; matrices
-    /// have `matrix_bits` per element.
+    /// Minimum seconds on a device, from its product rate and memory bandwidth per second; matrices have `matrix_bits`
+    /// per element.
     pub fn least_seconds(self, flops: f64, bytes: f64, matrix_bits: f64) -> f64 {
         let moved = self.tensor_bytes as f64 + self.matrix_elements as f64 * matrix_bits / 8.0;
         (self.flops as f64 / flops).max(moved / bytes)
@@ -41,7 +41,7 @@ pub struct Line {
     pub backward: bool,
     pub reads: Vec<String>,
     pub writes: Vec<String>,
-    /// Bytes of what it writes that is kept for backward.
+    /// Bytes of its output that are kept for backward.
     pub kept: usize,
     pub gradients: Vec<ParamRange>,
     pub cost: Cost,
@@ -69,7 +69,7 @@ pub fn lines(program: &Program) -> Vec<Line> {
     .collect()
 }
 
-/// `name %value [rows, width]`, and how it is stored where that is not as an activation.
+/// `name %value [rows, width]`, and its storage if that is not an activation's.
 fn shape(program: &Program, value: Value) -> String {
     let Info { what, rows, width, storage, .. } = *program.list().info(value);
     let rows = program.limits().rows(rows);
@@ -91,7 +91,7 @@ fn cost(program: &Program, op: &Op) -> Cost {
         ..Cost::default()
     };
     let tokens = program.limits().rows(Rows::Tokens) as u64;
-    // Sizes in bytes fit 64 bits, or no program would have been made; the work on them need not.
+    // Sizes in bytes fit 64 bits, or no program would have been made; the work on them may not.
     let pairs = u128::from(tokens) * program.limits().max_len as u128;
     let mut product = |rows: u64, matrix: u64| {
         cost.flops += 2 * u128::from(rows) * u128::from(matrix);
@@ -117,7 +117,7 @@ fn cost(program: &Program, op: &Op) -> Cost {
                 product(rows(op.x.0), matrix);
             }
         }
-        // Two products forward; backward makes the scores again and has four gradients' products.
+        // Two products in forward; backward recomputes the scores and has four products for gradients.
         Op::Attention(op) => cost.flops += 4 * pairs * u128::from(width(op.out.0)),
         Op::AttentionBack(op) => cost.flops += 10 * pairs * u128::from(width(op.out.0)),
         Op::FirstAttention(op) => cost.flops += u128::from(4 * tokens * width(op.out.0)),

@@ -1,9 +1,9 @@
-//! A bar on the terminal for work that is counted in rows or tokens.
+//! A terminal bar for work that is counted in rows or tokens.
 
 use super::notes::on_terminal;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Shown while it lives; nothing where standard error is no terminal.
+/// Shown while it lives; nothing if standard error is not a terminal.
 pub struct Counter(ProgressBar);
 
 impl Counter {
@@ -24,7 +24,7 @@ impl Counter {
         Self(bar)
     }
 
-    /// From any thread.
+    /// Callable from any thread.
     pub fn add(&self, n: usize) {
         self.0.inc(n as u64);
     }

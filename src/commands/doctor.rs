@@ -56,7 +56,7 @@ pub fn run() -> Result<()> {
     show(text)
 }
 
-/// What joins several processes in one run.
+/// What joins several processes into one run.
 #[cfg(feature = "mpi")]
 fn mpi() -> String {
     crate::ranks::mpi::version()

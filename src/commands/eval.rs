@@ -132,7 +132,7 @@ fn show_types(types: BTreeMap<String, EntityTally>) -> Result<Map<String, Value>
     Ok(each)
 }
 
-/// The rows to evaluate on, by part: of a file, or those of a named task.
+/// The rows to evaluate on, by part: from a file, or those of a named task.
 fn examples(args: &EvalArgs, trained: &Trained) -> Result<Vec<(&'static str, Examples)>> {
     let (quiet, info) = (args.compute.quiet, &trained.info);
     let unlabelled = args.unlabelled.unwrap_or(info.settings.unlabelled);

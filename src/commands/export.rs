@@ -25,7 +25,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let delta = read_delta(&path)?;
     let base = Base::of_delta(&path, &delta.info, args.model.as_deref(), args.quiet)?;
     belongs_to(&delta, &path, &base)?;
-    // The adapter brings no tokenizer: its reader takes the base's, which is to be the one of training.
+    // The adapter has no tokenizer: its reader uses the base's, which must be the one from training.
     base.tokenizer_of(&delta.info, None, args.quiet)?;
     let named = card::name_of_base(&delta.info, args.model.as_deref());
     let adapter =
@@ -47,7 +47,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     result
 }
 
-/// Checks the delta against its base, and makes the adapter of it. `named` is what the adapter calls the base.
+/// Checks the delta against its base and builds the adapter. `named` is what the adapter calls the base.
 fn adapter_of(delta: &Delta, base: &Base, named: &str) -> Result<BeftAdapter> {
     let prefix = base.config.family.prefix();
     let file = ModelTensors::open(&base.folder, prefix)?;
@@ -62,7 +62,7 @@ fn adapter_of(delta: &Delta, base: &Base, named: &str) -> Result<BeftAdapter> {
     Ok(adapter)
 }
 
-/// A tensor of the base; `None` for a bias of a linear layer that has none.
+/// A tensor of the base; `None` for the bias of a linear layer without one.
 pub(super) fn own_values(
     file: &ModelTensors,
     name: &str,
@@ -75,7 +75,7 @@ pub(super) fn own_values(
     }
 }
 
-/// Writes the folder; its configuration last, so that a part of an adapter is not taken for one.
+/// Writes the folder; the configuration last, so that an incomplete adapter is not taken for one.
 fn write(args: &ExportArgs, path: &Path, delta: &Delta, adapter: &BeftAdapter) -> Result<()> {
     let folder = args.peft.as_path();
     let (head, mut metadata) = (folder.join(HEAD), adapter.metadata.clone());
@@ -83,7 +83,7 @@ fn write(args: &ExportArgs, path: &Path, delta: &Delta, adapter: &BeftAdapter) -
         write_file(&head, &BTreeMap::new(), &adapter.head)?;
         model_head::seal(folder, &mut metadata)?;
     } else if head.exists() {
-        // Of a writer that was killed, which would be read with this adapter.
+        // Left by a killed writer; it would be read with this adapter.
         std::fs::remove_file(&head).with_context(|| format!("cannot remove {}", head.display()))?;
     }
     write_file(&folder.join(ADAPTER_WEIGHTS), &metadata, &adapter.tensors)?;

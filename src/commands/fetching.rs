@@ -1,5 +1,5 @@
-//! Progress shown while a model or a data set is fetched from the hub: a bar per file on a terminal, a line per file in a log, or
-//! nothing.
+//! Progress shown while a model or a dataset is fetched from the hub: a bar per file on a terminal, a line per file in
+//! a log, or nothing.
 
 use super::notes::on_terminal;
 use super::say;
@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-/// The folder of the model that `--model` names, fetched if need be.
+/// The folder of the model that `--model` names, fetched if necessary.
 ///
 /// # Errors
 /// As [`hub::resolve`].
@@ -17,7 +17,7 @@ pub fn model_folder(model: &str, quiet: bool) -> Result<PathBuf> {
     hub::resolve(model, &mut shown(model, quiet))
 }
 
-/// The folder with those files of a data set that `wanted` chooses among its names.
+/// The folder with the files of a dataset whose names `wanted` selects.
 ///
 /// # Errors
 /// As [`Hub::fetch_dataset`].
@@ -29,7 +29,7 @@ pub fn dataset_folder(
     Hub::from_env()?.fetch_dataset(&HubName::dataset(name)?, wanted, &mut shown(name, quiet))
 }
 
-/// Shows what a fetch tells.
+/// Displays the events of a fetch.
 fn shown(name: &str, quiet: bool) -> impl FnMut(Event<'_>) {
     let mut bar: Option<ProgressBar> = None;
     move |event| match event {

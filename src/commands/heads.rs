@@ -1,5 +1,5 @@
-//! Warnings about parts of a checkpoint that a run does not use, or uses by assumption: a trained head and the classes of
-//! its rows, layers that its configuration leaves out, and an adapter next to it.
+//! Warnings about parts of a checkpoint that a run ignores, or uses by assumption: a trained head and the classes of
+//! its rows, layers that its configuration omits, and an adapter next to it.
 
 use super::base::Base;
 use super::{say, warn};
@@ -16,8 +16,8 @@ use crate::words::count;
 use serde_json::Value;
 use std::path::Path;
 
-/// The row of `--init-head`'s file for each class of the task; `None` takes them in the order of the file. Says which
-/// it is, as a head in the wrong order is a wrong head.
+/// The row of `--init-head`'s file for each class of the task; `None` takes them in file order. Reports which it is,
+/// since a head in the wrong order is a wrong head.
 pub fn rows_of_head(
     path: &Path,
     base: &Base,
@@ -33,7 +33,7 @@ pub fn rows_of_head(
         (id2label(&beside), beside.display().to_string()),
         (id2label(&of_base), of_base.display().to_string()),
     ];
-    // The nearest that says anything decides: what is farther away is of another head.
+    // The nearest source that says anything decides: those farther away describe another head.
     let named = sources.into_iter().find_map(|(names, source)| Some((names?, source)));
     let order = format!("the classes {}, in this order", wanted.join(", "));
     let (names, source) = match named {
@@ -78,7 +78,7 @@ pub fn rows_of_head(
     }
 }
 
-/// Warns where a head was made for another task than this run's, or for another vector: its tensors may fit all the same.
+/// Warns if a head was made for another task or another vector than this run's: its tensors may fit all the same.
 pub fn warn_of_other_head(path: &Path, task: Task, pooling: PoolKind) {
     let Some((other, said_by)) = made_otherwise(path, task, pooling) else {
         return;
@@ -95,7 +95,7 @@ pub fn warn_of_other_head(path: &Path, task: Task, pooling: PoolKind) {
     ));
 }
 
-/// What a head was made for, if that is something else, and who says so.
+/// What a head was made for, if that differs, and the source.
 fn made_otherwise(path: &Path, task: Task, pooling: PoolKind) -> Option<(String, String)> {
     let own = read_metadata(path).unwrap_or_default();
     if let (Some(was), Some(pooled)) = (own.get("task"), own.get("pooling")) {
@@ -113,7 +113,7 @@ fn made_otherwise(path: &Path, task: Task, pooling: PoolKind) -> Option<(String,
     let class = text(&config["architectures"][0])?;
     let facts = task.facts();
     let Some(end) = class.find("For").map(|at| &class[at..]) else {
-        // A bare encoder, with a head on the mean beside it.
+        // A bare encoder, with a head on the mean next to it.
         let beside_encoder = path.file_name().is_some_and(|name| name == HEAD);
         return (beside_encoder && pooling != PoolKind::Mean)
             .then(|| ("the mean of the tokens".to_owned(), by("architectures")));
@@ -126,7 +126,7 @@ fn made_otherwise(path: &Path, task: Task, pooling: PoolKind) -> Option<(String,
         Some(was) if facts.problem_type.is_some_and(|is| is != was) => {
             Some((was, by("problem_type")))
         }
-        // As transformers takes one label for a number.
+        // Like transformers, which takes one label as a number.
         None if one && facts.problem_type.is_some() && task != Task::Regression => {
             Some(("regression".to_owned(), by("id2label")))
         }
@@ -138,7 +138,7 @@ fn lower(names: &[String]) -> Vec<String> {
     names.iter().map(|name| name.to_lowercase()).collect()
 }
 
-/// The place among `names` of each of the wanted ones, if they are the same.
+/// The index of each wanted name in `names`, if both have the same names.
 fn matched(names: &[String], wanted: &[String]) -> Option<Vec<usize>> {
     let classes = ClassNames::from_names(names.to_vec(), 1).ok()?;
     let rows: Option<Vec<usize>> =
@@ -151,15 +151,14 @@ fn matched(names: &[String], wanted: &[String]) -> Option<Vec<usize>> {
     })
 }
 
-/// The classes that a file of this program names.
+/// The classes named in a file of this program.
 fn labels_of_file(path: &Path) -> Option<Vec<String>> {
     let labels: Vec<String> =
         serde_json::from_str(read_metadata(path).ok()?.get("labels")?).ok()?;
     (!labels.is_empty()).then_some(labels)
 }
 
-/// The names of a configuration's classes by id, unless they are the ones that `transformers` gives where nobody did; or
-/// why they name no rows.
+/// A configuration's class names by id, unless they are the defaults of `transformers`; or why they name no rows.
 fn id2label(path: &Path) -> Option<Result<Vec<String>, String>> {
     let config: Value = serde_json::from_slice(&read_file(path).ok()?).ok()?;
     let map = config.get("id2label")?.as_object()?;
@@ -195,7 +194,7 @@ fn id2label(path: &Path) -> Option<Result<Vec<String>, String>> {
     Some(Ok(classes.into_iter().map(|(_, name)| name.to_owned()).collect()))
 }
 
-/// Warns where the configuration has fewer layers than the checkpoint: the model is then another one.
+/// Warns if the configuration has fewer layers than the checkpoint: the model is then a different one.
 pub fn warn_of_unused_layers(base: &Base) {
     let Ok(weights) = ModelTensors::open(&base.folder, base.config.family.prefix()) else {
         return;
@@ -210,7 +209,7 @@ pub fn warn_of_unused_layers(base: &Base) {
     }
 }
 
-/// Warns of an adapter in the checkpoint's folder, which `transformers` puts on the model where peft is there.
+/// Warns of an adapter in the checkpoint's folder, which `transformers` applies to the model if peft is installed.
 pub fn warn_of_adapter(base: &Base) {
     if base.folder.join(ADAPTER).exists() {
         warn(format_args!(
@@ -221,7 +220,7 @@ pub fn warn_of_adapter(base: &Base) {
     }
 }
 
-/// Warns of weights that `transformers` would quantise and that are taken here as they are.
+/// Warns of weights that `transformers` would quantise but that are used unchanged here.
 pub fn warn_of_quantization(base: &Base) {
     if let Some(key) = &base.config.quantized_by {
         warn(format_args!(
@@ -232,7 +231,7 @@ pub fn warn_of_quantization(base: &Base) {
     }
 }
 
-/// Says that the checkpoint has a trained head which the run does not use.
+/// Says that the checkpoint has a trained head that the run does not use.
 pub fn say_unused_head(base: &Base, model: &Model, quiet: bool) {
     let prefix = base.config.family.prefix();
     let Ok(weights) = ModelTensors::open(&base.folder, prefix) else {
@@ -252,7 +251,7 @@ pub fn say_unused_head(base: &Base, model: &Model, quiet: bool) {
         _ => format!(" with {outputs_of}"),
     };
     let file = ModelTensors::files(&base.folder).unwrap_or_default();
-    // Another task's head is of no use.
+    // A head for another task is of no use.
     let fits = model.params.list().iter().any(|param| param.name == *name);
     let how = match file.as_slice() {
         [one] if fits => format!("; use --init-head {} to start from it", one.display()),

@@ -1,4 +1,4 @@
-//! What `predict` reads, some examples at a time: texts or documents, from a file or a pipe.
+//! The input of `predict`, some examples at a time: texts or documents, from a file or a pipe.
 
 use crate::data::{Document, FileFormat, ReadDocuments, ReadOptions, Row, RowReader, rows};
 use crate::formats::columns::not_read;
@@ -8,14 +8,14 @@ use anyhow::{Error, Result};
 use std::io::Read;
 use std::path::Path;
 
-/// Bytes of texts after which no more are read before those are answered.
+/// Bytes of texts after which reading pauses until they are answered.
 const MOST_BYTES: usize = 64 << 20;
 
 /// The examples of an input.
 pub struct Incoming<'a> {
     name: String,
     examples: Reader<'a>,
-    /// Of a file all is there; a pipe may have someone behind it who waits for an answer.
+    /// A file is there as a whole; someone may be waiting for answers behind a pipe.
     whole: bool,
 }
 
@@ -24,7 +24,7 @@ enum Reader<'a> {
     Documents(Box<dyn ReadDocuments + 'a>),
 }
 
-/// Examples that came together.
+/// Examples that arrived together.
 pub enum Chunk {
     Texts(Vec<Row>),
     Documents(Vec<Document>),
@@ -40,10 +40,10 @@ impl Chunk {
 }
 
 impl<'a> Incoming<'a> {
-    /// `path` is none for standard input.
+    /// `path` is `None` for standard input.
     ///
     /// # Errors
-    /// A format that is not known or is none of the task's, a header that lacks what is needed.
+    /// A format that is unknown or not one of the task's, a header that lacks what is needed.
     pub fn open(
         task: Task,
         input: Box<dyn Read + 'a>,
@@ -78,7 +78,7 @@ impl<'a> Incoming<'a> {
         self.whole
     }
 
-    /// The columns that are read, as far as that is known.
+    /// The columns that are read, as far as known.
     pub fn columns(&self) -> Option<String> {
         match &self.examples {
             Reader::Texts(rows) => rows.columns().map(|columns| columns.to_string()),
@@ -86,7 +86,7 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// How the examples are read, and what is not read of them, as far as that is known.
+    /// How the examples are read, and which parts are ignored, as far as known.
     pub fn told(&self) -> Option<String> {
         match &self.examples {
             Reader::Texts(rows) => {
@@ -97,7 +97,7 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// What was not read so far, where that is not plain to see.
+    /// What has not been read so far, if that is not obvious.
     pub fn left_out(&self) -> Option<String> {
         match &self.examples {
             Reader::Texts(_) => None,
@@ -105,12 +105,12 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// The next examples: up to `most` of a whole file, and of a pipe what is there, so that an example is answered before
-    /// the next is waited for. A bad example ends the input, but not before those ahead of it are done: its error comes
-    /// with them.
+    /// The next examples: up to `most` from a file, and from a pipe those already there, so that an example is answered
+    /// before waiting for the next. A bad example ends the input, but only after those before it are done: its error
+    /// comes with them.
     ///
     /// # Errors
-    /// What can be said of the examples only together.
+    /// A problem that only shows in the examples as a whole.
     pub fn chunk(&mut self, most: usize) -> Result<(Chunk, Option<Error>)> {
         let whole = self.whole;
         Ok(match &mut self.examples {
@@ -135,7 +135,7 @@ impl<'a> Incoming<'a> {
     }
 }
 
-/// Up to `most` items, fewer where no more are `ready` or these are large, and what the first that cannot be read was stopped by.
+/// Up to `most` items, fewer if no more are `ready` or these are large, and the error of the first that cannot be read.
 fn gather<T, I: Iterator<Item = Result<T>>>(
     items: &mut I,
     most: usize,

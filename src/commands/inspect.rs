@@ -1,4 +1,4 @@
-//! `bitfit inspect`: a model's parameters by component, or how far a delta moved what it trains.
+//! `bitfit inspect`: a model's parameters by component, or how far a delta moved its trained values.
 
 use super::base::{Base, trained_on};
 use super::show;
@@ -39,7 +39,7 @@ fn model(name: &str, method: Method, biases: &BiasSelection) -> Result<()> {
     let weights = ModelTensors::open(&base.folder, config.family.prefix())?;
     let list = weights.list();
     let size = |shape: &[usize]| shape.iter().product::<usize>();
-    // Position ids are numbers, not parameters.
+    // Position ids are integers, not parameters.
     let list: Vec<_> =
         list.into_iter().filter(|(name, ..)| !name.ends_with("position_ids")).collect();
     let total: usize =
@@ -110,7 +110,7 @@ fn model(name: &str, method: Method, biases: &BiasSelection) -> Result<()> {
     Ok(())
 }
 
-/// Values of the encoder that a method trains, where the pooler of a checkpoint is used.
+/// Values of the encoder that a method trains, if the checkpoint's pooler is used.
 fn method_trains(config: &ModelConfig, method: Method, biases: &BiasSelection) -> Result<usize> {
     let seed = TrainConfig::with_defaults(String::new(), None, PathBuf::new()).seed;
     let spec = TaskSpec::of_any_task(Trains::of(method, biases, None), seed);
@@ -151,12 +151,12 @@ fn counts(
     if !has(component.module()) {
         return (0, 0);
     }
-    // RoBERTa's head takes the place of a pooler that the file may hold.
+    // RoBERTa's head replaces a pooler that the file may hold.
     let used = component != Component::Pooler || config.family == Family::Bert;
     (width, if used && biases.selects(component, None) { width } else { 0 })
 }
 
-/// What a delta says of itself, and how far it moved each parameter.
+/// A delta's metadata, and how far it moved each parameter.
 fn delta(path: &Path, base: Option<&str>) -> Result<()> {
     let delta = read_delta(path)?;
     let base = Base::of_delta(path, &delta.info, base, true)?;
@@ -220,7 +220,7 @@ fn delta(path: &Path, base: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// The single values of a delta by layer and component, vectors and matrices together: how many, and mean |Δ|.
+/// The single values of a delta by layer and component, vectors and matrices together: count, and mean |Δ|.
 fn show_entries(delta: &Delta, prefix: &str, layers: usize) -> Result<()> {
     let of = |module: &str| -> Vec<f32> {
         let ends = ["weight", "bias"].map(|end| values_name(&format!("{prefix}{module}.{end}")));
@@ -253,7 +253,7 @@ fn show_entries(delta: &Delta, prefix: &str, layers: usize) -> Result<()> {
     Ok(())
 }
 
-/// Mean |Δ| by layer and component; `moved` knows it by module.
+/// Mean |Δ| by layer and component; `moved` is keyed by module.
 fn show_moved(
     symbol: &str,
     components: &[Component],

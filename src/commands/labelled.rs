@@ -1,4 +1,4 @@
-//! Labelled rows as `train` and `eval` read them, and what the user is told of them before anything is computed.
+//! Labelled rows as `train` and `eval` read them, and what to tell the user about them before anything is computed.
 
 use super::base::say_counts;
 use super::counter::Counter;
@@ -26,16 +26,16 @@ use anyhow::{Result, bail, ensure};
 use std::collections::HashSet;
 use std::path::Path;
 
-/// What rows without a label are, and what the cells of labels are.
+/// How to handle rows without a label, and what the label cells are.
 pub struct LabelRules<'a> {
     pub unlabelled: Unlabelled,
     pub cells: Cells<'a>,
 }
 
-/// Reads a file as its task wants it.
+/// Reads a file in the form its task needs.
 ///
 /// # Errors
-/// As [`Table::read`]; rows without a label that nobody asked for.
+/// As [`Table::read`]; rows without a label, unless asked for.
 pub fn read(
     path: &Path,
     options: &ReadOptions,
@@ -50,7 +50,7 @@ pub fn read(
             let sizes = match reads {
                 Reads::Words => Some(documents.sizes()),
                 Reads::Running => Some(words::count(documents.list.len(), "text")),
-                // Questions are counted where their answers are.
+                // Questions are counted with their answers.
                 _ => None,
             };
             let told = told.into_iter().chain(sizes);
@@ -65,8 +65,8 @@ pub fn read(
     }
 }
 
-/// Tokenizes examples with their labels, and says what they are. `part` tells the rows of one file apart that are used
-/// differently; `stride` is how far windows overlap, where the user says so.
+/// Tokenizes examples with their labels, and describes them. `part` distinguishes rows of one file that are used
+/// differently; `stride` is the overlap of windows, if the user set it.
 ///
 /// # Errors
 /// As [`Prepared::new`].
@@ -114,7 +114,7 @@ pub fn prepare(
     Ok(prepared)
 }
 
-/// Warns of texts in columns that have more words than a sentence has; true where there are such.
+/// Warns of texts in columns that have more words than a sentence; true if there are any.
 pub fn warn_of_long(name: &str, documents: &[Document]) -> bool {
     const LONG: usize = 500;
     let in_columns = |document: &&Document| !document.lines.is_empty();
@@ -135,7 +135,7 @@ pub fn warn_of_long(name: &str, documents: &[Document]) -> bool {
     true
 }
 
-/// Warns of questions that cannot be told apart by their ids, where they have any.
+/// Warns of questions whose ids, if they have any, do not distinguish them.
 fn warn_of_repeated_ids(documents: &Documents) {
     if let Some((count, first)) = repeated_ids(documents) {
         let have = if count == 1 { "question has" } else { "questions have" };
@@ -225,7 +225,7 @@ fn texts(path: &Path, options: &ReadOptions, rules: &LabelRules<'_>, quiet: bool
     Ok(table)
 }
 
-/// Says how many of the rows that are to have two texts have one.
+/// Says how many of the rows that should have two texts have one.
 pub fn say_without_pair(quiet: bool, name: &str, without: usize, rows: usize) {
     match without {
         0 => {}
@@ -236,7 +236,7 @@ pub fn say_without_pair(quiet: bool, name: &str, without: usize, rows: usize) {
     }
 }
 
-/// A tsv is read without quoting, and some programs write it with.
+/// A tsv is read without quoting, but some programs write it with quotes.
 fn refuse_quotes(table: &Table, quiet: bool) -> Result<()> {
     let quoted = |text: &str| text.len() > 1 && text.starts_with('"') && text.ends_with('"');
     let label = |row: &&Row| quoted(row.label.as_deref().unwrap_or_default().trim());
@@ -255,7 +255,7 @@ fn refuse_quotes(table: &Table, quiet: bool) -> Result<()> {
         let pair = |row: &Row| row.text_pair.clone().unwrap_or_default();
         table.rows.iter().filter(move |row| quoted(&row.text) || quoted(&pair(row)))
     };
-    // Programs quote a field that has quotes in it, and write these twice.
+    // Programs quote a field that contains quotes, and double these.
     let doubled =
         |text: &str| quoted(text) && text.len() > 2 && text[1..text.len() - 1].contains("\"\"");
     let has_doubled =
@@ -297,7 +297,7 @@ fn refuse_quotes(table: &Table, quiet: bool) -> Result<()> {
     Ok(())
 }
 
-/// A csv's quote behind a space is an ordinary character.
+/// A csv quote after a space is an ordinary character.
 fn refuse_spaced_quotes(table: &Table) -> Result<()> {
     let label = |row: &&Row| is_quoted_behind_space(row.label.as_deref().unwrap_or_default());
     if let Some(first) = table.rows.iter().find(label) {
@@ -322,7 +322,7 @@ fn refuse_spaced_quotes(table: &Table) -> Result<()> {
     Ok(())
 }
 
-/// Says which texts a limit on the tokens of a batch is too small for.
+/// Says for which texts a limit on the tokens per batch is too small.
 pub fn say_beyond_limit(quiet: bool, lengths: &[u32], most: Option<usize>) {
     let Some(most) = most else { return };
     let beyond = lengths.iter().filter(|&&length| length as usize > most);
@@ -338,9 +338,9 @@ pub fn say_beyond_limit(quiet: bool, lengths: &[u32], most: Option<usize>) {
     );
 }
 
-/// Says which texts are to be learned with labels that differ.
+/// Says which texts would be learned with conflicting labels.
 pub fn say_contradictions(quiet: bool, examples: &Examples, targets: &Targets) {
-    // A label that cannot be read is refused where it is.
+    // A label that cannot be read is refused in its place.
     if let Some(table) = examples.table()
         && let Ok(labels) = targets.read(table)
         && let Some(text) = contradictions(table, &labels)
@@ -349,7 +349,7 @@ pub fn say_contradictions(quiet: bool, examples: &Examples, targets: &Targets) {
     }
 }
 
-/// Warns of what no measure can say of the rows to evaluate on.
+/// Warns of what no measure can show on the rows to evaluate on.
 pub fn warn_of_evaluated(targets: &Targets, prepared: &Prepared) {
     let labels = prepared.labels();
     if let Some(classes) = targets.named()
@@ -387,7 +387,7 @@ pub fn warn_of_evaluated(targets: &Targets, prepared: &Prepared) {
     }
 }
 
-/// Warns of numbers to evaluate on that may be none.
+/// Warns of numbers to evaluate on that may mark missing values.
 pub fn warn_of_marks(targets: &Targets, prepared: &Prepared) {
     if let (Targets::Values { .. }, Labels::Values(values)) = (targets, prepared.labels())
         && let Some(doubt) = mark_doubt(values, "measured")
@@ -396,7 +396,7 @@ pub fn warn_of_marks(targets: &Targets, prepared: &Prepared) {
     }
 }
 
-/// The numbers, counted from 1, that are the same in all of several rows.
+/// The numbers, counted from 1, that are constant over several rows.
 fn constant_numbers(outputs: usize, values: &[f32]) -> Vec<String> {
     let same = |&output: &usize| {
         let column: Vec<f32> = values.iter().skip(output).step_by(outputs).copied().collect();
@@ -405,7 +405,7 @@ fn constant_numbers(outputs: usize, values: &[f32]) -> Vec<String> {
     (0..outputs).filter(same).map(|output| (output + 1).to_string()).collect()
 }
 
-/// Says how many of the rows to evaluate on have texts that are trained on: what is known by heart measures nothing.
+/// Says how many of the rows to evaluate on have texts from training: memorised texts measure nothing.
 pub fn say_shared(quiet: bool, train: &Examples, dev: &Examples) {
     let trained: HashSet<_> = train.texts().into_iter().collect();
     let rows = dev.len();
@@ -426,12 +426,12 @@ pub fn say_shared(quiet: bool, train: &Examples, dev: &Examples) {
     }
 }
 
-/// Whether questions without an answer are among what is evaluated on.
+/// Whether the evaluation includes questions without an answer.
 fn some_without_answer(dev: &Prepared) -> bool {
     dev.documents.as_ref().is_some_and(|dev| some_unanswered(&dev.documents))
 }
 
-/// Warns where questions may have no answer and no dev rows say from which score on.
+/// Warns if questions may have no answer and no dev rows determine the threshold.
 fn warn_of_threshold(targets: &Targets, dev: Option<&Prepared>) {
     if let Some(NoAnswer::Above(threshold)) = targets.no_answer()
         && !dev.is_some_and(some_without_answer)
@@ -443,7 +443,7 @@ fn warn_of_threshold(targets: &Targets, dev: Option<&Prepared>) {
     }
 }
 
-/// Warns of what may be wrong with the labels of a run: `train` are the rows that it learns from.
+/// Warns of possible mistakes in the labels of a run: `train` are the rows that it learns from.
 pub fn warn_of_labels(targets: &Targets, train: &Labels, dev: Option<&Prepared>) {
     for doubt in doubts(targets, train) {
         warn(doubt);

@@ -1,4 +1,4 @@
-//! `bitfit plan --list`: a program as a table, a line per operation, and what it costs at least.
+//! `bitfit plan --list`: a program as a table, one line per operation, and its minimum cost.
 
 use super::cost::{Cost, Line, lines};
 use crate::backend::{DeviceKind, WeightType};
@@ -9,16 +9,16 @@ use crate::table::{TextTable, grouped};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What a device can do per second at most, as far as it is known.
+/// A device's maximum rates per second, as far as known.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rates {
     /// Operations of matrix products.
     pub flops: Option<f64>,
-    /// Bytes to and from its memory.
+    /// Bytes read from and written to its memory.
     pub bytes: Option<f64>,
 }
 
-/// Bits of a matrix element on a device.
+/// Bits per matrix element on a device.
 pub fn matrix_bits(device: DeviceKind) -> f64 {
     let (weights, cuda) = match device {
         DeviceKind::Cpu { weights, .. } => (weights, false),
@@ -32,7 +32,7 @@ pub fn matrix_bits(device: DeviceKind) -> f64 {
     }
 }
 
-/// A program to be shown.
+/// A program to display.
 pub struct Listing<'a> {
     pub model: &'a Model,
     pub program: &'a Program,
@@ -41,7 +41,7 @@ pub struct Listing<'a> {
 }
 
 impl Listing<'_> {
-    /// `output@3` for a bias of the encoder, else the parameter's name.
+    /// `output@3` for a bias of the encoder, otherwise the parameter's name.
     fn name(&self, range: ParamRange) -> String {
         let params = self.model.params.list().iter();
         let param = params.clone().find(|param| param.range == range);
@@ -51,7 +51,7 @@ impl Listing<'_> {
             }
             Some((_, ParamKind::Bias(component), None)) => component.name().to_owned(),
             Some((param, ..)) => param.name.clone(),
-            // A matrix of several parameters, one below the other.
+            // A matrix of several stacked parameters.
             None => params
                 .filter(|param| {
                     range.offset <= param.range.offset

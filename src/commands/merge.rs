@@ -46,9 +46,9 @@ pub fn run(args: &MergeArgs) -> Result<()> {
 
 /// Writes the folder.
 fn merge(args: &MergeArgs, path: &Path, delta: Delta, base: &Base) -> Result<()> {
-    // Loading checks the base's every tensor, and the delta against it, before anything is written.
+    // Loading checks every tensor of the base, and the delta against it, before anything is written.
     belongs_to(&delta, path, base)?;
-    // The folder gets these files, and is to answer as the task does.
+    // The folder gets these files, and must answer as the task does.
     let tokenizer = base.tokenizer_of(&delta.info, None, args.quiet)?;
     warn_of_quantization(base);
     let weights = delta.info.settings.weights.into();
@@ -59,7 +59,7 @@ fn merge(args: &MergeArgs, path: &Path, delta: Delta, base: &Base) -> Result<()>
 
     let prefix = base.config.family.prefix();
     let mut tensors = encoder(base, weights, &spec)?;
-    // Where the base lacks biases, `transformers` has zeros; other programs may not.
+    // If the base lacks biases, `transformers` uses zeros; other programs may not.
     for param in model.params.list().iter().filter(|p| matches!(p.kind, ParamKind::Bias(_))) {
         let data = &model.params.initial()[param.range.offset..param.range.end()];
         let tensor = || Tensor { shape: param.shape.clone(), data: data.to_vec() };
@@ -86,7 +86,7 @@ fn merge(args: &MergeArgs, path: &Path, delta: Delta, base: &Base) -> Result<()>
     let gone = copy_from_base(&base.folder, spec.pooling, base.config.hidden, &args.output)?;
     say_gone(args.quiet, &gone, &args.output);
     tokenizer.settle(&args.output)?.iter().for_each(warn);
-    // `transformers` refuses a file that does not say which framework wrote it.
+    // `transformers` refuses a file that does not name the framework that wrote it.
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     for (file, tensors) in &files {
         write_file(&args.output.join(file), &metadata, tensors)?;
@@ -130,10 +130,10 @@ fn encoder(base: &Base, weights: WeightType, spec: &TaskSpec) -> Result<Tensors>
         let stored = full.strip_prefix(prefix).unwrap_or(&full);
         let name = stored.replace("LayerNorm.gamma", "LayerNorm.weight");
         let name = name.replace("LayerNorm.beta", "LayerNorm.bias");
-        // Mean pooling ignores the pooler, but `AutoModel` wants one.
+        // Mean pooling ignores the pooler, but `AutoModel` needs one.
         let pooler = name.starts_with("pooler.dense.") && spec.pooling == PoolKind::Mean;
         if !inside && of_model.contains(&name) && !name.ends_with(".bias") {
-            // Of a head on masked words, whose biases come with the delta.
+            // From a masked-words head, whose biases come with the delta.
             let data = file.of_words_head(&[&full], &shape)?;
             tensors.insert(name, Tensor { shape, data });
         } else if inside && (pooler || of_model.contains(&name)) {
@@ -146,12 +146,12 @@ fn encoder(base: &Base, weights: WeightType, spec: &TaskSpec) -> Result<Tensors>
     Ok(tensors)
 }
 
-/// Makes each matrix what it is on a device that stores it as `weights`.
+/// Gives each matrix the values it has on a device that stores it as `weights`.
 fn round(tensors: &mut Tensors, weights: WeightType) -> Result<()> {
     let names: Vec<String> = tensors
         .iter()
         .filter(|(name, array)| {
-            // Query stands for the three that are one matrix on the device.
+            // Query represents the three that are one matrix on the device.
             let of_three = [".self.key.weight", ".self.value.weight"];
             array.shape.len() == 2 && !of_three.iter().any(|part| name.ends_with(part))
         })

@@ -53,7 +53,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Runs a command.
 ///
 /// # Errors
-/// Whatever keeps it from doing its work, in words for the user.
+/// Whatever prevents the command from doing its work, in words for the user.
 pub fn run(cli: Cli, ranks: &Rc<dyn Ranks>) -> Result<()> {
     SILENT.store(!ranks.first(), Ordering::Relaxed);
     if ranks.several() {
@@ -73,7 +73,7 @@ pub fn run(cli: Cli, ranks: &Rc<dyn Ranks>) -> Result<()> {
             "{name} starts several runs in one process: start it without mpirun, or start each run as `mpirun … bitfit train`"
         ))
         .into()),
-        // What one process does is done once.
+        // Single-process commands run once.
         _ if !ranks.first() => Ok(()),
         Command::Compare(args) => sweep::run(name, &args.resolve()?),
         Command::Sweep(args) => sweep::run(name, &args.resolve()?),
@@ -92,15 +92,15 @@ pub fn run(cli: Cli, ranks: &Rc<dyn Ranks>) -> Result<()> {
     }
 }
 
-/// Whether another rank does the talking.
+/// Whether another rank prints messages.
 static SILENT: AtomicBool = AtomicBool::new(false);
 
 fn silent() -> bool {
     SILENT.load(Ordering::Relaxed)
 }
 
-/// Sets the size of the thread pool that tokenizing and the CPU backend share: of several ranks on one machine each has its
-/// part of the processors.
+/// Sets the size of the thread pool shared by tokenizing and the CPU backend: of several ranks on one machine each gets
+/// its share of the processors.
 fn set_threads(threads: Option<usize>, ranks: &dyn Ranks) -> Result<()> {
     let threads = match (threads, ranks.several()) {
         (Some(threads), _) => threads,
@@ -113,15 +113,15 @@ fn set_threads(threads: Option<usize>, ranks: &dyn Ranks) -> Result<()> {
         .context("cannot start the threads; try a smaller --threads")
 }
 
-/// A note for the user on standard error, unless `--quiet`. What names of files, columns and classes hold steers no
-/// terminal.
+/// A note for the user on standard error, unless `--quiet`. Names of files, columns and classes in it cannot control
+/// the terminal.
 fn say(quiet: bool, text: impl std::fmt::Display) {
     if !quiet && !silent() {
         let _ = tell(SaidAs::Note, &text.to_string());
     }
 }
 
-/// Says which files of another model, whose writer was killed, had to go from a folder.
+/// Says which files of another model, whose writer was killed, had to be removed from a folder.
 fn say_gone(quiet: bool, names: &[String], folder: &Path) {
     if !names.is_empty() {
         let (names, folder) = (names.join(", "), folder.display());
@@ -134,14 +134,14 @@ fn say_gone(quiet: bool, names: &[String], folder: &Path) {
     }
 }
 
-/// What may be wrong and is no error, on standard error; `--quiet` is no wish to be misled.
+/// A possible problem that is not an error, on standard error; `--quiet` is no reason to mislead.
 fn warn(text: impl std::fmt::Display) {
     if !silent() {
         let _ = tell(SaidAs::Warning, &format!("warning: {text}"));
     }
 }
 
-/// Results for the user on standard output, as tame as notes. Unlike `print!` it does not panic where nothing can be
+/// Results for the user on standard output, sanitised like notes. Unlike `print!` it does not panic if nothing can be
 /// written.
 fn show(text: impl std::fmt::Display) -> Result<()> {
     if silent() {
@@ -150,7 +150,7 @@ fn show(text: impl std::fmt::Display) -> Result<()> {
     tell(SaidAs::Result, &text.to_string())
 }
 
-/// `None` lets the extension decide.
+/// `None` means decide by extension.
 fn format(format: FormatChoice) -> Option<FileFormat> {
     match format {
         FormatChoice::Auto => None,
@@ -162,11 +162,11 @@ fn format(format: FormatChoice) -> Option<FileFormat> {
     }
 }
 
-/// How `eval` and `predict` read: where the user names no column, the names that the training run was given, then the
-/// columns that it found.
+/// How `eval` and `predict` read input: if the user names no column, by the names given to the training run, then by
+/// the columns it found.
 ///
 /// # Errors
-/// A column is named that the task does not read.
+/// A named column that the task does not read.
 fn read_options(
     args: &ColumnArgs,
     label_use: LabelUse,
@@ -180,7 +180,7 @@ fn read_options(
     let pairs = reads == Reads::Texts;
     no_use(!pairs && args.text_pair_column.is_some(), "--text-pair-column", info.task)?;
     let or = |name: &Option<String>, trained: &Option<String>| name.clone().or(trained.clone());
-    // A text that is made of several columns is no usual column, and another one would not be the same text.
+    // A text composed of several columns is not a usual column, and another one would not be the same text.
     let made = settings.task.named().filter(|task| task.columns.text.len() > 1);
     let made = made.map(|task| task.columns.text_name());
     Ok(ReadOptions {
@@ -197,7 +197,7 @@ fn read_options(
 }
 
 /// # Errors
-/// An option was `given` that a trained task has no use for.
+/// An option was `given` that a trained task cannot use.
 fn no_use(given: bool, option: &str, task: Task) -> Result<(), UsageError> {
     match given {
         true => {
@@ -207,10 +207,10 @@ fn no_use(given: bool, option: &str, task: Task) -> Result<(), UsageError> {
     }
 }
 
-/// The longest sequence: what the user asks for, within what the model has positions for.
+/// The longest sequence: the user's choice, within the model's positions.
 ///
 /// # Errors
-/// Asking for more than there are.
+/// More were requested than there are.
 fn max_len(asked: Option<usize>, model: usize) -> Result<usize, UsageError> {
     match asked {
         Some(asked) if asked > model => Err(UsageError::new(format!(

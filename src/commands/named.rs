@@ -1,4 +1,4 @@
-//! The rows of a named task for a command: from a folder, or from the hub into the cache, and what the user is told.
+//! The rows of a named task for a command: from a folder, or from the hub via the cache, and what to tell the user.
 
 use super::{fetching, say};
 use crate::data::Table;
@@ -12,10 +12,10 @@ use anyhow::{Result, bail};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Rows by the name of their part.
+/// Rows by name of their part.
 pub type PartTables = Vec<(&'static str, Table)>;
 
-/// Says what a named task's recipe decides, and what the user decides otherwise.
+/// Says which settings a named task's recipe decides, and which the user overrides.
 pub fn say_recipe(config: &TrainConfig, quiet: bool) {
     let Some(task) = config.task.named() else { return };
     let length = match config.length {
@@ -39,10 +39,10 @@ pub fn say_recipe(config: &TrainConfig, quiet: bool) {
     );
 }
 
-/// The rows to train on, and those to evaluate on where the user names no others.
+/// The rows to train on, and those to evaluate on if the user names no others.
 ///
 /// # Errors
-/// Files that are not there, are another task's, or have a row that is none of this one's.
+/// Files that are missing, belong to another task, or have a row that does not belong to this one.
 pub fn training_rows(
     config: &TrainConfig,
     task: &'static NamedTask,
@@ -80,8 +80,8 @@ pub fn dev_rows(
     task.dev.iter().map(rows).collect()
 }
 
-/// The test rows of a task, a part after the other; a task that is answered `besides` has none where its files are not
-/// there.
+/// The test rows of a task, one part after another; a task that is answered `besides` has none if its files are
+/// missing.
 ///
 /// # Errors
 /// As [`training_rows`].
@@ -144,7 +144,7 @@ fn say_rows(rows: &PartRows, quiet: bool) {
     notes.iter().for_each(|note| say(quiet, note));
 }
 
-/// The folder that is named, or that of the cache, with all of the parts that the hub has.
+/// The named folder, or the cache's, with all of the parts that the hub has.
 fn folder(
     task: &NamedTask,
     data: Option<&Path>,

@@ -1,5 +1,5 @@
-//! Where notes and results for people go: to standard error and output, or, on a thread that works for one of several runs, to
-//! whoever listens for that run.
+//! Where notes and results for people go: to standard error and output or, on a thread that works for one of several
+//! runs, to that run's listener.
 
 use crate::error::{UNWRITTEN, tame_lines};
 use crate::stderr::line;
@@ -20,18 +20,18 @@ pub enum SaidAs {
 #[derive(Clone, Debug)]
 pub struct Said {
     pub kind: SaidAs,
-    /// Steers no terminal.
+    /// Cannot control the terminal.
     pub text: String,
 }
 
-/// Hears what is said on a thread.
+/// Receives the messages of a thread.
 pub trait Hearer {
     fn hear(&self, said: &Said);
 
-    /// The bar of a run of `total` steps that stands at step `first`, where the listener shows bars.
+    /// The bar of a run of `total` steps that is at step `first`, if the listener shows bars.
     fn bar(&self, total: u64, first: u64) -> Option<ProgressBar>;
 
-    /// Whether what is said ends on a terminal where bars may be drawn between.
+    /// Whether messages end up on a terminal where bars may be drawn in between.
     fn on_terminal(&self) -> bool {
         false
     }
@@ -41,9 +41,9 @@ thread_local! {
     static LISTENER: RefCell<Option<Rc<dyn Hearer>>> = const { RefCell::new(None) };
 }
 
-/// Does some work with `listener` in the place of the terminal. What other threads say for it is not heard.
+/// Does some work with `listener` instead of the terminal. Messages from other threads on its behalf do not reach it.
 pub fn heard_by<T>(listener: Rc<dyn Hearer>, work: impl FnOnce() -> T) -> T {
-    /// Puts the one before back, however the work ends.
+    /// Restores the previous one, however the work ends.
     struct Before(Option<Rc<dyn Hearer>>);
     impl Drop for Before {
         fn drop(&mut self) {
@@ -54,23 +54,23 @@ pub fn heard_by<T>(listener: Rc<dyn Hearer>, work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Who hears this thread, if it is not the terminal.
+/// The listener of this thread, unless it is the terminal.
 pub fn listener() -> Option<Rc<dyn Hearer>> {
     LISTENER.with_borrow(Clone::clone)
 }
 
-/// Whether bars of one's own may be drawn.
+/// Whether the caller may draw its own bars.
 pub fn on_terminal() -> bool {
     listener().map_or_else(|| stderr().is_terminal(), |listener| listener.on_terminal())
 }
 
 /// # Errors
-/// A result that cannot be written: a note that cannot be is no reason to stop.
+/// A result that cannot be written. A note that cannot be is not an error.
 pub fn tell(kind: SaidAs, text: &str) -> Result<()> {
     retell(&Said { kind, text: tame_lines(text) })
 }
 
-/// The same with what was said before.
+/// The same for an earlier message.
 ///
 /// # Errors
 /// As [`tell`].
@@ -88,7 +88,7 @@ pub fn retell(said: &Said) -> Result<()> {
     Ok(())
 }
 
-/// Does some work that nobody is to hear of.
+/// Does some work with its messages discarded.
 pub fn unheard<T>(work: impl FnOnce() -> T) -> T {
     heard_by(Rc::new(Nobody), work)
 }
@@ -103,7 +103,7 @@ impl Hearer for Nobody {
     }
 }
 
-/// Does some work and keeps what it says beside its result; it is heard as it would be without.
+/// Does some work and also records its messages, which are still delivered as usual.
 pub fn recorded<T>(work: impl FnOnce() -> T) -> (T, Vec<Said>) {
     let tape = Rc::new(Tape { onwards: listener(), said: RefCell::default() });
     let made = heard_by(Rc::clone(&tape) as Rc<dyn Hearer>, work);

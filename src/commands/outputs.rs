@@ -1,4 +1,4 @@
-//! No command writes over what it reads, whatever name, link or redirection leads there.
+//! No command overwrites what it reads, whatever name, link or redirection leads there.
 
 use super::base::trained_on;
 use crate::cli::MergeArgs;
@@ -12,12 +12,12 @@ use crate::train::output::{OF_A_RUN, delta_path};
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 
-/// Standard input and output as paths, where the system has them.
+/// Standard input and output as paths, if the system has them.
 pub const STDIN: &str = "/dev/stdin";
 pub const STDOUT: &str = "/dev/stdout";
 
-/// Refuses a file to write that is one of the inputs, or a file that is read of a folder of a run or model. What is not
-/// there or no file (a pipe, a terminal) can be written.
+/// Refuses an output file that is one of the inputs, or a file read from the folder of a run or model. A path that does
+/// not exist or is not a file (a pipe, a terminal) can be written.
 ///
 /// # Errors
 /// Wrong usage, with the input's name.
@@ -38,7 +38,7 @@ pub fn no_input(option: &str, output: &Path, inputs: &[&Path]) -> Result<(), Usa
     }
 }
 
-/// The files that a command may read of a path: itself, or those of a run and of a model.
+/// The files that a command may read given a path: itself, or those of a run and of a model.
 fn files_of(path: &Path) -> Vec<PathBuf> {
     if !path.is_dir() {
         return vec![path.to_path_buf()];
@@ -53,7 +53,7 @@ fn files_of(path: &Path) -> Vec<PathBuf> {
 /// Refuses to merge into the folder of the delta or of its base.
 ///
 /// # Errors
-/// Wrong usage. A delta that cannot be read is left to the command itself.
+/// Wrong usage. A delta that cannot be read is reported by the command itself.
 pub fn of_merge(args: &MergeArgs) -> Result<(), UsageError> {
     let named = |path: PathBuf| anyhow::Ok(trained_on(&path, &Delta::read(&path)?.info));
     let trained_on = delta_path(&args.delta).and_then(named).ok();
@@ -61,7 +61,7 @@ pub fn of_merge(args: &MergeArgs) -> Result<(), UsageError> {
     no_input_folder(&args.output, &[&args.delta, Path::new(&base)])
 }
 
-/// Refuses a folder to write into that is one of the folders read, or the folder of a file read.
+/// Refuses an output folder that is one of the input folders, or the folder of an input file.
 ///
 /// # Errors
 /// Wrong usage, with the input's name.

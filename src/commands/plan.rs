@@ -1,4 +1,4 @@
-//! `bitfit plan`: the memory that training would take, part by part, from `config.json` only.
+//! `bitfit plan`: the memory that training would take, part by part, using only `config.json`.
 
 use super::listing::{Listing, Rates};
 use super::planned_step::{PlannedStep, device_of};
@@ -111,9 +111,9 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     Ok(())
 }
 
-/// The methods that are asked for. Of the usual ones those are left out that cannot run here.
+/// The requested methods. Those of the default ones that cannot run here are omitted.
 fn methods(args: &PlanArgs) -> Result<Vec<Method>, UsageError> {
-    // On a CPU matrices train in f32 alone.
+    // On a CPU matrices train only in f32.
     let runs = |method: &Method| {
         validate::method_for(args.step.task, *method)?;
         device_of(&args.step, method.trains_matrices()).map(drop)
@@ -160,7 +160,7 @@ struct Planning {
 }
 
 /// # Errors
-/// A rank that the kernels of a GPU do not take.
+/// A rank that the kernels of a GPU do not support.
 fn fits_kernels(trains: &Trains, device: DeviceKind) -> Result<(), UsageError> {
     match (trains.low_rank(), device) {
         (Some(lora), DeviceKind::Cuda { .. }) if !lora.rank.is_multiple_of(8) => {
@@ -174,7 +174,7 @@ fn fits_kernels(trains: &Trains, device: DeviceKind) -> Result<(), UsageError> {
 }
 
 impl Column {
-    /// Of a model that trains as this column says.
+    /// For a model that trains as this column says.
     fn budget<'a>(&self, model: &'a Model) -> Budget<'a> {
         Budget { model, device: self.device, ranks: self.ranks }
     }
@@ -183,7 +183,7 @@ impl Column {
         self.budget(&self.model).program(limits, Some(saving))
     }
 
-    /// The way of saving that a run would take.
+    /// The way of saving that a run would choose.
     fn choose(
         &self,
         choice: SavingChoice,
@@ -217,7 +217,7 @@ impl Column {
 }
 
 impl Planning {
-    /// Whose tensors and ways of saving are shown.
+    /// The one whose tensors and ways of saving are shown.
     fn first(&self) -> &Column {
         &self.columns[0]
     }
@@ -270,7 +270,7 @@ impl Planning {
         show(format_args!("{table}\n"))
     }
 
-    /// The most texts of the longest length that fit, up to a million.
+    /// The largest number of texts of maximum length that fits, up to a million.
     fn largest(&self, budget: Budget<'_>, memory: usize, saving: Saving) -> String {
         let (list, element) = (budget.list(saving), budget.device.element_bytes());
         let fits = |texts: usize| {
@@ -301,7 +301,7 @@ impl Planning {
     fn show_saved(&self) -> Result<()> {
         let first = self.first();
         let program = first.program(self.limits, first.saving);
-        // By tensor: the bytes in each layer, in the order in which tensors come.
+        // By tensor: the bytes in each layer, in the tensors' order.
         let mut order: Vec<What> = Vec::new();
         let mut tensors: BTreeMap<usize, BTreeMap<u16, usize>> = BTreeMap::new();
         for (info, region) in program.saved() {
@@ -336,10 +336,10 @@ impl Planning {
         show(format_args!("{table}\n"))
     }
 
-    /// Takes each method's memory on the device, one after the other.
+    /// Allocates each method's memory on the device, one after the other.
     ///
     /// # Errors
-    /// When the device cannot be opened, one of the methods does not fit, or takes other than what was planned.
+    /// If the device cannot be opened, one of the methods does not fit, or takes other than the planned memory.
     fn allocate(
         &self,
         folder: &Path,
@@ -438,7 +438,7 @@ impl Planning {
     }
 }
 
-/// A footprint whose arena is taken apart.
+/// A footprint with its arena broken down.
 struct Parts {
     footprint: Footprint,
     saved: usize,
@@ -454,7 +454,7 @@ impl Parts {
         let used = list.ops.iter().flat_map(|op| [op.reads(), op.writes()].concat());
         let of_head: BTreeSet<Value> = used.filter(|&v| list.info(v).what.of_head()).collect();
         let head: usize = of_head.iter().map(|&value| program.region(value).len).sum();
-        // Tensors of the head share places with others, so that all of them together may not fit beside the rest.
+        // Tensors of the head share places with others, so all of them together may not fit next to the rest.
         let head = head.min(footprint.arena - saved);
         Self { footprint, saved, transient: footprint.arena - saved - head, head }
     }

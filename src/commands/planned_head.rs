@@ -1,4 +1,4 @@
-//! The head that `bitfit plan` plans for, which no data is there to say.
+//! The head that `bitfit plan` assumes, since there is no data to determine it.
 
 use super::no_use;
 use crate::cli::StepArgs;
@@ -14,10 +14,10 @@ use crate::tasks::answers;
 use anyhow::Result;
 use std::path::Path;
 
-/// A model with that head, of which all biases train.
+/// A model with that head, with all biases trained.
 ///
 /// # Errors
-/// Options that the task has no use for, or values that they cannot have.
+/// Options that the task cannot use, or values that they cannot have.
 pub fn task_spec(args: &StepArgs, config: &ModelConfig, folder: &Path) -> Result<TaskSpec> {
     let (task, facts) = (args.task, args.task.facts());
     no_use(facts.each_token && args.pooling != Pooling::Auto, "--pooling", task)?;
@@ -28,7 +28,7 @@ pub fn task_spec(args: &StepArgs, config: &ModelConfig, folder: &Path) -> Result
         let said = format!("--mask-probability must be above 0 and at most 1, got {hidden}");
         return Err(UsageError::new(said).into());
     }
-    // Of these heads the task knows how wide they are.
+    // For these heads the task determines the width.
     let known = match facts.reads {
         Reads::Questions => Some(answers::OUTPUTS),
         Reads::Running => Some(config.vocab),

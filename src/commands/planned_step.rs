@@ -1,4 +1,4 @@
-//! The step that `plan` and `profile` are told of: model, head, what it is run on and on how much.
+//! The step that `plan` and `profile` are given: model, head, device and batch size.
 
 use super::base::not_mistaken;
 use super::planned_head::task_spec;
@@ -15,21 +15,21 @@ use crate::session::gpu;
 use anyhow::Result;
 use std::path::PathBuf;
 
-/// See the module's head.
+/// See the module documentation.
 pub struct PlannedStep {
     pub folder: PathBuf,
     pub config: ModelConfig,
     /// All biases train.
     pub spec: TaskSpec,
-    /// The largest batch, or the share of it that one of several ranks has.
+    /// The largest batch, or one rank's share of it.
     pub limits: Limits,
 }
 
 impl PlannedStep {
-    /// Reads `config.json`, and what the makers say of texts.
+    /// Reads `config.json`, and the makers' settings for texts.
     ///
     /// # Errors
-    /// A folder that holds no model of a family that is known, options that cannot be combined.
+    /// A folder without a model of a supported family, options that cannot be combined.
     pub fn of(step: &StepArgs, ranks: usize) -> Result<Self> {
         let folder = fetching::model_folder(&step.model, true)?;
         not_mistaken(&folder)?;
@@ -56,10 +56,10 @@ impl PlannedStep {
     }
 }
 
-/// The device that is meant, as far as memory depends on it.
+/// The chosen device, as far as memory depends on it.
 ///
 /// # Errors
-/// A precision that it does not compute in.
+/// A precision that it does not support.
 pub fn device_of(step: &StepArgs, matrices_train: bool) -> Result<DeviceKind, UsageError> {
     let weights = step.weights.into();
     let cuda = gpu(step.device, Share::WHOLE).is_some();

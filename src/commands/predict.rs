@@ -33,11 +33,11 @@ use std::io::{BufWriter, IsTerminal, Read, Write, stdin, stdout};
 use std::path::Path;
 use std::rc::Rc;
 
-/// Texts read and sorted by length at a time.
+/// Texts that are read and sorted by length at a time.
 const CHUNK: usize = 1024;
-/// Tokens a batch where the user sets no limit: more brings no speed, and memory is planned for it.
+/// Tokens per batch if the user sets no limit: more would not be faster, and memory is planned for it.
 const TOKENS: usize = 8192;
-/// The same where each may have the logits of a whole vocabulary.
+/// The same if each may have the logits of a whole vocabulary.
 const MASKED_TOKENS: usize = 512;
 
 pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
@@ -70,14 +70,14 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
             _ => TOKENS,
         })),
     };
-    // No batch has more than its texts.
+    // A batch has at most its texts.
     let most = limits.sequences.saturating_mul(max_len);
     let tokens = limits.tokens.unwrap_or(TOKENS).min(most).max(max_len);
     if task == Task::MaskedLm {
         // Any token may be a mask.
         trained.session.model_mut().head.pool = PoolKind::Labelled(Portion::ALL);
     }
-    // No text is without a token.
+    // No text is without tokens.
     trained.prepare(Limits { tokens, sequences: limits.sequences.min(tokens), max_len })?;
     let mut predictor = Predictor {
         stride: args.stride.or(trained.info.settings.stride),
@@ -119,7 +119,7 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
     };
     let mut incoming = Incoming::open(task, input, path, &options)?;
 
-    // Only where the predictions go elsewhere is there room for a bar.
+    // There is only room for a bar if the predictions go elsewhere.
     let quiet = args.compute.quiet || args.writes_stdout();
     let counter = Counter::new("predicting", None, quiet);
     let counts = if !ranks.first() {
@@ -157,28 +157,28 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
 struct Predictor {
     trained: Trained,
     limits: BatchLimits,
-    /// Of windows on documents, where it is not the task's own.
+    /// For windows on documents, if different from the task's own.
     stride: Option<usize>,
     format: OutputFormat,
     shown: Shown,
-    /// That the predictions go to.
+    /// Whether the predictions go to a terminal.
     terminal: bool,
     quiet: bool,
     /// Whether the task is one of pairs.
     pairs: bool,
-    /// How many rows have been answered, and how many of them without a second text.
+    /// How many rows have been answered, and how many of them had no second text.
     rows: usize,
     without_pair: usize,
-    /// Of the questions that are answered, where each may come once.
+    /// Ids of the answered questions, if each may occur only once.
     ids: HashSet<String>,
-    /// Fields of the table that are not what was answered.
+    /// Table fields that differ from the answer.
     respelled: usize,
-    /// Texts of `masked-lm` that ask for nothing.
+    /// `masked-lm` texts without a mask.
     without_mask: usize,
 }
 
 impl Predictor {
-    /// Predicts chunk after chunk; what a chunk gave is written before the next is read.
+    /// Predicts chunk by chunk; the results of one chunk are written before the next is read.
     fn stream(
         &mut self,
         incoming: &mut Incoming<'_>,
@@ -194,7 +194,7 @@ impl Predictor {
         }
         loop {
             let (chunk, failed) = incoming.chunk(CHUNK)?;
-            // A key that comes late and is not read is no reason to say it all again.
+            // A late key that is not read is no reason to repeat everything.
             let now = incoming.columns();
             if now != columns {
                 let told = incoming.told();
@@ -281,7 +281,7 @@ impl Predictor {
             }
             _ => None,
         };
-        // Without a mask nothing is asked.
+        // Without a mask there is nothing to predict.
         let asked = mask.is_none() || (0..dataset.len()).any(|row| dataset.labelled(row) > 0);
         let logits = match asked {
             true => self.logits(&dataset).with_context(|| name.to_owned())?,
@@ -351,7 +351,7 @@ impl Predictor {
                 let fields = self.shown.fields(self.trained.targets.fields(logits));
                 self.line(&fields, out)
             }
-            // The format of squad is of documents.
+            // The squad format is for documents.
             OutputFormat::Jsonl | OutputFormat::Squad => {
                 let targets = &self.trained.targets;
                 let record = self.shown.record(targets.record(logits), targets.names());
@@ -360,7 +360,7 @@ impl Predictor {
         }
     }
 
-    /// What comes from elsewhere may have a tab, and must not break our table.
+    /// Outside input may contain a tab, which must not break our table.
     fn line(&mut self, fields: &[String], out: &mut impl Write) -> Result<()> {
         self.respelled += fields.iter().filter(|field| field.contains(BREAKS)).count();
         let fields: Vec<_> = fields.iter().map(|field| clean(field, self.terminal)).collect();
@@ -368,10 +368,10 @@ impl Predictor {
     }
 }
 
-/// What a field of a tsv cannot have.
+/// What a tsv field cannot contain.
 const BREAKS: [char; 3] = ['\t', '\n', '\r'];
 
-/// A tsv field: no tabs, no line breaks, and nothing that steers a terminal where one reads it.
+/// A tsv field: no tabs, no line breaks, and nothing that controls the terminal on which it is read.
 fn clean(text: &str, terminal: bool) -> String {
     let text = text.replace(BREAKS, " ");
     if terminal { tame(&text) } else { text }

@@ -1,7 +1,7 @@
 //! `bitfit profile`: where the time of a training step goes, operation by operation, and how close each is to the
 //! device's limits.
 //!
-//! The model has random weights: a step's time depends only on shapes. On the GPU emulator times mean nothing, and
+//! The model has random weights: a step's time depends only on shapes. On the GPU emulator times are meaningless, and
 //! launches are counted instead.
 
 use super::ceilings::Ceilings;
@@ -35,8 +35,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
-/// Least and most rows, and width, of the product that shows what a device can do, and how much larger the copy is: no
-/// cache has it.
+/// Minimum and maximum rows, and width, of the product that measures a device's limit, and how much larger the copy is:
+/// more than any cache holds.
 const LARGE_ON_CPU: (([usize; 2], usize), usize) = (([64, 4096], 1024), 8);
 const LARGE_ON_GPU: (([usize; 2], usize), usize) = (([16_384, 16_384], 4096), 2);
 
@@ -51,7 +51,7 @@ pub fn run(args: &ProfileArgs) -> Result<()> {
         ))
         .into());
     }
-    // Before minutes are spent on what could not be written.
+    // Checked before spending minutes on something that cannot be written.
     let outputs = [("--json", &args.json), ("--picture", &args.picture), ("--tiles", &args.tiles)];
     for (option, path) in outputs {
         if let Some(path) = path
@@ -101,7 +101,7 @@ pub fn run(args: &ProfileArgs) -> Result<()> {
     model.allocate(&mut *backend, &[&program], 1)?;
     let batch = batch(&model, &program);
     let mut stepping = Stepping { backend, program: &program, batch, done: 0 };
-    // What is done once, as recording a graph, is no part of a step.
+    // One-time work such as recording a graph is not part of a step.
     stepping.whole()?;
     let whole = (0..args.repeat).map(|_| stepping.whole()).collect::<Result<Vec<f64>>>()?;
     let apart = (0..args.repeat).map(|_| stepping.apart(None)).collect::<Result<Vec<_>>>()?;
@@ -161,7 +161,7 @@ pub fn run(args: &ProfileArgs) -> Result<()> {
     Ok(())
 }
 
-/// Texts of equal length over the whole vocabulary, labelled as the head's loss has it.
+/// Texts of equal length over the whole vocabulary, with labels for the head's loss.
 fn batch(model: &Model, program: &Program) -> Batch {
     let limits = program.limits();
     let len = limits.max_len;
@@ -222,7 +222,7 @@ impl Stepping<'_> {
         Ok(Numbers { weight, update: Some(update) })
     }
 
-    /// Seconds of a step as training does it.
+    /// Seconds per step, run as in training.
     fn whole(&mut self) -> Result<f64> {
         let start = Instant::now();
         let numbers = self.begin()?;
@@ -231,7 +231,7 @@ impl Stepping<'_> {
         Ok(start.elapsed().as_secs_f64())
     }
 
-    /// A step's pieces, each alone, with products in a tile or in those that the device chooses.
+    /// A step's pieces, timed separately, with products in the given tile or the device's choice.
     fn apart(&mut self, tile: Option<&str>) -> Result<Vec<Piece>> {
         let numbers = self.begin()?;
         let pieces = self.backend.run_timed(self.program, Span::WHOLE, numbers, tile)?;
@@ -245,17 +245,17 @@ impl Stepping<'_> {
 struct Row {
     operation: &'static str,
     backward: bool,
-    /// Rows and columns of what goes in and what comes out.
+    /// Rows and columns of input and output.
     shape: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     kernel: Option<Kernel>,
-    /// In a step.
+    /// Per step.
     times: usize,
-    /// Of one, the median.
+    /// The median of one.
     seconds: f64,
-    /// Of all in a step.
+    /// The total per step.
     seconds_per_step: f64,
-    /// Of all in a step; the kernels of one operation share them.
+    /// The total per step; the kernels of an operation share it.
     flops: f64,
     bytes: f64,
 }
@@ -284,10 +284,10 @@ impl From<&Launch> for Kernel {
     }
 }
 
-/// Puts like to like; those that take longest come first.
+/// Groups equal pieces; those with the longest times come first.
 fn group(lines: &[Line], program: &Program, steps: &[Vec<Piece>], matrix_bits: f64) -> Vec<Row> {
     let Some(first) = steps.first() else { return Vec::new() };
-    // The cost of an operation goes to the longest of its kernels alone: a second one would count it twice.
+    // Only the longest of an operation's kernels gets its cost: a second one would count it twice.
     let mut longest: HashMap<usize, usize> = HashMap::new();
     for (place, piece) in first.iter().enumerate() {
         let Some(op) = piece.op else { continue };
@@ -333,7 +333,7 @@ fn group(lines: &[Line], program: &Program, steps: &[Vec<Piece>], matrix_bits: f
     rows
 }
 
-/// `4096 × 768 → 3072`: rows, and the width of what an operation reads first and of what it writes first.
+/// `4096 × 768 → 3072`: rows, and the width of an operation's first input and first output.
 fn shape(program: &Program, op: usize) -> String {
     let (list, limits) = (program.list(), program.limits());
     let (reads, writes) = (list.ops[op].reads(), list.ops[op].writes());
@@ -354,7 +354,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// What a step takes.
+/// The cost of a step.
 #[derive(Debug, Serialize)]
 struct Profile {
     model: String,
@@ -364,12 +364,12 @@ struct Profile {
     sequences: usize,
     tokens: usize,
     repeated: usize,
-    /// As training does it; `None` where time says nothing.
+    /// As in training; `None` if times are meaningless.
     seconds_per_step: Option<f64>,
     product_flops_per_second: Option<f64>,
     copy_bytes_per_second: Option<f64>,
     operations: Vec<Row>,
-    /// Where they were asked for.
+    /// If requested.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tiles: Vec<SweptProduct>,
 }
@@ -456,7 +456,7 @@ impl Profile {
 }
 
 impl Row {
-    /// What it took, and how much of what the device can do that is.
+    /// Its time, and the share of the device's limits that it reaches.
     fn timed(&self, ceilings: Ceilings, together: f64) -> [String; 6] {
         let seconds = self.seconds_per_step;
         let rate = |of: f64| match of > 0.0 && seconds > 0.0 {

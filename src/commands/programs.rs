@@ -1,4 +1,4 @@
-//! The programs of a run: how its batches are cut and what is kept, so that they fit the memory.
+//! The programs of a run: how its batches are split and what is kept, so that they fit in memory.
 
 use crate::backend::{DeviceKind, Footprint};
 use crate::data::{BatchLimits, Batches, Largest, evaluation_batches};
@@ -12,22 +12,22 @@ use crate::table::grouped;
 use crate::train::steps::Steps;
 use anyhow::{Result, bail};
 
-/// Those of training and evaluation; they share one arena.
+/// Those for training and evaluation; they share one arena.
 pub struct Programs {
     pub train: Program,
-    /// The batches of each set of dev rows, and the program that takes them all.
+    /// The batches of each set of dev rows, and the program that runs them all.
     pub dev: Option<(Vec<Batches>, Program)>,
-    /// What is kept in training.
+    /// What training keeps.
     pub saving: Saving,
     /// What the device will hold.
     pub planned: Footprint,
 }
 
 impl Programs {
-    /// Plans them for a device of each of so many ranks; `steps` are cut into micro-batches where `--memory` asks for it.
+    /// Plans them for each device of this many ranks; `steps` are split into micro-batches if `--memory` requires it.
     ///
     /// # Errors
-    /// A way of saving that the method does not have; a memory limit that nothing fits.
+    /// A way of saving that the method does not have; a memory limit in which nothing fits.
     pub fn plan(
         model: &Model,
         (device, ranks): (DeviceKind, usize),
@@ -90,7 +90,7 @@ impl Programs {
         std::iter::once(&self.train).chain(dev).collect()
     }
 
-    /// Bytes kept for backward, by token of the largest batch.
+    /// Bytes kept for backward, per token of the largest batch.
     pub fn saved_per_token(&self) -> f64 {
         let saved: usize = self.train.saved().map(|(_, region)| region.len).sum();
         saved as f64 / self.train.limits().tokens.max(1) as f64
@@ -118,7 +118,7 @@ pub fn limits(largest: Largest) -> Limits {
     Limits { tokens: largest.tokens, sequences: largest.sequences, max_len: largest.len }
 }
 
-/// What takes batches of both.
+/// Limits that cover both.
 pub fn larger(one: Limits, other: Limits) -> Limits {
     Limits {
         tokens: one.tokens.max(other.tokens),
@@ -127,10 +127,10 @@ pub fn larger(one: Limits, other: Limits) -> Limits {
     }
 }
 
-/// What `--saving` leaves to choose from, fastest first.
+/// The choices that `--saving` leaves, fastest first.
 ///
 /// # Errors
-/// A way of saving that what trains does not have.
+/// A way of saving that is not available for what trains.
 pub fn savings(choice: SavingChoice, model: &Model) -> Result<Vec<Saving>> {
     match choice {
         SavingChoice::Auto if model.trains_weights() => Ok(vec![Saving::KEEP]),

@@ -7,9 +7,9 @@ use super::{say, warn};
 use crate::train::run::Watch;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Time between two lines in a log.
+/// Time between lines in a log.
 const LINE_EVERY: Duration = Duration::from_secs(15);
-/// Weight of the newest step in the loss and speed that are shown. Shown only: `metrics.jsonl` has each step's own.
+/// Weight of the newest step in the displayed loss and speed. Display only: `metrics.jsonl` has each step's own values.
 const NEWEST: f64 = 0.1;
 
 enum Form {
@@ -18,17 +18,17 @@ enum Form {
     Quiet,
 }
 
-/// Shows how a run goes, on standard error.
+/// Displays the progress of a run on standard error.
 pub struct Progress {
     form: Form,
     state: State,
 }
 
-/// What is shown, apart from how.
+/// What is displayed, independent of how.
 struct State {
     total: u64,
     step: u64,
-    /// Step at which this process began: a resumed run has done some before.
+    /// Step at which this process began: a resumed run has already done some.
     first: u64,
     loss: Option<f64>,
     tokens_per_s: Option<f64>,
@@ -36,8 +36,8 @@ struct State {
 }
 
 impl Progress {
-    /// Progress of a run of `total` steps that stands at step `first`. `quiet` shows nothing; without a terminal,
-    /// a plain line now and then.
+    /// Progress of a run of `total` steps that is at step `first`. `quiet` shows nothing; without a terminal, a plain
+    /// line now and then.
     pub fn new(total: u64, first: u64, quiet: bool) -> Self {
         let form = if quiet || super::silent() {
             Form::Quiet
@@ -51,7 +51,7 @@ impl Progress {
         Self { form, state: State::new(total, first) }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         if let Form::Bar(bar) = &self.form {
             bar.finish_and_clear();
@@ -87,7 +87,7 @@ impl Watch for Progress {
         }
     }
 
-    /// The same, and when quiet, too.
+    /// The same, even if quiet.
     fn warn(&mut self, text: &str) {
         match &self.form {
             Form::Bar(bar) => above(bar, || warn(text)),
@@ -96,7 +96,7 @@ impl Watch for Progress {
     }
 }
 
-/// A listener's bar stays where it is: he knows where his lines go.
+/// A listener's bar stays where it is: the listener knows where its lines go.
 fn above(bar: &ProgressBar, print: impl FnOnce()) {
     match listener() {
         None => bar.suspend(print),
@@ -112,7 +112,7 @@ fn bar(total: u64, first: u64) -> ProgressBar {
         bar.set_style(style);
     }
     bar.set_position(first);
-    // Without this, the steps of an earlier process would count as done in no time.
+    // Otherwise the steps of an earlier process would count as done in no time.
     bar.reset_eta();
     bar
 }
@@ -146,7 +146,7 @@ impl State {
         format!("step {}/{}  {}{eta}", self.step, self.total, self.figures())
     }
 
-    /// Time left at the mean speed of this process.
+    /// Time left at this process's average speed.
     fn remaining(&self, now: Instant) -> Option<Duration> {
         let done = self.step.checked_sub(self.first).filter(|&done| done > 0)?;
         let left = self.total.saturating_sub(self.step);

@@ -1,4 +1,4 @@
-//! What the ranks of a run settle before they work together: threads, and that all see the same.
+//! What the ranks of a run agree on before they work together: threads, and identical inputs.
 
 use crate::error::OfAllRanks;
 use crate::files::sha256_file;
@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::rc::Rc;
 
-/// Threads of each rank where nobody says how many: its part of the processors that it may use.
+/// Default threads per rank: its share of the processors it may use.
 ///
 /// # Errors
-/// When another rank is gone.
+/// If another rank is gone.
 pub fn threads_each(ranks: &dyn Ranks) -> Result<usize> {
     let mine = format!("{} {}", ranks.host(), allowed_processors());
     let all = ranks.gather(mine.as_bytes())?;
@@ -21,17 +21,17 @@ pub fn threads_each(ranks: &dyn Ranks) -> Result<usize> {
     Ok((processors / sharing.max(1)).max(1))
 }
 
-/// Which processors this process may use: a launcher may bind each rank to some of its own.
+/// The processors that this process may use: a launcher may bind each rank to some of its own.
 fn allowed_processors() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
     list.unwrap_or_default().trim().to_owned()
 }
 
-/// Refuses to go on where ranks run different commands.
+/// Stops if ranks run different commands.
 ///
 /// # Errors
-/// Which; a rank that is gone.
+/// Which commands; a rank that is gone.
 pub fn same_command(ranks: &dyn Ranks, name: &str) -> Result<()> {
     let commands = ranks.gather(name.as_bytes())?;
     match commands.iter().position(|other| *other != commands[0]) {
@@ -47,10 +47,10 @@ pub fn same_command(ranks: &dyn Ranks, name: &str) -> Result<()> {
     }
 }
 
-/// Refuses to go on where a rank would compute something else than the first. All ranks then end alike.
+/// Stops if a rank would compute something different from the first. All ranks then end in the same way.
 ///
 /// # Errors
-/// Which rank, and what differs; a rank that is gone.
+/// Which rank, and the difference; a rank that is gone.
 pub fn agree(ranks: &dyn Ranks, what: &Fingerprint) -> Result<()> {
     if !ranks.several() {
         return Ok(());
@@ -77,7 +77,7 @@ pub fn agree(ranks: &dyn Ranks, what: &Fingerprint) -> Result<()> {
 /// How many ranks there are, and where: `4 ranks: 2 on a, 2 on b`.
 ///
 /// # Errors
-/// When another rank is gone.
+/// If another rank is gone.
 pub fn describe(ranks: &dyn Ranks) -> Result<String> {
     let mut hosts: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
     for host in ranks.gather(ranks.host().as_bytes())? {
@@ -90,7 +90,7 @@ pub fn describe(ranks: &dyn Ranks) -> Result<String> {
     Ok(format!("{} ranks: {}", ranks.share().of, each.join(", ")))
 }
 
-/// An input that the first rank reads and all see.
+/// An input that the first rank reads and shares with all.
 pub struct SharedInput<'a> {
     pub ranks: Rc<dyn Ranks>,
     /// The first rank's.
@@ -99,7 +99,7 @@ pub struct SharedInput<'a> {
 
 impl Read for SharedInput<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        // A byte says whether it could be read; then come the bytes, or what went wrong.
+        // A byte says whether it could be read, followed by the contents or the error.
         let mine = match &mut self.input {
             None => Vec::new(),
             Some(input) => match input.read(into) {

@@ -1,4 +1,5 @@
-//! `bitfit completions` and `bitfit man`: what a shell and `man` know of the command line, made from its arguments.
+//! `bitfit completions` and `bitfit man`: the command line's description for a shell and for `man`, generated from its
+//! arguments.
 
 use crate::cli::{Cli, CompletionsArgs, ManArgs};
 use crate::error::UNWRITTEN;
@@ -17,7 +18,7 @@ pub fn completions(args: &CompletionsArgs) -> Result<()> {
 }
 
 pub fn man(args: &ManArgs) -> Result<()> {
-    // Built, each command has its whole name, `bitfit train`, and its page's, `bitfit-train`.
+    // Once built, each command has its full name, `bitfit train`, and its page's name, `bitfit-train`.
     let mut program = Cli::command().disable_help_subcommand(true);
     program.build();
     let Some(folder) = &args.output else {

@@ -1,4 +1,4 @@
-//! Which probabilities are written with an answer: all, those of chosen classes, or none.
+//! Which probabilities are written with an answer: all, those of selected classes, or none.
 
 use super::no_use;
 use crate::cli::PredictArgs;
@@ -14,7 +14,7 @@ pub struct Shown(Option<Vec<usize>>);
 
 impl Shown {
     /// # Errors
-    /// A class that the task does not have; classes chosen where a text is given none.
+    /// A class that the task does not have; selected classes for a task that gives texts none.
     pub fn of(args: &PredictArgs, task: Task, targets: &Targets) -> Result<Self, UsageError> {
         let facts = task.facts();
         let without = !facts.named || facts.reads != Reads::Texts;
@@ -43,7 +43,7 @@ impl Shown {
         Ok(Self(Some(places)))
     }
 
-    /// Of an answer with the probabilities of all classes behind it.
+    /// For an answer followed by the probabilities of all classes.
     pub fn fields(&self, mut fields: Vec<String>) -> Vec<String> {
         let Some(places) = &self.0 else { return fields };
         let chosen: Vec<String> = places.iter().map(|&place| fields[1 + place].clone()).collect();
@@ -51,7 +51,7 @@ impl Shown {
         fields.into_iter().chain(chosen).collect()
     }
 
-    /// The same as JSON. Logits are of all classes or not there, as they stand in a list.
+    /// The same as JSON. Logits are a list, so they are for all classes or absent.
     pub fn record(&self, mut record: Value, names: &[String]) -> Value {
         if let (Some(places), Some(object)) = (&self.0, record.as_object_mut()) {
             object.remove("logits");

@@ -1,4 +1,4 @@
-//! Signals that ask a run to end: Ctrl-C, and what Slurm, Kubernetes, systemd and a closing terminal send. A run
+//! Signals that ask a run to end: Ctrl-C, and those sent by Slurm, Kubernetes, systemd and a closing terminal. A run
 //! finishes its step and saves; before its first step it ends at once and leaves nothing.
 
 use crate::error::EXIT_FAILURE;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Whether somebody has asked this process to stop.
 pub struct Stop {
     asked: Arc<AtomicBool>,
-    /// What has to be taken back where the process ends at once; `None` once there are steps to finish.
+    /// What to undo if the process ends at once; `None` once there are steps to finish.
     undo: Arc<Mutex<Option<Undo>>>,
 }
 
@@ -26,15 +26,15 @@ impl Stop {
         }
     }
 
-    /// From here on a step is finished and saved. Does not return where the process is being ended.
+    /// From now on a step is finished and saved. Does not return if the process is already being ended.
     pub fn after_the_step(&self) -> &AtomicBool {
         let _: Option<Undo> = self.undo.lock().unwrap_or_else(PoisonError::into_inner).take();
         &self.asked
     }
 }
 
-/// Listens for signals. They end the process at once until [`Stop::after_the_step`]; then a second Ctrl-C does, while other
-/// signals can be repeated, as those who send them do.
+/// Listens for signals. They end the process at once until [`Stop::after_the_step`]; after that a second Ctrl-C does,
+/// while other signals may be repeated, as their senders do.
 pub fn when_asked() -> Result<Stop> {
     let asked = Arc::new(AtomicBool::new(false));
     let undo: Arc<Mutex<Option<Undo>>> = Arc::new(Mutex::new(Some(Box::new(|| ()))));
@@ -45,7 +45,7 @@ pub fn when_asked() -> Result<Stop> {
         if let Some(undo) = before.take() {
             remove_own();
             undo();
-            // Locked to the end: the last line is the error, whatever else the run would say.
+            // Locked to the end: the error must be the last line, whatever else the run would print.
             let _last = std::io::stderr().lock();
             if !super::silent() {
                 line(
@@ -80,7 +80,7 @@ enum Signal {
     HangUp,
 }
 
-/// Has a signal end this process as it would without this, and take the files with it that are not whole.
+/// Makes a signal end this process as it otherwise would, but also remove incomplete files.
 pub fn leaving_no_piece() -> Result<()> {
     listen(|signal| {
         remove_own();
@@ -110,7 +110,7 @@ fn listen(mut answer: impl FnMut(Signal) + Send + 'static) -> Result<()> {
     Ok(())
 }
 
-/// Under `nohup` a closing terminal is to be outlived.
+/// Under `nohup` the process must outlive a closing terminal.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     let mut now = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
@@ -123,7 +123,7 @@ fn is_ignored(signal: i32) -> bool {
     now.sa_sigaction == libc::SIG_IGN
 }
 
-/// Whoever waits for the process sees which signal it was.
+/// Lets the parent process see which signal it was.
 #[cfg(unix)]
 fn die_of(signal: Signal) {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};

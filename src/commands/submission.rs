@@ -1,4 +1,4 @@
-//! The answers to a named task's test rows, as the files that the benchmark's site takes.
+//! The answers to a named task's test rows, as the files that the benchmark's site accepts.
 
 use super::base::say_counts;
 use super::trained::Trained;
@@ -21,22 +21,22 @@ use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::rc::Rc;
 
-/// Tokens a batch: more brings no speed.
+/// Tokens per batch: more would not be faster.
 const TOKENS: usize = 8192;
 
 type TestRows = Vec<(&'static NamedTask, &'static TaskPart, PartRows)>;
 
-/// Whether a run can be followed by its test rows: asked before it begins.
+/// Whether a run can be followed by its test rows: checked before it begins.
 ///
 /// # Errors
-/// Test rows that are not there; a path that is no folder.
+/// Missing test rows; a path that is not a folder.
 pub fn possible(config: &TrainConfig, folder: &Path) -> Result<()> {
     let task = config.task.named().context("--predict-test is for a named task")?;
     has_room(folder, task)?;
     named::test_rows(config.data.as_deref(), task, false, true).map(drop)
 }
 
-/// Answers the test rows with what a run has kept.
+/// Answers the test rows with a run's result.
 ///
 /// # Errors
 /// As [`run`].
@@ -61,7 +61,7 @@ pub fn after_training(config: &TrainConfig, folder: &Path, quiet: bool) -> Resul
 /// `bitfit predict --predict-test`.
 ///
 /// # Errors
-/// A model of another task, test rows that are not there, a file that cannot be written: then none of them is new.
+/// A model of another task, missing test rows, or a file that cannot be written, in which case none is replaced.
 pub fn run(args: &PredictArgs, folder: &Path) -> Result<()> {
     let alone: Rc<dyn Ranks> = Rc::new(Alone);
     let trained = Trained::open(&args.delta, args.model.as_deref(), &args.compute, &alone)?;
@@ -79,7 +79,7 @@ pub fn run(args: &PredictArgs, folder: &Path) -> Result<()> {
     answer(trained, rows, &args.compute, folder)
 }
 
-/// Whether the answers can be written there, where they come last.
+/// Checks that the answers can be written there, since that comes last.
 fn has_room(folder: &Path, task: &'static NamedTask) -> Result<()> {
     let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
     if !there.is_dir() {
@@ -139,7 +139,7 @@ fn fits(info: &DeltaInfo, task: &NamedTask) -> Result<()> {
     Ok(())
 }
 
-/// Those of the task, and of tasks that its models answer besides.
+/// Those of the task, and of other tasks that its models also answer.
 fn test_rows(data: Option<&Path>, task: &'static NamedTask, quiet: bool) -> Result<TestRows> {
     let own = named::test_rows(data, task, false, quiet)?;
     let mut rows: TestRows = own.into_iter().map(|(part, rows)| (task, part, rows)).collect();

@@ -1,5 +1,5 @@
-//! `bitfit profile --tiles`: each product of a step in every tile that the device has, so that the choice of a tile can go
-//! by what was measured.
+//! `bitfit profile --tiles`: each product of a step in every tile that the device has, so that tiles can be chosen by
+//! measurement.
 
 use crate::backend::cuda::tiles::{GemmTile, MeasuredProduct};
 use crate::backend::timing::{Piece, TiledProduct};
@@ -16,16 +16,16 @@ pub struct SweptProduct {
     n: usize,
     k: usize,
     multiprocessors: usize,
-    /// In a step.
+    /// Per step.
     times: usize,
-    /// The tile that the device takes by itself.
+    /// The tile that the device chooses by itself.
     chosen: String,
-    /// Of one, the median, in each of [`GemmTile::ALL`] that there is; on the emulator it says nothing.
+    /// The median of one, in each available one of [`GemmTile::ALL`]; meaningless on the emulator.
     microseconds: [Option<f64>; GemmTile::ALL.len()],
 }
 
-/// Runs steps in each tile; `steps` gives the pieces of some, in the tile it is told. `chosen` are those of a step as the
-/// device does it by itself.
+/// Runs steps in each tile; `steps` returns the pieces of some, in the given tile. `chosen` are those of a step with
+/// the device's own choice.
 ///
 /// # Errors
 /// As `steps`.
@@ -72,7 +72,7 @@ pub fn sweep(
     Ok(found.into_iter().map(|(_, swept)| swept).collect())
 }
 
-/// Product, tile and seconds of a launch that is one.
+/// Product, tile and seconds of a launch, if it is a product.
 fn tiled(piece: &Piece) -> Option<(&TiledProduct, &str, f64)> {
     let launch = piece.kernel.as_ref()?;
     let product = launch.tiled.as_ref()?;
@@ -96,7 +96,7 @@ impl SweptProduct {
     }
 }
 
-/// The file for `--tiles`. Where nothing was timed its lines are comments: nobody takes them for measured.
+/// The file for `--tiles`. If nothing was timed its lines are comments, so that they are not taken for measurements.
 pub fn file(products: &[SweptProduct], about: &str, timed: bool) -> String {
     let mut text = format!("# {about}\n{}\n", MeasuredProduct::HEADING);
     for product in products {
@@ -106,7 +106,7 @@ pub fn file(products: &[SweptProduct], about: &str, timed: bool) -> String {
     text
 }
 
-/// What a reader wants to know: the times, and what better tiles would save of a step.
+/// What a reader wants to know: the times, and the share of a step that better tiles would save.
 pub fn table(products: &[SweptProduct], timed: bool) -> String {
     let tiles: usize = products.iter().map(|p| p.microseconds.iter().flatten().count()).sum();
     if !timed {
@@ -165,7 +165,7 @@ mod tests {
         let chosen =
             [piece("large", 64, 9.0), other, piece("large", 64, 9.0), piece("small", 8, 9.0)];
         let swept = sweep(&chosen, |tile| {
-            // No small kernel for the first product: it stays as it is.
+            // The first product has no small kernel: it stays unchanged.
             let (first, seconds) = match tile {
                 GemmTile::Large => ("large", [4e-6, 2e-6, 3e-6]),
                 GemmTile::Medium => ("medium", [1e-6; 3]),

@@ -34,7 +34,7 @@ pub struct Trained {
     pub info: DeltaInfo,
     /// The folder of the base, or of the whole model.
     pub base: PathBuf,
-    /// Where the files of its named task were in training, as far as that is known.
+    /// Where the files of its named task were during training, as far as known.
     pub data: Option<PathBuf>,
     pub targets: Targets,
     pub tokenizer: TextTokenizer,
@@ -80,7 +80,7 @@ impl Trained {
         if let Some(delta) = &delta {
             belongs_to(delta, &path, &base)?;
         }
-        // Before the tensors are compared: what the files say differently tells why these do not fit.
+        // Before the tensors are compared: differences between the files explain why these do not fit.
         let tokenizer = base.tokenizer_of(&info, compute.max_length, compute.quiet)?;
         let weights = compute.weights.unwrap_or(info.settings.weights).into();
         // On a CPU, what was trained in f32 is read in f32.
@@ -152,10 +152,10 @@ impl Trained {
         })
     }
 
-    /// Answers questions as the user asks for instead.
+    /// Overrides how questions are answered.
     ///
     /// # Errors
-    /// Asking for it where no questions are answered.
+    /// Requested although no questions are answered.
     pub fn answer_by(&mut self, args: &AnswerArgs) -> Result<(), UsageError> {
         let AnswerArgs { max_answer_length, no_answer_threshold } = *args;
         let other = self.targets.no_answer().is_none();
@@ -166,10 +166,10 @@ impl Trained {
         Ok(())
     }
 
-    /// Takes labels apart as the user asks for instead.
+    /// Overrides how labels are split.
     ///
     /// # Errors
-    /// Asking for it where a text has one label, or for nothing.
+    /// Requested although a text has one label, or an empty separator.
     pub fn split_at(&mut self, separator: Option<&str>) -> Result<(), UsageError> {
         let Some(separator) = separator else { return Ok(()) };
         no_use(!self.info.task.takes_lists(), "--label-separator", self.info.task)?;
@@ -184,7 +184,7 @@ impl Trained {
     /// Plans and allocates for batches of up to `limits`.
     ///
     /// # Errors
-    /// More than the device has room for, or than any machine can address.
+    /// More than fits on the device, or than any machine can address.
     pub fn prepare(&mut self, limits: Limits) -> Result<()> {
         self.session.model().addressable(limits, self.session.device())?;
         let program = self.session.program(limits, None);
@@ -192,10 +192,10 @@ impl Trained {
     }
 }
 
-/// Reads a delta, and says what is to be known of the run that it lies beside.
+/// Reads a delta, and reports what is notable about the run next to it.
 ///
 /// # Errors
-/// As [`Delta::read`]; a run that has not come to the point where it leaves one.
+/// As [`Delta::read`]; a run that has not yet reached the point where it leaves one.
 pub fn read_delta(path: &Path) -> Result<Delta> {
     if !path.exists()
         && let Some(far) = unfinished(path)
@@ -214,7 +214,7 @@ pub fn belongs_to(delta: &Delta, path: &Path, base: &Base) -> Result<()> {
     delta.info.check_base(&base.sha256).with_context(|| format!("delta {}", path.display()))
 }
 
-/// Warns of what is odd about the run that left a file: that it has not ended, or settings that cannot be read.
+/// Warns of oddities of the run that left a file: it has not ended, or its settings cannot be read.
 fn warn_of_run(left: &Path) {
     if let Some(far) = unfinished(left) {
         warn(format_args!("{}: {far}; using its best state so far", left.display()));
@@ -224,7 +224,7 @@ fn warn_of_run(left: &Path) {
     }
 }
 
-/// How far the run is that left or will leave a file, where it has not ended.
+/// How far the run that left or will leave a file has got, if it has not ended.
 fn unfinished(left: &Path) -> Option<String> {
     let folder = left.parent().filter(|folder| is_unfinished(folder))?;
     let far = match how_far(&folder.join(CHECKPOINT_FILE)) {
@@ -258,10 +258,10 @@ pub fn task_spec(info: &DeltaInfo) -> TaskSpec {
     }
 }
 
-/// Holds a delta to the model that it is to be put on, of which no values are needed.
+/// Checks a delta against the model that it will be applied to, whose values are not needed.
 ///
 /// # Errors
-/// When the delta belongs to another base, or holds other tensors than the model trains.
+/// If the delta belongs to another base, or holds other tensors than the model trains.
 pub fn fits(delta: &Delta, base_sha256: &str, model: &Model) -> Result<()> {
     let trained = model.params.trained();
     let expected: Vec<_> = trained.map(|p| (p.name.clone(), p.shape.clone())).collect();
@@ -271,7 +271,7 @@ pub fn fits(delta: &Delta, base_sha256: &str, model: &Model) -> Result<()> {
     Ok(())
 }
 
-/// Puts a delta's values in the model's place for them.
+/// Puts a delta's values into the model.
 ///
 /// # Errors
 /// As [`fits`].
@@ -279,7 +279,7 @@ pub fn apply(delta: &Delta, base_sha256: &str, model: &mut Model) -> Result<()> 
     fits(delta, base_sha256, model)?;
     let trained: Vec<_> = model.params.trained().map(|p| (p.name.clone(), p.range)).collect();
     for (name, range) in trained {
-        // `fits` has just found each name with its shape.
+        // `fits` has just checked each name and its shape.
         if let Some(tensor) = delta.tensors.get(&name) {
             model.params.set_initial(range, &tensor.data);
         }

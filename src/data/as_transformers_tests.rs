@@ -1,5 +1,5 @@
 //! Ids and offsets of two thousand hard lines, and ids and types of pairs, in every configuration of the fixtures that
-//! `scripts/checkpoints.py` has from transformers. A digest per line says which line differs.
+//! `scripts/checkpoints.py` generates with transformers. A digest per line shows which line differs.
 
 use super::*;
 use crate::formats::model_files::{MERGES, TOKENIZER, TOKENIZER_CONFIG, VOCAB_JSON, VOCAB_TXT};
@@ -94,7 +94,7 @@ fn encode_row(tokenizer: &TextTokenizer, text: &str, pair: Option<&str>) -> Enco
 #[test]
 fn every_configuration_gives_the_ids_offsets_and_types_of_transformers() {
     let texts = fs::read_to_string(root().join("texts.jsonl")).unwrap();
-    // No `lines()`: a text may hold what else ends a line.
+    // Not `lines()`: a text may contain other line-ending characters.
     let texts: Vec<String> =
         texts.split_terminator('\n').map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(texts.len(), 2000);
@@ -141,7 +141,7 @@ fn every_configuration_gives_the_ids_offsets_and_types_of_transformers() {
     assert!(wrong.is_empty(), "{:#}", Value::from(wrong));
 }
 
-/// A configuration is worth its place only if it differs from the others of its vocabulary somewhere.
+/// A configuration is only worth having if it differs from the others of its vocabulary somewhere.
 #[test]
 fn the_configurations_differ() {
     let bytes = fs::read(root().join("digests.safetensors")).unwrap();
@@ -169,7 +169,8 @@ fn the_configurations_differ() {
     }
 }
 
-/// A reading that another file of the folder, or another version of transformers, would not share is said; no other is.
+/// A reading that another file of the folder, or another version of transformers, would not share is reported; no other
+/// is.
 #[test]
 fn what_was_decided_between_files_is_said() {
     let entries = read(&root().join("configurations.json"));

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use crate::formats::columns::Columns;
 use crate::words::list;
 
-/// Column names asked for; `None` means: find it.
+/// Requested column names; `None` means find it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ColumnNames {
     pub text: Option<String>,
@@ -16,9 +16,9 @@ pub struct ColumnNames {
 /// Whether rows must carry a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LabelUse {
-    /// Training and evaluation: no label column is an error.
+    /// Training and evaluation: a missing label column is an error.
     Required,
-    /// Prediction: a label column may be there and is not read.
+    /// Prediction: a label column may exist but is not read.
     Ignored,
 }
 
@@ -64,7 +64,7 @@ const PAIRS: [(&str, &str); 12] = [
     ("query", "passage"),
 ];
 const SINGLES: [&str; 2] = ["text", "sentence"];
-/// Where none of those is there.
+/// If none of those exists.
 const OTHER_SINGLES: [&str; 5] = ["content", "review", "tweet", "comment", "utterance"];
 const LABELS: [&str; 8] = [
     "label",
@@ -80,10 +80,10 @@ const OTHER_LABELS: [&str; 6] = ["target", "class", "category", "sentiment", "ra
 
 /// Finds the columns of `header`.
 ///
-/// Names asked for must be there exactly as written. Then come those that the task was trained on, `held`, then `text`,
-/// `text_pair` and `label`, and where they are not there the usual names of public data sets, in any case; two that fit
-/// equally are an error. Whether a task that wants pairs gets some is left to [`hold_pairs`].
-/// `place` starts each message ("file:line").
+/// Requested names must exist exactly as written. Then come the columns that the task was trained on, `held`, then
+/// `text`, `text_pair` and `label`, otherwise the usual names of public data sets, in any case; two that fit equally
+/// well are an error. Whether a task that needs pairs gets some is checked by [`hold_pairs`]. `place` starts each
+/// message ("file:line").
 ///
 /// # Errors
 /// Also pairs for a task that was trained on single texts.
@@ -101,7 +101,7 @@ pub(super) fn choose<S: AsRef<str>>(
     let (text, text_pair) = match &names.text {
         Some(name) => {
             let text = header.named(name, "text")?;
-            // Only the default name goes with a text column of the user's own, and that of the training.
+            // A text column chosen by the user, or in training, is only paired with the default name.
             let usual = ["text_pair"].into_iter().filter(|_| !single);
             let held = held.and_then(|held| held.text_pair.as_deref());
             let mut partner = None;
@@ -139,7 +139,7 @@ pub(super) fn choose<S: AsRef<str>>(
     Ok(ChosenColumns { text, text_pair, label })
 }
 
-/// Whether [`choose`] looks for a column of this name: any other changes nothing of what it finds.
+/// Whether [`choose`] looks for a column of this name: no other column affects its choice.
 pub(super) fn could_be_chosen(name: &str, names: &ColumnNames, held: Option<&Columns>) -> bool {
     let asked = [&names.text, &names.text_pair, &names.label].into_iter().flatten();
     let trained = held.map(|held| [Some(&held.text), held.text_pair.as_ref(), held.label.as_ref()]);
@@ -150,7 +150,7 @@ pub(super) fn could_be_chosen(name: &str, names: &ColumnNames, held: Option<&Col
         || lists.concat().into_iter().chain(pairs).any(|usual| usual.eq_ignore_ascii_case(name))
 }
 
-/// Whether words are the usual names of several columns: a label's among them, or both of a pair.
+/// Whether words are the usual names of several columns: including a label's, or both of a pair.
 pub(super) fn name_several(words: &[&str]) -> bool {
     let has = |name: &str| words.iter().any(|word| word.eq_ignore_ascii_case(name));
     let label = LABELS.iter().chain(&OTHER_LABELS).any(|name| has(name));
@@ -158,7 +158,7 @@ pub(super) fn name_several(words: &[&str]) -> bool {
     (label && text) || PAIRS.iter().any(|(first, second)| has(first) && has(second))
 }
 
-/// Holds a task that was trained on pairs to its pairs.
+/// Checks that a task trained on pairs gets pairs.
 ///
 /// # Errors
 /// There are no second texts.
@@ -178,7 +178,7 @@ struct Header<'a> {
 }
 
 impl Header<'_> {
-    /// A column asked for by name.
+    /// A column requested by name.
     fn named(&self, name: &str, role: &str) -> Result<usize> {
         let mut hits = (0..self.columns.len()).filter(|&i| self.columns[i] == name);
         match (hits.next(), hits.next()) {
@@ -213,8 +213,8 @@ impl Header<'_> {
         }
     }
 
-    /// The columns of the training, where the text's is here. For single texts the partner that they would have else
-    /// is found too, so that it is not passed over in silence.
+    /// The columns used in training, if the text's exists here. For single texts, also finds the partner they would
+    /// otherwise have, so that it is not ignored silently.
     fn as_trained(
         &self,
         held: &Columns,
@@ -254,7 +254,7 @@ impl Header<'_> {
             }
         }
         if let Some(pair) = pair_named {
-            // The partner is known: its usual first half, or else any usual text column.
+            // The second half is known: find its usual first half, or else any usual text column.
             pairs.retain(|&(_, second)| second == Some(pair));
             singles.retain(|&(text, _)| text != pair);
             singles.iter_mut().for_each(|single| single.1 = Some(pair));
@@ -262,7 +262,8 @@ impl Header<'_> {
         let default =
             singles.first().filter(|&&(text, _)| self.columns[text].eq_ignore_ascii_case("text"));
         let found = match (default, pairs.as_slice()) {
-            // `text` is the documented default: it wins over any other name, with its own partner if there is one.
+            // `text` is the documented default: it wins over any other name, together with its own partner if that
+            // exists.
             (Some(&(text, pair)), _) => {
                 let own = pairs.iter().find(|&&(first, _)| first == text);
                 return Ok((text, own.map_or(pair, |own| own.1)));
@@ -290,7 +291,7 @@ impl Header<'_> {
         }
     }
 
-    /// Names the half of a pair that stands alone.
+    /// Names the half of a pair whose other half is missing.
     fn half_of_a_pair(&self) -> Option<String> {
         for (first, second) in PAIRS {
             for (half, other) in [(first, second), (second, first)] {
@@ -342,8 +343,8 @@ impl Header<'_> {
         format!("the columns are {}", list(&self.columns))
     }
 
-    /// " (did you mean ...?)" for the column nearest to any of the wanted names, if one is near enough to be a slip.
-    /// A column that has a wanted name is no slip.
+    /// " (did you mean ...?)" for the column nearest to any of the wanted names, if it is near enough to be a typo. A
+    /// column with a wanted name is not a typo.
     fn nearest(&self, wanted: &[&str]) -> String {
         let closeness = |column: &str| {
             let lower = column.to_lowercase();

@@ -1,4 +1,4 @@
-//! Which columns are taken of which headers.
+//! Which columns are chosen for which headers.
 
 use super::*;
 
@@ -168,7 +168,7 @@ fn held(header: &[&str], names: &ColumnNames, trained: &Columns) -> Result<(usiz
 fn a_task_on_pairs_is_held_to_pairs() {
     let (any, pairs) = (ColumnNames::default(), trained("premise", Some("hypothesis")));
     let found = |header: &[&str]| held(header, &any, &pairs);
-    // The same names win over those that would be recognised, in any order.
+    // These names win over recognised ones, in any order.
     let header = ["text", "hypothesis", "premise", "label"];
     assert_eq!(found(&header).unwrap(), (2, Some(1)));
     assert_eq!(found(&["sentence1", "sentence2"]).unwrap(), (0, Some(1)));

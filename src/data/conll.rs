@@ -1,5 +1,5 @@
-//! Tagged words in columns: a word per line, a blank line behind each sentence, as the shared tasks of CoNLL and the
-//! treebanks of Universal Dependencies have them.
+//! Tagged words in columns: one word per line and a blank line after each sentence, as in the CoNLL shared tasks and
+//! the Universal Dependencies treebanks.
 
 use std::io::Read;
 
@@ -15,40 +15,40 @@ use super::input::{FileFormat, ReadOptions};
 use super::lines::{Lines, place};
 use crate::words;
 
-/// What the first line of a table says of a column of words, and of one of tags.
+/// What a table's first line calls a column of words, and one of tags.
 const HEADER: [[&str; 8]; 2] = [
     ["token", "tokens", "word", "words", "text", "form", "sentence", "sentence #"],
     ["tag", "tags", "label", "labels", "ner", "ner_tags", "pos", "upos"],
 ];
 
-/// What to do with a file that has no word per line.
+/// The advice for a file without one word per line.
 const RUNNING_TEXT: &str = "; for running text use JSON lines with \"text\"";
 
-/// Iterator over sentences; after an error it ends.
+/// Iterates over sentences; ends after an error.
 pub struct ConllReader<R> {
     lines: Lines<R>,
     universal: bool,
-    /// Counted from 0; without one the first.
+    /// Counted from 0; the first if not given.
     word: Option<usize>,
-    /// Counted from 0; without one the last.
+    /// Counted from 0; the last if not given.
     tag: Option<usize>,
-    /// Says that a column has a name and the file none, unless it turns out to be CoNLL-U.
+    /// The error that a column was named but the file has no names, unless it turns out to be CoNLL-U.
     unnamed: Option<String>,
     tagged: bool,
-    /// Whether nobody has said that the lines are columns, and they may be running text.
+    /// Whether the lines were never said to be columns, and may be running text.
     may_be_text: bool,
     /// As in the first line.
     shape: Option<LineForm>,
     comments: u64,
     numbering: Numbering,
-    /// Where the first sentence begins.
+    /// Where the first sentence starts.
     begins: u64,
     ending: Ending,
 }
 
 impl<R: Read> ConllReader<R> {
     /// # Errors
-    /// A column that cannot be one.
+    /// A column number that is not possible.
     pub fn new(input: R, name: &str, format: FileFormat, options: &ReadOptions) -> Result<Self> {
         let universal = format == FileFormat::Conllu;
         let tagged = options.label_use == LabelUse::Required;
@@ -93,7 +93,7 @@ impl<R: Read> ConllReader<R> {
         Ok(reader)
     }
 
-    /// Refuses lines of several words without tabs, which may be running text as well as columns.
+    /// Refuses lines of several words without tabs, which may be either running text or columns.
     #[must_use]
     pub fn or_text(mut self) -> Self {
         self.may_be_text = !self.tagged && self.word.is_none();
@@ -146,7 +146,7 @@ impl<R: Read> ConllReader<R> {
         Ok(sentence.finish(self.tagged))
     }
 
-    /// Whether the words are taken from the first of several columns, as nobody says where they are.
+    /// Whether the words come from the first of several columns only because nobody said where they are.
     fn by_position(&self) -> bool {
         self.shape.is_some_and(|(width, _)| width > 1) && self.word.is_none()
     }
@@ -164,7 +164,7 @@ impl<R: Read> ConllReader<R> {
         let count = fields.len();
         let first = self.shape.is_none();
         if first && !self.universal && self.word.is_none_or(|_| self.unnamed.is_some()) {
-            // Under a name such as .conll; its first column has no words.
+            // Named .conll, say; its first column does not hold words.
             if is_universal(&fields, tabs) {
                 self.unnamed = None;
                 self.universal();
@@ -194,7 +194,7 @@ impl<R: Read> ConllReader<R> {
         );
         if self.universal {
             let id = fields[0];
-            // A contraction whose words come one by one, and a word that is not in the text.
+            // A contraction whose words follow one by one, or a word that is not in the text.
             if id.contains(['-', '.']) {
                 return Ok(());
             }

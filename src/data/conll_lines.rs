@@ -1,6 +1,6 @@
-//! What the lines of a file of words in columns are besides words: comments, and the ten columns of CoNLL-U under another name.
+//! Lines of a word-per-line file other than words: comments, and the ten columns of CoNLL-U under another name.
 
-/// How many columns each line has, and whether tabs part them.
+/// The number of columns per line, and whether tabs separate them.
 pub(super) type LineForm = (usize, bool);
 
 /// The columns of CoNLL-U.
@@ -15,8 +15,8 @@ pub(super) fn fields(line: &str, tabs: bool) -> Vec<&str> {
     }
 }
 
-/// Whether a line with a `#` before it says something of the text and is no word of it. A word may be `#`, and hashtags begin
-/// with it; so the number of columns decides, or before the first word what stands in the last.
+/// Whether a line starting with `#` is a comment rather than a word. A word may be `#`, and hashtags begin with it, so
+/// the number of columns decides, or before the first word the content of the last one.
 pub(super) fn is_comment(line: &str, shape: Option<LineForm>) -> bool {
     let Some(rest) = line.strip_prefix('#') else {
         return false;
@@ -38,30 +38,30 @@ pub(super) fn is_comment(line: &str, shape: Option<LineForm>) -> bool {
     }
 }
 
-/// The name of a sentence, where a comment has one.
+/// The name of a sentence, if a comment gives one.
 pub(super) fn sentence_id(comment: &str) -> Option<&str> {
     let (key, id) = comment.trim_start_matches('#').split_once('=')?;
     (key.trim() == "sent_id").then(|| id.trim())
 }
 
-/// Whether the first word's line is one of CoNLL-U.
+/// Whether the first word's line is CoNLL-U.
 pub(super) fn is_universal(fields: &[&str], tabs: bool) -> bool {
     let number = |text: &str| text.split(['-', '.']).all(|part| part.parse::<u64>().is_ok());
     tabs && fields.len() == COLUMNS.len() && number(fields[0])
 }
 
-/// Whether a column has nothing but the numbers of words: each is one more than that before it, in each sentence from
-/// the start or through the whole file.
+/// Whether a column holds only the numbers of words: each is one more than the previous one, restarting per sentence or
+/// continuing through the file.
 #[derive(Default)]
 pub(super) struct Numbering {
     sentences: usize,
     words: usize,
-    /// Whether a word was none.
+    /// Whether a word was not such a number.
     broken: bool,
 }
 
 impl Numbering {
-    /// Looks at a sentence; true once it is sure.
+    /// Checks a sentence; true once it is certain.
     pub fn sentence(&mut self, words: &[String]) -> bool {
         let numbers: Option<Vec<u64>> = words.iter().map(|word| word.parse().ok()).collect();
         let numbers =
@@ -73,17 +73,17 @@ impl Numbering {
         self.sentences += 1;
         self.words += numbers.len();
         let from_start = numbers.len() > 2 && numbers[0] <= 1;
-        // Three years in a row may be a sentence of some file.
+        // Three consecutive years may be a sentence in some file.
         from_start || self.words - self.sentences > 4
     }
 
-    /// Whether a whole file of more than one word has nothing else.
+    /// Whether a whole file of more than one word has only such numbers.
     pub fn all(&self) -> bool {
         !self.broken && self.words > 1
     }
 }
 
-/// Tags have a mark and a hyphen before them, or are in capitals.
+/// Tags have a mark and a hyphen in front, or are in capitals.
 fn is_like_a_tag(field: &str) -> bool {
     let marked = field.get(1..2) == Some("-") && field.starts_with(|c| "BIESLU".contains(c));
     !field.contains(' ') && (marked || !field.chars().any(char::is_lowercase))

@@ -1,18 +1,18 @@
-//! A library that panics on damaged input, made to return an error instead. The `tokenizers` crate does, where the value
-//! of `"decoder"` is cut for one.
+//! Turns panics of a library on damaged input into errors. The `tokenizers` crate panics, for example, if the value of
+//! `"decoder"` is cut off.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 thread_local! {
-    /// On a thread that is within [`contained`]: what its panic said, once it has.
+    /// On a thread inside [`contained`]: the message of its panic, once there is one.
     static CAUGHT: RefCell<Option<String>> = const { RefCell::new(None) };
     static WITHIN: RefCell<bool> = const { RefCell::new(false) };
 }
 
-/// What `work` returns, or what it said as it panicked. Nothing that `work` had borrowed is used after a panic: callers
-/// give the error up to the user.
+/// The result of `work`, or its panic message. Nothing that `work` borrowed is used after a panic: callers report the
+/// error to the user.
 pub fn contained<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static SILENCED: Once = Once::new();
     SILENCED.call_once(|| {

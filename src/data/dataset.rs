@@ -19,19 +19,19 @@ pub struct Dataset {
     offsets: Vec<usize>,
     /// Leading tokens of each row that have type 0, `[N]`.
     type_zero: Vec<u32>,
-    /// The line that each row is from, `[N]`.
+    /// The line of each row, `[N]`.
     lines: Vec<u64>,
     labels: Labels,
     positions: Positions,
-    /// Of hidden words, which are the labels then.
+    /// Of hidden words, which are then the labels.
     masking: Option<Masking>,
 }
 
 impl Dataset {
-    /// Tokenizes rows in parallel; `labels` are theirs in the same order, or `Labels::None`.
+    /// Tokenizes rows in parallel; `labels` are in the same order, or `Labels::None`.
     ///
     /// # Errors
-    /// No rows, another number of labels than rows, or pairs for a tokenizer that has no form for them.
+    /// No rows, a different number of labels than rows, or pairs for a tokenizer without a form for them.
     pub fn build(
         rows: &[Row],
         labels: Labels,
@@ -43,10 +43,10 @@ impl Dataset {
         Ok((Self::of(encoded, labels, tokenizer.options().positions)?, counts))
     }
 
-    /// Rows of windows, of which the tokens are taken.
+    /// Rows from windows, whose tokens are moved out.
     ///
     /// # Errors
-    /// No windows, or another number of labels than they or their tokens are.
+    /// No windows, or a number of labels that fits neither the windows nor their tokens.
     pub fn of_windows(
         windows: &mut Windows,
         labels: Labels,
@@ -68,16 +68,16 @@ impl Dataset {
         Ok(Self { ids, offsets, type_zero, lines, labels, positions, masking: None })
     }
 
-    /// The same with words hidden, which are the labels.
+    /// The same with hidden words, which are the labels.
     #[must_use]
     pub fn masked(self, masking: Masking) -> Self {
         Self { masking: Some(masking), ..self }
     }
 
-    /// Some of the rows, in the order given, as they are without words hidden.
+    /// Some of the rows in the given order, without any words hidden.
     ///
     /// # Panics
-    /// When a row is out of range.
+    /// If a row is out of range.
     #[must_use]
     pub fn select(&self, rows: &[usize]) -> Self {
         let mut offsets = vec![0];
@@ -97,22 +97,22 @@ impl Dataset {
         }
     }
 
-    /// Rows to train on: each epoch hides other words.
+    /// For rows to train on: hides different words each epoch.
     pub fn for_training(&mut self) {
         self.masking.iter_mut().for_each(Masking::for_training);
     }
 
-    /// Whether words are hidden that nobody knows.
+    /// Whether words are hidden whose true values are unknown.
     pub fn asks_for_words(&self) -> bool {
         self.masking.as_ref().is_some_and(Masking::is_as_written)
     }
 
-    /// Hidden tokens of a row that is evaluated on.
+    /// Hidden tokens in a row for evaluation.
     pub fn labelled(&self, row: usize) -> usize {
         self.hidden(row, 0).iter().filter(|&&label| label != Labels::IGNORED).count()
     }
 
-    /// What a row's tokens hide in an epoch; empty where none is hidden.
+    /// What a row's tokens hide in an epoch; empty if nothing is hidden.
     fn hidden(&self, row: usize, epoch: u64) -> Vec<u32> {
         let hide = |masking: &Masking| masking.hide(row, epoch, &mut self.ids(row).to_vec());
         self.masking.as_ref().map(hide).unwrap_or_default()
@@ -147,7 +147,7 @@ impl Dataset {
         &self.ids[self.span(row)]
     }
 
-    /// The line of its file that a row is from.
+    /// The line in its file that a row came from.
     pub fn line(&self, row: usize) -> u64 {
         self.lines[row]
     }
@@ -164,7 +164,7 @@ impl Dataset {
         self.labels.select(rows, self.len(), |row| self.span(row))
     }
 
-    /// What the mean loss over the given rows of an epoch is divided by: see [`Labels::weight`].
+    /// The divisor of the mean loss over the given rows of an epoch: see [`Labels::weight`].
     pub fn weight(&self, rows: &[usize], epoch: u64, class_weights: &[f32]) -> f64 {
         self.labels_of(rows, epoch).weight(class_weights)
     }
@@ -172,15 +172,15 @@ impl Dataset {
     /// Packs the given rows in the order given.
     ///
     /// # Panics
-    /// When a row is out of range.
+    /// If a row is out of range.
     pub fn batch(&self, rows: &[usize]) -> Batch {
         self.batch_of_epoch(rows, 0)
     }
 
-    /// The same as an epoch has them.
+    /// The same as they are in an epoch.
     ///
     /// # Panics
-    /// When a row is out of range.
+    /// If a row is out of range.
     pub fn batch_of_epoch(&self, rows: &[usize], epoch: u64) -> Batch {
         let tokens = rows.iter().map(|&row| self.ids(row).len()).sum();
         let mut batch = Batch {

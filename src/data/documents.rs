@@ -1,4 +1,4 @@
-//! Texts that are answered token by token, as they are read: each with its words or with the question asked of it.
+//! Texts that are answered token by token, as read: each with its words or with the question asked about it.
 
 use std::ops::Range;
 
@@ -10,25 +10,25 @@ use crate::words::count;
 /// One text. Ranges are bytes of [`Document::text`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Document {
-    /// Line where it begins, from 1.
+    /// Line where it starts, from 1.
     pub line: u64,
     pub id: Option<String>,
-    /// Comes before the text.
+    /// Precedes the text.
     pub question: Option<String>,
     pub text: String,
-    /// Where each word lies; empty for a word without a character.
+    /// Where each word lies; empty for a word without characters.
     pub words: Vec<Range<usize>>,
-    /// The line of each word; none where all stand on the document's.
+    /// The line of each word; empty if all are on the document's line.
     pub lines: Vec<u64>,
     pub gold: Gold,
 }
 
 impl Document {
-    /// Words as a text: joined by single spaces.
+    /// Words as a text, joined by single spaces.
     pub fn of_words(words: &[String]) -> Self {
         let mut document = Self::default();
         for word in words {
-            // A word of spaces has nothing to say, and would change the tokens of its neighbours.
+            // A word of spaces says nothing, and would change the tokens of its neighbours.
             let word = word.trim();
             let text = &mut document.text;
             if !word.is_empty() && !text.is_empty() {
@@ -46,14 +46,14 @@ impl Document {
     }
 }
 
-/// What is known of a text.
+/// The known answer for a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Gold {
     #[default]
     None,
     /// A tag per word.
     Tags(Vec<String>),
-    /// Answers to the question, each of them right; none where the text does not answer it.
+    /// Answers to the question, all of them right; empty if the text does not answer it.
     Answers(Vec<Mark>),
 }
 
@@ -61,7 +61,7 @@ pub enum Gold {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub span: Range<usize>,
-    /// The part as the file has it.
+    /// The part as written in the file.
     pub label: String,
 }
 
@@ -74,13 +74,13 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// What the documents hold, as a sha256 in hexadecimal.
+    /// The sha256 of the documents' contents, in hexadecimal.
     pub fn sha256(&self) -> String {
         let mut hasher = Sha256::new();
         let mut number = |number: usize| hasher.update((number as u64).to_le_bytes());
         let mut texts = Vec::new();
         for document in &self.list {
-            // Lengths keep two fields from being taken for one; no text is as long as the mark of none.
+            // Lengths keep two fields from being confused; no text is as long as the mark for a missing one.
             let question = document.question.as_deref();
             number(question.map_or(usize::MAX, str::len));
             texts.extend(question);
@@ -130,24 +130,24 @@ impl Documents {
     /// The given documents, in the order given.
     ///
     /// # Panics
-    /// When one is out of range.
+    /// If one is out of range.
     pub fn select(&self, rows: &[usize]) -> Self {
         let list = rows.iter().map(|&row| self.list[row].clone()).collect();
         Self { name: self.name.clone(), list }
     }
 }
 
-/// Documents one at a time, from a file or a pipe; after an error there are no more.
+/// Documents one at a time, from a file or a pipe; they end after an error.
 pub trait ReadDocuments: Iterator<Item = anyhow::Result<Document>> {
-    /// Whether the next document is there without waiting for who writes a pipe.
+    /// Whether the next document is there, without waiting for the writer of a pipe.
     fn ready(&mut self) -> bool;
 
-    /// What the user is told of how documents are read, as far as it is known.
+    /// What to tell the user about how documents are read, as far as it is known.
     fn told(&self) -> Option<String> {
         None
     }
 
-    /// What was not read so far, where that is not plain to see.
+    /// What has not been read so far, if that is not obvious.
     fn left_out(&self) -> Option<String> {
         None
     }

@@ -1,4 +1,4 @@
-//! How a reader of a file ends: behind its last item, at its first error, or with an error where there was no item.
+//! How a reader of a file ends: after its last item, at its first error, or with an error if there was no item.
 
 use anyhow::{Error, Result};
 
@@ -19,7 +19,7 @@ impl Ending {
         self.done
     }
 
-    /// What an iterator gives for what was read; `none` is the error of a file without an item.
+    /// What an iterator returns for what was read; `none` is the error for a file without items.
     pub fn after<T>(
         &mut self,
         read: Result<Option<T>>,

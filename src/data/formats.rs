@@ -1,6 +1,6 @@
 //! Rows of a tsv, csv or jsonl input, one at a time in constant memory.
 //!
-//! The same iterator reads a whole training file and a pipe that `predict` is fed from.
+//! The same iterator reads a whole training file and the pipe that feeds `predict`.
 
 use std::io::Read;
 
@@ -15,7 +15,7 @@ use super::records::{Record, Splitter};
 use crate::formats::columns::Columns;
 use crate::words::count;
 
-/// Iterator over the rows of an input; after an error it ends.
+/// Iterates over the rows of an input; ends after an error.
 pub struct RowReader<R> {
     lines: Lines<R>,
     kind: Kind,
@@ -43,8 +43,9 @@ enum Kind {
 /// Starts reading rows; `name` (the file's name or "standard input") begins every error message.
 ///
 /// # Errors
-/// Here, when a tsv or csv header lacks a needed column, or does not fit what the task was trained on. The iterator's own errors carry file, line and column:
-/// invalid UTF-8, a row with another number of fields than the header, a missing key, broken JSON, no row at all.
+/// Immediately if a tsv or csv header lacks a needed column, or does not fit what the task was trained on. The
+/// iterator's own errors carry file, line and column: invalid UTF-8, a row with a different number of fields than the
+/// header, a missing key, broken JSON, no rows at all.
 pub fn rows<R: Read>(
     reader: R,
     name: &str,
@@ -147,12 +148,12 @@ impl<R: Read> Iterator for RowReader<R> {
 }
 
 impl<R: Read> RowReader<R> {
-    /// What begins every message about these rows: the file's name or "standard input".
+    /// The start of every message about these rows: the file's name or "standard input".
     pub fn name(&self) -> &str {
         self.lines.name()
     }
 
-    /// The columns that are read; of JSON lines those known so far, and none before the first row.
+    /// The columns that are read; for JSON lines those known so far, and none before the first row.
     pub fn columns(&self) -> Option<Columns> {
         match &self.kind {
             Kind::Delimited { columns, .. } => Some(columns.clone()),
@@ -160,7 +161,7 @@ impl<R: Read> RowReader<R> {
         }
     }
 
-    /// The columns that are not read; of JSON lines those known so far.
+    /// The columns that are not read; for JSON lines those known so far.
     pub fn unread(&self) -> Vec<String> {
         match &self.kind {
             Kind::Delimited { unread, .. } => unread.clone(),
@@ -168,11 +169,11 @@ impl<R: Read> RowReader<R> {
         }
     }
 
-    /// Whether the rows so far have all that the user named and the task was trained on: the keys of JSON lines may come
-    /// late. To be asked before anything is made of the rows.
+    /// Checks that the rows so far have everything the user named and the task was trained on: keys of JSON lines may
+    /// come late. Call it before using the rows.
     ///
     /// # Errors
-    /// A key is in none of them.
+    /// None of them has a key.
     pub fn complete(&self) -> Result<()> {
         match &self.kind {
             Kind::Delimited { .. } => Ok(()),
@@ -180,12 +181,12 @@ impl<R: Read> RowReader<R> {
         }
     }
 
-    /// The line that the row last read ends on, from 1.
+    /// The line where the last row read ends, from 1.
     pub fn row_end(&self) -> u64 {
         self.row_end
     }
 
-    /// Whether another row is here already, so that asking for it does not wait for the input.
+    /// Whether another row is already there, so that asking for it does not wait for input.
     pub fn ready(&self) -> bool {
         match self.one_column() {
             true => self.lines.any_ready(),
@@ -222,14 +223,14 @@ impl<R: Read> RowReader<R> {
         }
     }
 
-    /// Whether a blank line is an empty text: then it is a row like any other, also at the end, so that answers stand beside
-    /// their lines.
+    /// Whether a blank line is an empty text: then it is a row like any other, even at the end, so that answers stay
+    /// aligned with lines.
     fn one_column(&self) -> bool {
         matches!(&self.kind, Kind::Delimited { header, .. } if header.len() == 1)
     }
 }
 
-/// Whether a field of a csv was to be quoted and is not, as its quote does not come first.
+/// Whether a csv field was meant to be quoted but is not, because its quote does not come first.
 pub fn is_quoted_behind_space(field: &str) -> bool {
     field.starts_with([' ', '\t']) && field.trim_start().starts_with('"')
 }
@@ -256,7 +257,7 @@ fn delimited_row(
             count(record.len(), "field")
         );
     }
-    // A text may be the name of its column; a whole row of names is none.
+    // A text may equal the name of its column; a whole row of names is not data.
     let again =
         |(field, name): (&str, &String)| field.trim_start_matches('\u{feff}').trim() == name;
     if width > 1 && record.fields().zip(header).all(again) {

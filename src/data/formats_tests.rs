@@ -64,7 +64,7 @@ fn the_time_for_json_lines_grows_with_their_keys_and_no_faster() {
     let begun = std::time::Instant::now();
     assert_eq!(labelled(FileFormat::Jsonl, line(7, &keys)), [row(1, "a", "7")]);
     assert_eq!(labelled(FileFormat::Jsonl, fresh).len(), 20_000);
-    // Squared, it takes minutes.
+    // If it were quadratic, it would take minutes.
     assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
     // A key of a later row still counts where it changes what is read.
     let later = line(0, "") + "{\"text\": \"a\", \"label\": 1, \"text_pair\": \"b\"}\n";
@@ -191,7 +191,7 @@ fn an_error_ends_the_iterator() {
 
 #[test]
 fn rows_arrive_before_the_input_has_ended() {
-    /// Gives one line, then fails the test when asked for more before the row was handed out.
+    /// Gives one line, then fails the test if asked for more before the row was returned.
     struct Pipe(std::cell::Cell<usize>);
     impl std::io::Read for &Pipe {
         fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {

@@ -1,4 +1,4 @@
-//! What is read of a file: how it is written, which columns, and one example of it.
+//! How to read a file: its format and columns, and one example from it.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -16,9 +16,9 @@ pub enum FileFormat {
     Tsv,
     /// Header row, RFC 4180.
     Csv,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Jsonl,
-    /// A word a line, its tag in the last column, a blank line between sentences.
+    /// One word per line, its tag in the last column, a blank line between sentences.
     Conll,
     /// The same in the ten columns of Universal Dependencies.
     Conllu,
@@ -28,7 +28,7 @@ impl FileFormat {
     /// By the extension of a file with texts.
     ///
     /// # Errors
-    /// When the extension is none of tsv (also txt), csv, jsonl (also ndjson, json).
+    /// If the extension is not tsv (also txt), csv or jsonl (also ndjson, json).
     pub fn from_path(path: &Path) -> Result<Self> {
         extension(path)?.parse().map_err(|_| {
             anyhow!("{}: cannot tell the format from the extension; rename the file to .tsv, .csv or .jsonl, \
@@ -39,7 +39,7 @@ impl FileFormat {
     /// By the extension of a file with tagged words, which many programs call .txt or .tsv.
     ///
     /// # Errors
-    /// When the extension tells nothing.
+    /// If the extension says nothing.
     pub fn of_words(path: &Path) -> Result<Self> {
         Ok(match extension(path)?.to_ascii_lowercase().as_str() {
             "conll" | "conll03" | "conll2003" | "bio" | "iob" | "iob2" | "iobes" | "tsv"
@@ -54,10 +54,10 @@ impl FileFormat {
         })
     }
 
-    /// By the extension of a file with running text; `None` for one with a text on each line.
+    /// By the extension of a file with running text; `None` for one text per line.
     ///
     /// # Errors
-    /// When the extension tells nothing.
+    /// If the extension says nothing.
     pub fn of_running_text(path: &Path) -> Result<Option<Self>> {
         match extension(path)?.to_ascii_lowercase().as_str() {
             "txt" | "text" => Ok(None),
@@ -65,10 +65,10 @@ impl FileFormat {
         }
     }
 
-    /// By the extension of a file with questions: all that they are read from is JSON.
+    /// By the extension of a file with questions, which must be JSON.
     ///
     /// # Errors
-    /// When the extension says something else.
+    /// If the extension says otherwise.
     pub fn of_questions(path: &Path) -> Result<Self> {
         match extension(path)?.parse() {
             Ok(Self::Jsonl) => Ok(Self::Jsonl),
@@ -81,7 +81,7 @@ impl FileFormat {
     }
 }
 
-/// The extension of a file, which is no archive by its name.
+/// The extension of a file whose name is not an archive's.
 fn extension(path: &Path) -> Result<&str> {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
     match mistaken_extension(extension) {
@@ -112,21 +112,21 @@ pub struct ReadOptions {
     pub label_use: LabelUse,
     /// Whether a label may be a JSON list.
     pub label_lists: bool,
-    /// The columns of the task, where it is trained already: pairs stay pairs, and the same names come first.
+    /// The columns of an already trained task: pairs stay pairs, and the same names come first.
     pub trained: Option<Columns>,
 }
 
-/// Stands before each element of a label that was written as a JSON list.
+/// Precedes each element of a label that was written as a JSON list.
 pub const LIST: char = '\u{1f}';
 
 /// One example as written in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// Line where the row begins, from 1.
+    /// Line where the row starts, from 1.
     pub line: u64,
     pub text: String,
     /// `None` or empty: a single text.
     pub text_pair: Option<String>,
-    /// The label as written, see [`LIST`]; `None` where labels were not asked for.
+    /// The label as written, see [`LIST`]; `None` if labels were not requested.
     pub label: Option<String>,
 }

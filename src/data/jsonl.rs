@@ -1,5 +1,5 @@
-//! Rows from JSON lines. The keys that are read are chosen as columns are; a key may first come in a later row, and a
-//! row without a second text is a single one.
+//! Rows from JSON lines. Keys are chosen like columns; a key may first occur in a later row, and a row without a second
+//! text is a single one.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,15 +13,15 @@ use super::input::{LIST, ReadOptions, Row};
 use super::lines::place;
 use crate::formats::columns::Columns;
 
-/// Most keys of one object.
+/// Most keys per object.
 const MOST_KEYS: usize = 1 << 20;
 
 /// The keys of the rows so far.
 #[derive(Default)]
 pub(super) struct Keys {
-    /// All of them, in the order in which they came.
+    /// All of them, in order of first occurrence.
     seen: Vec<String>,
-    /// The same, to be found.
+    /// The same, for lookup.
     known: HashSet<String>,
     chosen: Option<ChosenColumns>,
 }
@@ -37,10 +37,11 @@ impl Keys {
         self.chosen.map(|chosen| chosen.others(&self.seen)).unwrap_or_default()
     }
 
-    /// Whether all is there that the user named or the task was trained on. Asked once enough rows are read to say so.
+    /// Checks that everything the user named or the task was trained on is there. Call it once enough rows have been
+    /// read to tell.
     ///
     /// # Errors
-    /// The text pair's key is in no row.
+    /// No row has the text pair's key.
     pub fn complete(&self, options: &ReadOptions, here: &str) -> Result<()> {
         let found = self.chosen.is_none_or(|chosen| chosen.text_pair.is_some());
         match &options.columns.text_pair {
@@ -54,7 +55,7 @@ impl Keys {
     /// One row from its line.
     ///
     /// # Errors
-    /// What is no JSON object, lacks a key, or has a value of another kind, with its place.
+    /// With the place: not a JSON object, a missing key, or a value of another kind.
     pub fn row(
         &mut self,
         line: &str,
@@ -102,7 +103,7 @@ impl Keys {
         }
         let now = chosen.names(&self.seen);
         if let Some(before) = before {
-            // Rows without the key have no second text; anything else would make the rows above wrong.
+            // Rows without the key have no second text; any other change would make the earlier rows wrong.
             let only_pair = before.text_pair.is_none() || before.text_pair == now.text_pair;
             if !(only_pair && before.text == now.text && before.label == now.label) {
                 bail!(
@@ -116,14 +117,14 @@ impl Keys {
     }
 }
 
-/// Keys and values in the order of the line. Values stay as they are written: 1.0 is not 1, and no digit is lost.
+/// Keys and values in line order. Values stay as written: 1.0 is not 1, and no digit is lost.
 pub(super) struct Object<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'a> Object<'a> {
     pub fn parse(line: &'a str, here: &str) -> Result<Self> {
         let problem = |e: serde_json::Error| {
             let text = e.to_string();
-            // Without serde_json's own line and column, always "line 1" here.
+            // Without serde_json's own line and column, which is always "line 1" here.
             let end = text.rfind(" at line ").unwrap_or(text.len());
             anyhow::anyhow!(
                 "{here}:{}: not a JSON object on one line: {}",
@@ -141,7 +142,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// The keys, in the order of the line.
+    /// The keys, in line order.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(key, _)| key.as_str())
     }
@@ -176,7 +177,7 @@ pub(super) fn text(key: &str, value: &RawValue, here: &str) -> Result<String> {
         .with_context(|| format!("{here}: the value of {key:?} is not text"))
 }
 
-/// Null is an empty label, as an empty field of a table is.
+/// Null is an empty label, like an empty field in a table.
 fn label(key: &str, value: &RawValue, lists: bool, here: &str) -> Result<String> {
     match value.get().as_bytes().first() {
         Some(b'"') => text(key, value, here),
@@ -186,7 +187,7 @@ fn label(key: &str, value: &RawValue, lists: bool, here: &str) -> Result<String>
         Some(b'[') if lists => {
             let parts: Vec<&RawValue> = serde_json::from_str(value.get())
                 .with_context(|| format!("{here}: the value of {key:?} is not a list"))?;
-            // Of a list without elements the mark alone is left.
+            // A list without elements leaves only the mark.
             let mut list = String::from(if parts.is_empty() { "\u{1f}" } else { "" });
             for part in parts {
                 if part.get() == "null" {

@@ -1,5 +1,5 @@
-//! Physical lines of a text input, with what every format needs of them: a number for error messages, valid UTF-8,
-//! no byte order mark, no line ending, and a bound on memory.
+//! Physical lines of a text input, with what every format needs: a number for error messages, valid UTF-8, no byte
+//! order mark, no line ending, and bounded memory.
 
 use std::io::{BufRead, BufReader, Read};
 
@@ -10,14 +10,14 @@ use crate::content::mistaken;
 /// Longest line accepted, in bytes. A file without line breaks must not fill the memory of a streaming run.
 const MAX_LINE: u64 = 64 << 20;
 
-/// Reads lines and remembers where it is.
+/// Reads lines and keeps track of the position.
 pub(super) struct Lines<R> {
     reader: BufReader<R>,
     /// File name, or "standard input", for messages.
     name: String,
-    /// Number of the line last read, from 1.
+    /// Number of the last line read, from 1.
     number: u64,
-    /// Most bytes of a line.
+    /// Most bytes per line.
     longest: u64,
     buffer: Vec<u8>,
 }
@@ -27,7 +27,7 @@ impl<R: Read> Lines<R> {
         Self::with_longest(reader, name, MAX_LINE)
     }
 
-    /// Accepts lines of up to so many bytes.
+    /// Accepts lines of up to this many bytes.
     pub fn with_longest(reader: R, name: &str, longest: u64) -> Self {
         Self {
             reader: BufReader::with_capacity(1 << 16, reader),
@@ -42,22 +42,22 @@ impl<R: Read> Lines<R> {
         &self.name
     }
 
-    /// Number of the line last read, from 1; 0 before the first.
+    /// Number of the last line read, from 1; 0 before the first.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// "file:line", the start of every message about the line last read.
+    /// "file:line", the start of every message about the last line read.
     pub fn place(&self) -> String {
         place(&self.name, self.number)
     }
 
-    /// Whether a whole line, be it a blank one, has been read from the input and not yet given out.
+    /// Whether a whole line, even a blank one, has been read from the input but not yet returned.
     pub fn any_ready(&self) -> bool {
         self.reader.buffer().contains(&b'\n')
     }
 
-    /// Whether a whole line with something in it has been read from the input and not yet given out.
+    /// Whether a whole nonblank line has been read from the input but not yet returned.
     pub fn ready(&self) -> bool {
         let lines = self.reader.buffer().split_inclusive(|&b| b == b'\n');
         lines
@@ -65,7 +65,7 @@ impl<R: Read> Lines<R> {
             .any(|line| line.iter().any(|b| !b"\r\n".contains(b)))
     }
 
-    /// Whether lines with something in them and a blank line behind them have been read and not yet given out.
+    /// Whether nonblank lines followed by a blank one have been read but not yet returned.
     pub fn block_ready(&self) -> bool {
         let lines = self.reader.buffer().split_inclusive(|&b| b == b'\n');
         let mut lines = lines.filter(|line| line.ends_with(b"\n"));
@@ -76,7 +76,7 @@ impl<R: Read> Lines<R> {
     /// The next line without its ending (LF or CRLF), or `None` at the end of the input.
     ///
     /// # Errors
-    /// When the input cannot be read, is not UTF-8 (with the byte's place), or a line is too long.
+    /// If the input cannot be read, is not UTF-8 (with the byte's position), or a line is too long.
     pub fn next(&mut self) -> Result<Option<&str>> {
         self.buffer.clear();
         let mut limited = (&mut self.reader).take(self.longest + 1);
@@ -98,7 +98,7 @@ impl<R: Read> Lines<R> {
             if let Some(what) = mistaken(&self.buffer) {
                 bail!("{}: {what}", self.name);
             }
-            // With a byte order mark, or by the half of its first letter that is zero.
+            // By a byte order mark, or by the zero half of its first letter.
             if matches!(
                 self.buffer.as_slice(),
                 [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] | [0, 1..=255, ..] | [1..=255, 0, ..]

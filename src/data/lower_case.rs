@@ -1,5 +1,5 @@
-//! Lower-casing that a sentence encoder's own settings ask for, although its tokenizer keeps case. `transformers` does not
-//! read these settings, so it is done where the tokenizer's files can say it, as far as they can.
+//! Lower-casing requested by a sentence encoder's own settings although its tokenizer keeps case. `transformers` does
+//! not read these settings, so the tokenizer's files are made to say it, as far as they can.
 
 use anyhow::{Result, anyhow};
 use tokenizers::Tokenizer;
@@ -10,20 +10,20 @@ use super::special_tokens::Class;
 /// What lower-cases texts, and where files can say so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lowered {
-    /// The tokenizer as it is written, or nothing.
+    /// The tokenizer as written, or nothing.
     AsWritten,
-    /// Its class by another setting than its own; accents go or stay as they did.
+    /// Its class, with a changed setting; accents are stripped or kept as before.
     ByClass { strip_accents: bool },
     /// Its normalizer, which `tokenizer.json` can have.
     ByNormalizer,
-    /// What no file of a tokenizer of this class can say.
+    /// Something that no file of a tokenizer of this class can express.
     Besides,
 }
 
-/// Has a tokenizer lower-case before all else, unless it does so anyway.
+/// Makes a tokenizer lower-case before anything else, unless it does so anyway.
 ///
 /// # Errors
-/// Parts that cannot be put together.
+/// Parts that cannot be combined.
 pub(super) fn lower_case(tokenizer: &mut Tokenizer, class: Class) -> Result<Lowered> {
     let mut parts = match tokenizer.get_normalizer() {
         None => Vec::new(),
@@ -39,7 +39,7 @@ pub(super) fn lower_case(tokenizer: &mut Tokenizer, class: Class) -> Result<Lowe
         return Ok(Lowered::AsWritten);
     }
     if let [NormalizerWrapper::BertNormalizer(part)] = parts.as_mut_slice() {
-        // Left to itself it strips accents where it lower-cases, and did not so far.
+        // By default it strips accents if it lower-cases; it did not before.
         let strip_accents = part.strip_accents.unwrap_or(false);
         part.strip_accents = Some(strip_accents);
         part.lowercase = true;

@@ -1,5 +1,5 @@
-//! Which tokens of a text are hidden, and by what: a pure function of the seed, the epoch and the row, so that a resumed run,
-//! any rank and any micro-batch find the same.
+//! Which tokens of a text are hidden, and by what: a pure function of the seed, the epoch and the row, so that a
+//! resumed run, any rank and any micro-batch get the same.
 
 use std::ops::Range;
 
@@ -11,25 +11,25 @@ use super::windows::{Window, Windows};
 use crate::batch::Labels;
 use crate::rng::{Purpose, Stream};
 
-/// Of the tokens that are to be found again, so many become the mask and so many another token; the others stay.
+/// Of the tokens to be predicted, this share becomes the mask and the next share another token; the others stay.
 const BECOME_MASK: f32 = 0.8;
 const BECOME_OTHER: f32 = 0.1;
 
-/// What the user says of it.
+/// The user's settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MaskRules {
-    /// The share of a text's tokens that are to be found again, at least one of them.
+    /// The share of a text's tokens to be predicted, at least one.
     pub probability: f64,
-    /// Whether all tokens of a word are hidden or none.
+    /// Whether words are hidden only as a whole.
     pub whole_words: bool,
     pub seed: u64,
 }
 
-/// What the tokenizer says of it.
+/// What the tokenizer says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MaskTokens {
     mask: u32,
-    /// Which neither are hidden nor take another's place.
+    /// Never hidden, and never used as a replacement.
     special: Vec<u32>,
     /// The others, as far as the model knows them.
     words: Vec<u32>,
@@ -42,24 +42,24 @@ pub struct Masking {
     hidden: Hidden,
     /// Where a row's text lies among its tokens, `[rows]`.
     texts: Vec<Range<usize>>,
-    /// Whether each token of a text goes on with the word before it, `[rows]`; empty where tokens are hidden one by one.
+    /// Whether each token of a text continues the word before it, `[rows]`; empty if tokens are hidden individually.
     goes_on: Vec<Vec<bool>>,
 }
 
 /// Which tokens are hidden.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Hidden {
-    /// Others in each epoch.
+    /// Different ones in each epoch.
     InTraining,
-    /// Of rows to evaluate on, always the same.
+    /// For rows to evaluate on: always the same.
     InEvaluation,
-    /// Those whose place a mask has already: what stood there is not known.
+    /// Those already written as masks: what they replaced is unknown.
     AsWritten,
 }
 
 impl MaskTokens {
     /// # Errors
-    /// A tokenizer without a mask.
+    /// A tokenizer without a mask token.
     pub fn of(tokenizer: &TextTokenizer) -> Result<Self> {
         let inner = tokenizer.inner();
         let Some(mask) = ["[MASK]", "<mask>"].iter().find_map(|mask| inner.token_to_id(mask))
@@ -83,7 +83,7 @@ impl MaskTokens {
         Ok(Self { mask, special, words })
     }
 
-    /// The id of the mask.
+    /// The mask's id.
     pub fn mask(&self) -> u32 {
         self.mask
     }
@@ -108,22 +108,22 @@ impl Masking {
         Self { rules, tokens, hidden: Hidden::InEvaluation, texts, goes_on }
     }
 
-    /// Of texts in which the masks are written.
+    /// For texts written with masks.
     pub fn as_written(rules: MaskRules, tokens: MaskTokens) -> Self {
         Self { rules, tokens, hidden: Hidden::AsWritten, texts: Vec::new(), goes_on: Vec::new() }
     }
 
-    /// Whether what is hidden is not known.
+    /// Whether the hidden tokens are unknown.
     pub fn is_as_written(&self) -> bool {
         self.hidden == Hidden::AsWritten
     }
 
-    /// The same with masks of its own for each epoch.
+    /// The same with different masks each epoch.
     pub fn for_training(&mut self) {
         self.hidden = Hidden::InTraining;
     }
 
-    /// Hides tokens of a row; returns what they were, [`Labels::IGNORED`] for all others.
+    /// Hides tokens of a row; returns what they were, and [`Labels::IGNORED`] for all others.
     pub fn hide(&self, row: usize, epoch: u64, ids: &mut [u32]) -> Vec<u32> {
         let mut labels = vec![Labels::IGNORED; ids.len()];
         let (purpose, epoch) = match self.hidden {
@@ -169,7 +169,7 @@ impl Masking {
         }
     }
 
-    /// The tokens of a row that may be hidden, in the groups in which they are.
+    /// The tokens of a row that may be hidden, in the groups in which they are hidden.
     fn words(&self, row: usize, ids: &[u32]) -> Vec<Vec<usize>> {
         let text = self.texts[row].clone();
         let mut words: Vec<Vec<usize>> = Vec::new();
@@ -189,7 +189,7 @@ impl Masking {
     }
 }
 
-/// Whether each token of a window continues the word that the one before it is of: nothing lies between them, and both are
+/// Whether each token of a window continues the word of the token before it: nothing lies between them, and both are
 /// letters or digits where they meet.
 fn goes_on(window: &Window, text: &str) -> Vec<bool> {
     let part = |bytes: &Range<usize>| text.get(bytes.clone()).unwrap_or_default();

@@ -12,14 +12,15 @@
 //!
 //! 1. [`Table::read`] each file ([`ReadOptions`] names the format and columns; errors carry file, line, column).
 //!    Without a dev file, [`split()`] gives the row numbers and [`Table::select`] the two tables.
-//! 2. The task's labels ([`crate::tasks::labels`]) on what is known of the classes: the training table, or the whole file
+//! 2. The task's labels ([`crate::tasks::labels`]) from the known classes: the training table, or the whole file
 //!    *before* it is split, so that a rare class is not refused because all its rows went to one side. `eval` and
 //!    `predict` use the names of the saved task.
-//! 3. [`TextTokenizer::load`], then [`Dataset::build`] for each table; [`TextCounts`] says what was truncated, empty or unknown.
+//! 3. [`TextTokenizer::load`], then [`Dataset::build`] for each table; [`TextCounts`] reports what was truncated, empty
+//!    or unknown.
 //! 4. [`Sampler::new`] over [`Dataset::lengths`]; [`Sampler::largest`] simulates the whole run, so that the number of
-//!    micro-batches and the largest batch are known before memory is planned; [`Sampler::epoch`] gives any epoch,
-//!    and [`Batches::get`] any batch of it, so that a resumed run goes on exactly where it stopped.
-//! 5. [`evaluation_batches`] packs similar lengths together; [`Batches::restore`] puts results back in file order.
+//!    micro-batches and the largest batch are known before memory is planned; [`Sampler::epoch`] gives any epoch, and
+//!    [`Batches::get`] any batch of it, so that a resumed run continues exactly where it stopped.
+//! 5. [`evaluation_batches`] groups similar lengths; [`Batches::restore`] restores the file order of the results.
 //!
 //! Prediction streams instead: [`rows`] over a file or standard input in constant memory, [`Dataset::build`] with
 //! [`Labels::None`](crate::batch::Labels::None) on some hundred rows at a time.

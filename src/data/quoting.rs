@@ -1,7 +1,7 @@
-//! Where a csv's quotes do not do what RFC 4180 says: a parser reads on behind a closing quote, and the text is another
-//! one than was written. Programs that mark a quote with a backslash (MySQL, pandas with `escapechar`) write such files.
+//! Where a csv's quotes violate RFC 4180: a parser reads on after a closing quote, and the text differs from what was
+//! written. Programs that escape a quote with a backslash (MySQL, pandas with `escapechar`) write such files.
 
-/// Follows the quotes of one record, which may go over several lines.
+/// Tracks the quotes of one record, which may span several lines.
 #[derive(Default)]
 pub(super) struct Quoting {
     state: State,
@@ -14,22 +14,22 @@ enum State {
     FieldBegins,
     Bare,
     Quoted,
-    /// Behind a quote that closes the field, or is the first of two that stand for one.
+    /// After a quote that closes the field, or is the first of two that represent one.
     Closed,
 }
 
-/// A character where a quoted field has ended.
+/// A character after the end of a quoted field.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Behind {
     /// Counted in characters from 1.
     pub column: usize,
     pub character: char,
-    /// Whether a backslash stands before the quote.
+    /// Whether a backslash precedes the quote.
     pub escaped: bool,
 }
 
 impl Quoting {
-    /// Follows one line without its ending.
+    /// Processes one line without its ending.
     pub fn line(&mut self, line: &str) -> Option<Behind> {
         let mut escaped = false;
         for (at, character) in line.chars().enumerate() {

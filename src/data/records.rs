@@ -8,7 +8,7 @@ use csv_core::ReadRecordResult;
 use super::lines::Lines;
 use super::quoting::{Behind, Quoting};
 
-/// The fields of one record, kept in one buffer that is used again for the next.
+/// The fields of one record, in a buffer that is reused for the next.
 #[derive(Default)]
 pub(super) struct Record {
     text: Vec<u8>,
@@ -23,7 +23,7 @@ impl Record {
 
     pub fn get(&self, field: usize) -> &str {
         let start = if field == 0 { 0 } else { self.ends[field - 1] };
-        // Cannot fail: `Lines` has checked the text, and only whole ASCII bytes (separators, quotes) were taken out.
+        // Cannot fail: `Lines` has validated the text, and only whole ASCII bytes (separators, quotes) were removed.
         std::str::from_utf8(&self.text[start..self.ends[field]]).expect("fields of checked UTF-8")
     }
 
@@ -34,7 +34,7 @@ impl Record {
 
 /// How lines become records.
 pub(super) enum Splitter {
-    /// Every tab separates; quotes are ordinary characters, as GLUE's files need it.
+    /// Every tab separates; quotes are ordinary characters, as GLUE's files require.
     Tsv,
     /// Commas separate, quotes may enclose commas and line breaks. A line break inside quotes reads as LF.
     Csv(Box<csv_core::Reader>),
@@ -42,13 +42,13 @@ pub(super) enum Splitter {
 
 impl Splitter {
     pub fn csv() -> Self {
-        // Lines come without their ending; only the LF given back below ends a record, so a stray CR is text.
+        // Lines come without their ending; only the LF added back below ends a record, so a stray CR is text.
         let reader =
             csv_core::ReaderBuilder::new().terminator(csv_core::Terminator::Any(b'\n')).build();
         Self::Csv(Box::new(reader))
     }
 
-    /// Splits the line that `first` holds into `record`, reading on from `lines` while a quoted field is open.
+    /// Splits the line in `first` into `record`, reading more from `lines` while a quoted field is open.
     pub fn split<R: Read>(
         &mut self,
         first: &str,
@@ -96,7 +96,7 @@ impl Splitter {
 }
 
 /// # Errors
-/// Something stands behind the quote that closes a field: what the text is meant to be cannot be told.
+/// Something follows the quote that closes a field: the intended text cannot be determined.
 fn hold_quotes<R: Read>(
     quoting: &mut Quoting,
     line: &str,
@@ -126,8 +126,8 @@ fn hold_quotes<R: Read>(
 /// Longest record accepted, in bytes: a forgotten quote must not swallow a huge file.
 const MAX_RECORD: usize = 64 << 20;
 
-/// Gives one line and its LF to the parser; true when that ended the record.
-/// `progress` is the number of bytes and of fields found so far.
+/// Feeds one line and its LF to the parser; true if that ended the record. `progress` is the number of bytes and of
+/// fields found so far.
 fn feed(
     reader: &mut csv_core::Reader,
     line: &[u8],
@@ -136,7 +136,7 @@ fn feed(
 ) -> bool {
     let (bytes, fields) = progress;
     for mut input in [line, b"\n".as_slice()] {
-        // Each byte of input makes at most one byte of output and one end of a field.
+        // Each byte of input yields at most one byte of output and one end of a field.
         record.text.resize((*bytes + input.len() + 1).max(record.text.len()), 0);
         record.ends.resize((*fields + input.len() + 1).max(record.ends.len()), 0);
         while !input.is_empty() {

@@ -1,4 +1,4 @@
-//! Running text: the lines of a text file, each a text, or a column of a table.
+//! Running text: the lines of a text file, one text each, or a column of a table.
 
 use std::io::Read;
 
@@ -13,10 +13,10 @@ use super::lines::Lines;
 use crate::formats::columns::not_read;
 use crate::words::count;
 
-/// Iterator over texts; after an error it ends.
+/// Iterates over texts; ends after an error.
 pub struct RunningReader<R> {
     source: Source<R>,
-    /// Whether blank lines are texts, too: those that are answered.
+    /// Whether blank lines are texts too: when texts are answered.
     blank: bool,
     blanks: usize,
     ending: Ending,
@@ -31,7 +31,7 @@ impl<R: Read> RunningReader<R> {
     /// Without a format, each line is a text.
     ///
     /// # Errors
-    /// A header without a text; a column of lines.
+    /// A header without a text; a column for plain lines.
     pub fn new(
         input: R,
         name: &str,

@@ -1,6 +1,6 @@
 //! Which rows form which micro-batch: a pure function of the lengths, the limits, the seed and the epoch.
 //!
-//! Nothing is drawn as the run goes. A resumed run asks for (epoch, index) and gets the rows that it would have had.
+//! Nothing is drawn during the run. A resumed run asks for (epoch, index) and gets the rows it would have had.
 
 use anyhow::{Result, bail};
 
@@ -8,19 +8,19 @@ use crate::ranks::Share;
 use crate::rng::{Purpose, Stream};
 use crate::room::room;
 
-/// Rows drawn to find a run's largest batch before it is taken from a bound: about two seconds.
+/// Rows drawn to find a run's largest batch before falling back to a bound: about two seconds.
 const SIMULATED_ROWS: usize = 1 << 24;
 
 /// When a micro-batch is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLimits {
-    /// Most sequences in a batch.
+    /// Most sequences per batch.
     pub sequences: usize,
-    /// Most tokens in a batch; a sequence that alone has more is a batch by itself.
+    /// Most tokens per batch; a longer sequence is a batch by itself.
     pub tokens: Option<usize>,
 }
 
-/// In which order an epoch goes through the rows.
+/// The order of the rows in an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// As in the file, every epoch.
@@ -33,18 +33,18 @@ pub enum Order {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunLength {
     Epochs(u64),
-    /// Micro-batches, through as many epochs as that takes.
+    /// Micro-batches, over as many epochs as needed.
     Batches(u64),
 }
 
-/// What there must be room for: the most of each that any batch has, not all of it in the same one.
+/// What there must be room for: the maximum of each over all batches, not necessarily in the same one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Largest {
-    /// Tokens of a batch.
+    /// Tokens per batch.
     pub tokens: usize,
-    /// Sequences of a batch.
+    /// Sequences per batch.
     pub sequences: usize,
-    /// Tokens of a sequence.
+    /// Tokens per sequence.
     pub len: usize,
 }
 
@@ -59,7 +59,7 @@ pub struct Sampler {
 /// The batches of one epoch or evaluation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batches {
-    /// Row numbers in the order of processing, `[rows]`.
+    /// Row numbers in processing order, `[rows]`.
     order: Vec<usize>,
     /// Start of each batch in `order`, and the number of rows, `[batches + 1]`.
     starts: Vec<usize>,
@@ -85,17 +85,16 @@ impl Sampler {
         Batches::pack(order, &self.lengths, self.limits)
     }
 
-    /// The number of micro-batches of every epoch, where it is the same for any order of the rows.
+    /// The number of micro-batches per epoch, if it is the same for any order of the rows.
     pub fn batches_an_epoch(&self) -> Option<u64> {
         let any_order = self.limits.tokens.is_none();
         any_order.then(|| self.lengths.len().div_ceil(self.limits.sequences) as u64)
     }
 
-    /// What a run's batches need at most, each cut into as many `shares`.
+    /// The most that a run's batches need, each split into `shares`.
     ///
-    /// Its first epochs are simulated, a shuffle each (35 ms for 400,000 rows, `cargo bench --bench data`): as many
-    /// as [`SIMULATED_ROWS`] allow. For the epochs of a longer run no batch of any order has more than the bound that
-    /// is taken.
+    /// Simulates the first epochs, with a shuffle each (35 ms for 400,000 rows, `cargo bench --bench data`): as many as
+    /// [`SIMULATED_ROWS`] allow. For the epochs of a longer run it uses a bound that no batch in any order exceeds.
     pub fn largest(&self, run: RunLength, shares: usize) -> Largest {
         let mut largest = Largest::default();
         let (mut epoch, mut batches, mut rows) = (0, 0, 0);
@@ -175,7 +174,7 @@ impl BatchLimits {
 }
 
 impl Batches {
-    /// Cuts an order of rows into batches: a batch closes when the next row would exceed a limit.
+    /// Cuts a sequence of rows into batches: a batch closes when the next row would exceed a limit.
     fn pack(order: Vec<usize>, lengths: &[u32], limits: BatchLimits) -> Self {
         let most_tokens = limits.tokens.unwrap_or(usize::MAX);
         let mut starts = vec![0];
@@ -212,21 +211,21 @@ impl Batches {
         self.starts.windows(2).map(|w| &self.order[w[0]..w[1]])
     }
 
-    /// What these batches need at most.
+    /// The most that these batches need.
     pub fn largest(&self, lengths: &[u32]) -> Largest {
         self.iter().map(|rows| Largest::of(rows, lengths)).fold(Largest::default(), Largest::join)
     }
 
-    /// Puts results that were collected batch after batch back in row order; `count` says how many each row has.
+    /// Restores row order in results collected batch by batch; `count` says how many each row has.
     ///
     /// # Errors
-    /// When there are more or fewer results, or none at all.
+    /// If there are more or fewer results, or none at all.
     pub fn restore<T: Clone>(
         &self,
         results: &[T],
         count: impl Fn(usize) -> usize,
     ) -> Result<Vec<T>> {
-        // of[row] is where the results of that row are.
+        // of[row] is where that row's results are.
         let mut of = vec![0..0; self.order.len()];
         let mut next = 0;
         for &row in &self.order {
@@ -242,8 +241,8 @@ impl Batches {
     }
 }
 
-/// Batches for evaluation, each row once: sorted by length (longest first, so that the largest batch comes first),
-/// which makes the work of the batches' sequences even.
+/// Batches for evaluation, each row once: sorted by length, so that the sequences of a batch take similar work, and
+/// longest first, so that the largest batch comes first.
 ///
 /// # Errors
 /// No rows, or a limit of zero.

@@ -1,4 +1,4 @@
-//! What the sampler promises: every row once an epoch, limits kept, the same batches whenever asked.
+//! What the sampler promises: every row once per epoch, limits respected, the same batches whenever asked.
 
 use super::*;
 use proptest::prelude::*;
@@ -42,8 +42,8 @@ fn shuffled_epochs_differ_and_repeat_exactly() {
 
 #[test]
 fn the_order_of_a_seed_never_changes() {
-    // Held so that checkpoints of older versions resume on the same rows. The value was computed apart from this
-    // code, from the definitions of Philox, of the stream's counter and of Fisher-Yates.
+    // Pinned so that checkpoints of older versions resume on the same rows. The value was computed independently, from
+    // the definitions of Philox, of the stream's counter and of Fisher-Yates.
     let epoch = sampler(&[1; 8], 8, None, Order::Shuffled { seed: 42 }).epoch(1);
     assert_eq!(epoch.get(0), Some(&[7, 4, 1, 0, 5, 6, 2, 3][..]));
 }
@@ -125,7 +125,7 @@ proptest! {
             prop_assert!(!rows.is_empty() && rows.len() <= sequences);
             prop_assert!(sum(rows) <= most || rows.len() == 1);
             at += rows.len();
-            // No batch closes early: the next row would not have fitted.
+            // No batch closes early: the next row would not have fit.
             if let Some(&next) = in_order.get(at) {
                 prop_assert!(rows.len() == sequences || sum(rows) + lengths[next] as usize > most);
             }

@@ -1,4 +1,4 @@
-//! The kinds of tokenizer classes, and the special tokens that each has unless a file says otherwise.
+//! The kinds of tokenizer classes, and their special tokens unless a file says otherwise.
 
 use tokenizers::AddedToken;
 
@@ -9,12 +9,12 @@ pub(super) enum Class {
     Roberta,
     XlmRoberta,
     Camembert,
-    /// As `tokenizer.json` is written.
+    /// As `tokenizer.json` says.
     Written,
 }
 
 impl Class {
-    /// The special tokens that a file may name, with what they are where none does.
+    /// The special tokens that a file may name, with their defaults.
     pub fn specials(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Bert => &[

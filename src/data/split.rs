@@ -1,18 +1,18 @@
-//! Drawing rows: those held out for evaluation if there is no dev file, and those to train on if not all are.
+//! Drawing rows: those held out for evaluation if there is no dev file, and those to train on if not all are used.
 
 use anyhow::{Result, bail};
 
 use crate::rng::{Purpose, Stream};
 use crate::words::{are, count};
 
-/// Row numbers of the two parts, each ascending: file order is kept.
+/// Row numbers of the two parts, ascending, so that file order is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
     pub train: Vec<usize>,
     pub dev: Vec<usize>,
 }
 
-/// Draws round(`rows` x `fraction`) of the rows for dev, at least one for each side, by the seed alone.
+/// Draws round(`rows` x `fraction`) of the rows for dev, at least one for each side, using only the seed.
 ///
 /// # Errors
 /// A fraction outside 0..1, or fewer than two rows.
@@ -35,8 +35,8 @@ pub fn split(rows: usize, fraction: f64, seed: u64) -> Result<Split> {
     Ok(Split { train, dev })
 }
 
-/// Draws `count` of `rows` rows by the seed alone, ascending: file order is kept. Those of a smaller count are among those of
-/// a larger one.
+/// Draws `count` of `rows` rows, ascending, using only the seed, so that file order is kept. A smaller count draws a
+/// subset of a larger one.
 ///
 /// # Errors
 /// Fewer rows than that.

@@ -1,6 +1,6 @@
 //! Questions with the texts that answer them: SQuAD's JSON (1.1 and 2.0) and JSON lines with the same keys. Offsets of
-//! answers count characters there and become bytes here, exactly or not at all: an answer that is not where its offset
-//! says would be learned wrong.
+//! answers count characters there and bytes here. They must match exactly: an answer that is not at its offset would be
+//! learned wrong.
 
 use std::io::Read;
 use std::ops::Range;
@@ -14,26 +14,26 @@ use super::documents::{Document, Gold, Mark, ReadDocuments};
 use super::ending::Ending;
 use super::lines::{Lines, place};
 
-/// Longest line accepted, in bytes: SQuAD's files are one.
+/// Longest accepted line, in bytes: each of SQuAD's files is one line.
 const MAX_LINE: u64 = 1 << 30;
-/// Characters of a text that a message shows.
+/// Most characters of a text shown in a message.
 const SHOWN: usize = 60;
 
-/// What to do with a list of questions.
+/// The advice for a list of questions.
 const ARRAY: &str = "a JSON array; write each question on its own line, or all of them in SQuAD's form: {\"data\": […]}";
 
-/// Iterator over questions; after an error it ends.
+/// Iterates over questions; ends after an error.
 pub struct SquadReader<R> {
     lines: Lines<R>,
     /// Whether answers are read.
     answered: bool,
-    /// Of a file that is read whole: what is not yet given out, and what stopped the reading.
+    /// For a file read as a whole: what has not been returned yet, and what stopped the reading.
     whole: Option<(std::vec::IntoIter<Document>, Option<anyhow::Error>)>,
     ending: Ending,
 }
 
 impl<R: Read> SquadReader<R> {
-    /// `name` begins every message.
+    /// `name` starts every message.
     pub fn new(input: R, name: &str, answered: bool) -> Self {
         let lines = Lines::with_longest(input, name, MAX_LINE);
         Self { lines, answered, whole: None, ending: Ending::default() }
@@ -86,7 +86,7 @@ impl<R: Read> SquadReader<R> {
         read().with_context(|| place(name, number))
     }
 
-    /// Reads the rest of a file that is one JSON object, and takes it apart.
+    /// Reads the rest of a file that is a single JSON object, and splits it.
     fn read_whole(&mut self, first: String) -> Result<()> {
         let before = self.lines.number() - 1;
         let mut text = first;
@@ -108,7 +108,7 @@ impl<R: Read> SquadReader<R> {
     }
 }
 
-/// Whether a first line begins or is a SQuAD file, and no line with a question.
+/// Whether a first line starts (or is) a SQuAD file rather than a line with a question.
 fn is_whole(line: &str) -> bool {
     #[derive(Deserialize)]
     struct Keys {
@@ -121,11 +121,11 @@ fn is_whole(line: &str) -> bool {
     }
 }
 
-/// A whole file.
+/// A file read as a whole.
 struct Whole<'a> {
     name: &'a str,
     text: &'a str,
-    /// Where the line `line` has been counted up to.
+    /// Up to where `line` has counted lines.
     seen: usize,
     line: u64,
     answered: bool,
@@ -186,7 +186,7 @@ impl<'a> Whole<'a> {
     }
 
     fn parse<T: Deserialize<'a>>(&mut self, raw: &'a RawValue, path: &str) -> Result<T> {
-        // An array would be taken for the values of the keys, in their order.
+        // An array would be taken for the values of the keys, in order.
         if raw.get().starts_with('[') {
             let line = self.line_of(raw);
             bail!("{}: {path}: an array, not an object", self.place(line));
@@ -201,7 +201,7 @@ impl<'a> Whole<'a> {
         place(self.name, line)
     }
 
-    /// The line on which a part of the text begins; parts are asked for in their order.
+    /// The line where a part of the text starts; parts must be requested in order.
     fn line_of(&mut self, raw: &'a RawValue) -> u64 {
         let at = raw.get().as_ptr() as usize - self.text.as_ptr() as usize;
         let between = self.text.as_bytes().get(self.seen..at).unwrap_or_default();
@@ -211,19 +211,19 @@ impl<'a> Whole<'a> {
     }
 }
 
-/// What went wrong, without serde_json's own line and column.
+/// The error without serde_json's own line and column.
 fn bare(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let end = text.rfind(" at line ").unwrap_or(text.len());
     text[..end].to_owned()
 }
 
-/// A question as it is written.
+/// A question as written.
 #[derive(Deserialize)]
 struct Asked {
     id: Option<Id>,
     question: Option<String>,
-    /// In JSON lines alone; SQuAD's files have it a level higher.
+    /// Only in JSON lines; SQuAD's files have it one level higher.
     context: Option<String>,
     answers: Option<Box<RawValue>>,
     is_impossible: Option<bool>,
@@ -245,7 +245,7 @@ impl Id {
     }
 }
 
-/// An answer as SQuAD writes it.
+/// An answer in SQuAD's form.
 #[derive(Deserialize)]
 #[serde(expecting = "an object with \"text\" and \"answer_start\"")]
 struct Written {
@@ -295,7 +295,7 @@ impl Asked {
     }
 }
 
-/// A list of answers, or one list of texts and one of offsets, as the hub's rows have them.
+/// A list of answers, or a list of texts and one of offsets, as in the hub's rows.
 fn written(raw: &RawValue) -> Result<Vec<Written>> {
     #[derive(Deserialize)]
     struct Columns {
@@ -319,7 +319,7 @@ fn written(raw: &RawValue) -> Result<Vec<Written>> {
     }
 }
 
-/// The bytes of an answer that begins at a character of its context.
+/// The byte range of an answer that starts at a given character of its context.
 fn span(context: &str, answer: &str, start: i64) -> Result<Range<usize>> {
     if answer.trim().is_empty() {
         bail!(
@@ -327,7 +327,7 @@ fn span(context: &str, answer: &str, start: i64) -> Result<Range<usize>> {
         );
     }
     let said = format!("the answer {:?} should begin at character {start}", cut(answer));
-    // The end of the text is a place, too.
+    // The end of the text is a valid position too.
     let ends = context.char_indices().map(|(at, _)| at).chain([context.len()]);
     let at = usize::try_from(start).ok().and_then(|start| ends.clone().nth(start));
     if let Some(at) = at
@@ -351,7 +351,7 @@ fn span(context: &str, answer: &str, start: i64) -> Result<Range<usize>> {
     bail!("{said}, {there}; {instead}")
 }
 
-/// As much of a text as a message has room for.
+/// As much of a text as fits in a message.
 fn cut(text: &str) -> String {
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),

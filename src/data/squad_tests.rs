@@ -45,7 +45,7 @@ fn offsets_count_characters_and_become_bytes() {
     assert_eq!((&text[cats.span.clone()], &text[both.span.clone()]), ("cats", "😀 cats"));
     assert_eq!(documents[0].question.as_deref(), Some("who?"));
     assert_eq!((documents[0].line, documents[1].line), (6, 8));
-    // A number is an id as well; plausible answers are no answers.
+    // A number is a valid id too; plausible answers do not count as answers.
     assert_eq!(documents[1].id.as_deref(), Some("7"));
     assert_eq!(marks(&documents[1]), []);
 }
@@ -86,7 +86,7 @@ fn without_answers_nothing_of_them_is_read() {
     assert!(all(FILE, false).unwrap().iter().all(|document| document.gold == Gold::None));
 }
 
-/// A SQuAD file of one question, with these keys beside `id` and `question`.
+/// A SQuAD file with one question, with these keys in addition to `id` and `question`.
 fn one(context: &str, keys: &str) -> String {
     format!(
         "{{\"data\": [{{\"paragraphs\": [{{\"context\": {context:?}, \"qas\": [{{\"id\": \"x\", \"question\": \"q\", {keys}}}]}}]}}]}}"

@@ -14,14 +14,14 @@ use crate::formats::columns::{Columns, not_read};
 /// The rows of one file, at least one, in file order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
-    /// The path as given: starts the messages about its rows.
+    /// The path as given: starts messages about its rows.
     pub name: String,
     pub columns: Columns,
     /// The columns that were not read.
     pub unread: Vec<String>,
     pub rows: Vec<Row>,
-    /// How many rows go over several lines, and where the first begins: quoted fields of a csv may, and so does all that
-    /// stands between two stray quotes.
+    /// How many rows span several lines, and where the first one starts: quoted csv fields may, and so does everything
+    /// between two stray quotes.
     pub over_lines: Option<(usize, u64)>,
 }
 
@@ -29,7 +29,7 @@ impl Table {
     /// Reads every row.
     ///
     /// # Errors
-    /// As [`rows`], and when the file cannot be opened or its format is not known.
+    /// As [`rows`], and if the file cannot be opened or its format is unknown.
     pub fn read(path: &Path, options: &ReadOptions) -> Result<Self> {
         let name = path.display().to_string();
         if path.is_dir() {
@@ -50,12 +50,12 @@ impl Table {
         Ok(Self { name, columns, unread, rows, over_lines })
     }
 
-    /// Which columns are read, and which are not.
+    /// Says which columns are read, and which are not.
     pub fn told(&self) -> String {
         format!("{}{}", self.columns, not_read(&self.unread))
     }
 
-    /// Rows of a task on pairs that have no second text.
+    /// Rows without a second text in a task on pairs.
     pub fn without_pair(&self) -> usize {
         let none = |row: &&Row| row.text_pair.as_deref().is_none_or(str::is_empty);
         match self.columns.text_pair {
@@ -64,11 +64,11 @@ impl Table {
         }
     }
 
-    /// What the rows hold, as a sha256 in hexadecimal: the same for a pipe as for the file that went through it.
+    /// The sha256 of the rows' contents in hexadecimal: the same for a pipe as for the file sent through it.
     pub fn sha256(&self) -> String {
         let mut hasher = Sha256::new();
         let mut field = |value: Option<&str>| {
-            // The length keeps two fields from being taken for one; no text is as long as the mark of none.
+            // The length keeps two fields from being confused; no text is as long as the mark for a missing one.
             let len = value.map_or(u64::MAX, |text| text.len() as u64);
             hasher.update(len.to_le_bytes());
             hasher.update(value.unwrap_or_default());
@@ -84,7 +84,7 @@ impl Table {
     /// The given rows, in the order given.
     ///
     /// # Panics
-    /// When a row is out of range.
+    /// If a row is out of range.
     pub fn select(&self, rows: &[usize]) -> Self {
         Self {
             name: self.name.clone(),
@@ -96,7 +96,7 @@ impl Table {
     }
 }
 
-/// `end` is the line that the last row ends on.
+/// `end` is the line where the last row ends.
 fn over_lines(rows: &[Row], end: u64) -> Option<(usize, u64)> {
     let next = rows.iter().skip(1).map(|row| row.line).chain([end + 1]);
     let mut over = rows.iter().zip(next).filter(|(row, next)| *next > row.line + 1);

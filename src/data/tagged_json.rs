@@ -1,4 +1,4 @@
-//! Tagged words from JSON lines: a list of words with a list of tags, or a text with spans of characters that have a label.
+//! Tagged words from JSON lines: a list of words with a list of tags, or a text with labelled character spans.
 
 use std::io::Read;
 use std::ops::Range;
@@ -16,24 +16,24 @@ use super::text_words::text_words;
 use crate::formats::columns::not_read;
 use crate::words::count;
 
-/// Usual keys; the first wins where several are there.
+/// Usual keys; the first wins if several exist.
 const WORDS: [&str; 2] = ["tokens", "words"];
 const TEXTS: [&str; 1] = ["text"];
 const TAGS: [&str; 1] = ["tags"];
 const SPANS: [&str; 2] = ["spans", "entities"];
-/// Comes back with the answer.
+/// Returned with the answer.
 const ID: &str = "id";
-/// Where none of those is there: one of these, if it is the only one.
+/// If none of those exists: one of these, if it is the only one.
 const OTHER_TAGS: [&str; 6] = ["ner_tags", "pos_tags", "chunk_tags", "labels", "ner", "upos"];
 const OTHER_SPANS: [&str; 2] = ["labels", "label"];
 
-/// Iterator over the objects of an input; after an error it ends.
+/// Iterates over the objects of an input; ends after an error.
 pub struct TaggedJsonReader<R> {
     lines: Lines<R>,
     words: Option<String>,
     tags: Option<String>,
     tagged: bool,
-    /// Of the first object; all are read alike.
+    /// From the first object; all are read the same way.
     keys: Option<Keys>,
     done: bool,
 }
@@ -41,11 +41,11 @@ pub struct TaggedJsonReader<R> {
 #[derive(Clone)]
 struct Keys {
     words: String,
-    /// Whether the words are a list, and no text.
+    /// Whether the words are a list, not a text.
     list: bool,
-    /// None where tags are not asked for.
+    /// None if tags are not requested.
     tags: Option<String>,
-    /// The others of the first object.
+    /// Other keys of the first object.
     unread: Vec<String>,
 }
 
@@ -55,7 +55,7 @@ struct Span {
     start: usize,
     end: usize,
     label: String,
-    /// What stands there, where the file says it, too.
+    /// The text there, if the file states it too.
     #[serde(default)]
     text: Option<Value>,
 }
@@ -93,7 +93,7 @@ impl<R: Read> TaggedJsonReader<R> {
         Ok(Some(Document { line: number, id: id(&object, &here)?, ..document }))
     }
 
-    /// The keys that are read: those that the user names, or the usual ones.
+    /// The keys to read: those named by the user, or the usual ones.
     fn choose(&self, object: &Object<'_>, here: &str) -> Result<Keys> {
         let there = |key: &&&str| object.get(key).is_some();
         let words = match &self.words {
@@ -141,7 +141,7 @@ impl<R: Read> TaggedJsonReader<R> {
     }
 }
 
-/// Without line, and without id.
+/// Without line or id.
 fn document(object: &Object<'_>, keys: &Keys, here: &str) -> Result<Document> {
     let needed =
         |key: &str| object.get(key).with_context(|| format!("{here}: the key {key:?} is missing"));
@@ -194,7 +194,7 @@ fn document(object: &Object<'_>, keys: &Keys, here: &str) -> Result<Document> {
     Ok(Document { text, words, gold, ..Document::default() })
 }
 
-/// An error's words without its line, which counts within one line.
+/// An error's message without its line number, which is within this one line.
 fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let end = text.rfind(" at line ").unwrap_or(text.len());
@@ -233,7 +233,7 @@ fn id(object: &Object<'_>, here: &str) -> Result<Option<String>> {
     }
 }
 
-/// B- at the first word of a span, I- at its others, O elsewhere.
+/// B- at the first word of a span, I- at the others, O elsewhere.
 fn tags_of_spans(
     text: &str,
     words: &[Range<usize>],
@@ -286,7 +286,7 @@ fn tags_of_spans(
     Ok(tags.into_iter().map(|tag| tag.unwrap_or_else(|| "O".to_owned())).collect())
 }
 
-/// Refuses a tag of a word as the type of a span, which would become a part of other tags.
+/// Refuses a word's tag as the type of a span, where it would become part of other tags.
 fn refuse_tag(label: &str, what: &str) -> Result<()> {
     if label.eq_ignore_ascii_case("o") {
         bail!("{what}: O is the tag of words outside of any span: leave the span out");

@@ -36,7 +36,7 @@ fn words_with_tags_are_joined_by_spaces() {
 
 #[test]
 fn spans_count_characters_and_become_tags_of_words() {
-    // Two bytes, four bytes, a letter with a mark of its own.
+    // Two bytes, four bytes, a letter with a combining mark.
     let text = "Zoë 😀 met Jose\u{301} Paz.";
     let line = format!(
         r#"{{"text": "{text}", "spans": [{{"start": 10, "end": 19, "label": "PER"}}, {{"start": 0, "end": 3, "label": "PER"}}]}}"#

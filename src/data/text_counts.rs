@@ -1,5 +1,5 @@
-//! What a tokenizer made of texts, counted: those that were cut, those it made nothing of, and those it knows nothing of.
-//! A model answers these all alike, so a user is told of them.
+//! Counts what a tokenizer made of texts: those that were cut, those that gave no tokens, and those with only unknown
+//! ones. A model answers all of these alike, so the user is told.
 
 use std::collections::HashSet;
 use std::ops::AddAssign;
@@ -10,7 +10,7 @@ use tokenizers::{ModelWrapper, Tokenizer};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TextTally {
     pub texts: usize,
-    /// The line of the first; 0 where there is none.
+    /// The line of the first; 0 if there is none.
     pub first: u64,
 }
 
@@ -34,13 +34,13 @@ impl AddAssign for TextTally {
 pub struct TextCounts {
     /// Cut to the maximum length.
     pub truncated: TextTally,
-    /// A text, or one of a pair, without a single token.
+    /// A text, or one of a pair, without any tokens.
     pub empty: TextTally,
-    /// A text, or one of a pair, without a token that says anything.
+    /// A text, or one of a pair, without any informative tokens.
     pub unknown: TextTally,
-    /// Of all texts, before they were cut.
+    /// In all texts, before they were cut.
     pub tokens: u64,
-    /// How many of those stand for what the vocabulary lacks.
+    /// How many of those stand for something missing from the vocabulary.
     pub unknown_tokens: u64,
 }
 
@@ -55,11 +55,11 @@ impl AddAssign for TextCounts {
     }
 }
 
-/// The tokens that say nothing of a text.
+/// The tokens that say nothing about a text.
 pub(super) struct Unknown {
-    /// Stands for what the vocabulary lacks.
+    /// Stands for anything missing from the vocabulary.
     token: Option<u32>,
-    /// That one, special tokens, and the space before a word.
+    /// That token, special tokens, and the space before a word.
     saying_nothing: HashSet<u32>,
 }
 
@@ -69,7 +69,7 @@ impl Unknown {
             ModelWrapper::WordPiece(model) => Some(model.unk_token.clone()),
             ModelWrapper::WordLevel(model) => Some(model.unk_token.clone()),
             ModelWrapper::BPE(model) => model.unk_token.clone(),
-            // It knows the token by its place, and does not tell.
+            // The model knows the token by its index, and does not expose it.
             ModelWrapper::Unigram(_) => Some("<unk>".to_owned()),
         };
         let token = name.and_then(|name| tokenizer.token_to_id(&name));
@@ -79,7 +79,7 @@ impl Unknown {
         Self { token, saying_nothing: special.chain(token).chain(space).collect() }
     }
 
-    /// Counts the texts of one row, each by its tokens.
+    /// Counts the texts of one row, given as tokens.
     pub fn count(&self, texts: &[&[u32]], line: u64, counts: &mut TextCounts) {
         let unknown = texts.iter().copied().flatten().filter(|&&id| Some(id) == self.token);
         counts.unknown_tokens += unknown.count() as u64;

@@ -1,5 +1,5 @@
-//! The words of a text that came whole: parted by spaces; each sign of punctuation, and each Chinese character, is one of
-//! its own, as BERT's tokenizer has them.
+//! The words of a text given as a whole: separated by spaces, with each punctuation mark and each Chinese character a
+//! separate word, as in BERT's tokenizer.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer
 /// Where each word lies, in bytes.
 pub fn text_words(text: &str) -> Vec<Range<usize>> {
     let mut split = PreTokenizedString::from(text);
-    // It has nothing to fail at; a text that it did not split would be one word.
+    // It has no way to fail; a text that it did not split would be one word.
     if BertPreTokenizer.pre_tokenize(&mut split).is_err() {
         return std::iter::once(0..text.len()).collect();
     }

@@ -1,8 +1,8 @@
-//! Text to vocabulary ids: the `tokenizers` crate for the words, our own template and truncation around them.
+//! Text to vocabulary ids: the `tokenizers` crate for the words, with our own template and truncation around them.
 //!
-//! The crate's own truncation would do, but it also builds every overflowing window (for a pair: every combination
-//! of windows), which a long enough pair turns into gigabytes. So a text is encoded without special tokens, cut
-//! here by the same rule, and put into the template that the tokenizer's post-processor was asked for once.
+//! The crate's own truncation would work, but it also builds every overflowing window (for a pair: every combination of
+//! windows), which for a long enough pair takes gigabytes. So a text is encoded without special tokens, cut here by the
+//! same rule, and put into the template obtained once from the tokenizer's post-processor.
 
 use std::fmt;
 use std::ops::Range;
@@ -25,7 +25,7 @@ use super::tokenizer_settled;
 use crate::formats::fingerprint::Fingerprint;
 use crate::room::room;
 
-/// Where a sequence begins in the position table.
+/// Where a sequence starts in the position table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Positions {
     /// Row of the first token: 0 for BERT, padding id + 1 for RoBERTa and XLM-R.
@@ -33,8 +33,8 @@ pub struct Positions {
 }
 
 impl Positions {
-    /// The position of each token of a sequence, as `create_position_ids_from_input_ids` of transformers has them: a
-    /// padding token within a RoBERTa text has its own id as position, and those after it do not count it.
+    /// The position of each token of a sequence, as in `create_position_ids_from_input_ids` of transformers: a padding
+    /// token within a RoBERTa text has its own id as its position, and those after it do not count it.
     pub fn of(self, ids: &[u32]) -> impl Iterator<Item = u32> {
         let padding = self.offset.checked_sub(1);
         let mut next = self.offset;
@@ -47,33 +47,33 @@ impl Positions {
         })
     }
 
-    /// Longest sequence that a position table of `rows` rows (`max_position_embeddings`) has room for.
+    /// Longest sequence that fits a position table of `rows` rows (`max_position_embeddings`).
     pub fn room(self, rows: usize) -> usize {
         rows.saturating_sub(self.offset as usize)
     }
 }
 
-/// What the model asks of its tokenizer.
+/// The model's requirements for its tokenizer.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenizerOptions {
     /// Rows of the model's embedding table (`vocab_size`).
     pub vocab_size: usize,
-    /// Rows of the model's token type table (`type_vocab_size`). With one row every token has type 0, as
-    /// RoBERTa's tokenizers have it whatever their template says.
+    /// Rows of the model's token type table (`type_vocab_size`). With one row every token has type 0, as in RoBERTa's
+    /// tokenizers whatever their template says.
     pub type_rows: usize,
-    /// Longest sequence in tokens, special tokens included; longer texts are cut.
+    /// Longest sequence in tokens, including special tokens; longer texts are cut.
     pub max_len: usize,
     pub positions: Positions,
 }
 
-/// Told the number of rows finished since the last call, from any thread.
+/// Gets the number of rows finished since the last call, from any thread.
 pub type OnRows<'a> = &'a (dyn Fn(usize) + Sync);
 
 /// A tokenizer with the model's limits, ready to encode.
 pub struct TextTokenizer {
     inner: Tokenizer,
     single: Template,
-    /// `None` where the tokenizer has no form for pairs.
+    /// `None` if the tokenizer has no form for pairs.
     pair: Option<Template>,
     options: TokenizerOptions,
     /// Which end of a text is cut.
@@ -82,26 +82,26 @@ pub struct TextTokenizer {
     notes: Vec<String>,
     growth: Growth,
     unknown: Unknown,
-    /// Once somebody asked.
+    /// Computed on first use.
     fingerprint: OnceLock<Fingerprint>,
 }
 
-/// Sequences as they leave the tokenizer, end to end.
+/// Sequences as output by the tokenizer, concatenated.
 #[derive(Default)]
 pub(super) struct Encoded {
     /// Ids of all sequences, `[tokens]`.
     pub ids: Vec<u32>,
     /// End of each sequence in `ids`, `[rows]`.
     pub ends: Vec<usize>,
-    /// In each sequence, how many leading tokens have type 0; the rest has type 1, `[rows]`.
+    /// For each sequence, how many leading tokens have type 0; the rest has type 1, `[rows]`.
     pub type_zero: Vec<u32>,
-    /// The line that each sequence is from, `[rows]`.
+    /// The line that each sequence comes from, `[rows]`.
     pub lines: Vec<u64>,
     pub counts: TextCounts,
 }
 
 impl Encoded {
-    /// Puts sequences behind these.
+    /// Appends sequences.
     pub fn append(&mut self, part: Self) {
         let base = self.ids.len();
         self.ids.extend_from_slice(&part.ids);
@@ -113,14 +113,15 @@ impl Encoded {
 }
 
 impl TextTokenizer {
-    /// Reads the tokenizer of a model folder as `AutoTokenizer` of transformers does: the class that the folder names takes
-    /// its vocabulary from `tokenizer.json`, else from `vocab.txt` (WordPiece) or `vocab.json` with `merges.txt` (byte-level
-    /// BPE), and the rest from `tokenizer_config.json`. Padding and truncation that `tokenizer.json` asks for are not honoured.
+    /// Reads the tokenizer of a model folder like transformers' `AutoTokenizer`: the class that the folder names takes
+    /// its vocabulary from `tokenizer.json`, or else from `vocab.txt` (WordPiece) or `vocab.json` with `merges.txt`
+    /// (byte-level BPE), and the rest from `tokenizer_config.json`. Padding and truncation settings of `tokenizer.json`
+    /// are ignored.
     ///
     /// # Errors
     /// No or broken tokenizer files; ids beyond the model's embedding table; a `max_len` without room for text.
     pub fn load(folder: &Path, options: TokenizerOptions) -> Result<Self> {
-        // Where the crate is expected to panic, the error names the file; it may do so anywhere.
+        // If the crate panics in an expected place, the error names the file; it may panic anywhere.
         contained(|| Self::of_folder(folder, options))
             .map_err(|said| anyhow!("{}: not a usable tokenizer: {said}", folder.display()))?
     }
@@ -143,7 +144,7 @@ impl TextTokenizer {
             anyhow!("{}: the tokenizer's template for {what}: {e}", folder.display())
         };
         let mut single = Template::probe(&inner, false).map_err(|e| context("single texts", e))?;
-        // A form for pairs is needed only by pairs; encode() says when it is missing.
+        // Only pairs need a form for pairs; encode() reports if it is missing.
         let mut pair = Template::probe(&inner, true).ok();
         let flat = pair.as_ref().is_none_or(Template::is_flat);
         if options.type_rows > 1 && !gives_types && !flat {
@@ -172,15 +173,15 @@ impl TextTokenizer {
         Ok(Self { inner, single, pair, options, cut, lowered, notes, growth, unknown, fingerprint })
     }
 
-    /// What a user should know of how the files were read.
+    /// What the user should know about how the files were read.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// What decides the ids of a text, but for how long it may be.
+    /// What decides the ids of a text, except its maximum length.
     ///
     /// # Errors
-    /// A tokenizer that cannot be written down.
+    /// A tokenizer that cannot be serialised.
     pub fn fingerprint(&self) -> Result<Fingerprint> {
         if let Some(known) = self.fingerprint.get() {
             return Ok(known.clone());
@@ -197,8 +198,8 @@ impl TextTokenizer {
         Ok(self.fingerprint.get_or_init(|| fingerprint).clone())
     }
 
-    /// Has the files of a written model, copies of those that this was read from, say what is done beyond them: see
-    /// [`tokenizer_settled`]. Returns what they cannot say.
+    /// Makes the tokenizer files of a written model, copies of those read here, state what is done beyond them: see
+    /// [`tokenizer_settled`]. Returns what they cannot express.
     ///
     /// # Errors
     /// A file that cannot be read or written.
@@ -237,7 +238,7 @@ impl TextTokenizer {
         self.checked(contained(|| self.inner.encode_fast(text, false))?)
     }
 
-    /// The tokens of one text, and the bytes that each stands for, without spaces around them.
+    /// The tokens of one text, and the bytes each stands for, without surrounding spaces.
     ///
     /// # Errors
     /// The text cannot be tokenized.
@@ -255,14 +256,14 @@ impl TextTokenizer {
         Ok((encoding.get_ids().to_vec(), encoding.get_offsets().iter().map(trimmed).collect()))
     }
 
-    /// A token as it stands in a text.
+    /// A token as it appears in a text.
     pub fn word(&self, id: u32) -> String {
         let token = || vec![self.inner.id_to_token(id).unwrap_or_default()];
         let bytes =
             matches!(self.inner.get_pre_tokenizer(), Some(PreTokenizerWrapper::ByteLevel(_)));
         let decoded = contained(|| match (self.inner.get_decoder(), bytes) {
             (Some(decoder), _) => decoder.decode_chain(token()),
-            // Vocabularies of their own say nothing of it.
+            // Such vocabularies carry no information about it.
             (None, true) => ByteLevel::default().decode_chain(token()),
             (None, false) => Ok(token()),
         });
@@ -282,7 +283,7 @@ impl TextTokenizer {
         &self.single
     }
 
-    /// `None` where the tokenizer has no form for pairs.
+    /// `None` if the tokenizer has no form for pairs.
     pub(super) fn pair_template(&self) -> Option<&Template> {
         self.pair.as_ref()
     }
@@ -302,7 +303,7 @@ impl TextTokenizer {
                 .map_err(|e| anyhow!("line {}: the text cannot be tokenized: {e}", row.line))
         };
         let first = words(&row.text)?;
-        // An empty partner is no partner, so that one file can hold pairs and single texts.
+        // An empty partner counts as none, so that one file can hold pairs and single texts.
         let partner = row.text_pair.as_deref().filter(|text| !text.is_empty());
         let second = partner.map(words).transpose()?;
         let template = match (&second, &self.pair) {
@@ -335,10 +336,10 @@ impl TextTokenizer {
     }
 }
 
-/// How many tokens of each text stay when both together may have `room`: Hugging Face's `longest_first`.
+/// How many tokens of each text to keep if both together may have `room`: Hugging Face's `longest_first`.
 ///
-/// The longer text is cut first; where the shorter fills more than half of the room too, it keeps the smaller half
-/// and the longer (the second of two equals) the larger.
+/// The longer text is cut first; if the shorter also fills more than half of the room, it keeps the smaller half and
+/// the longer (the second on a tie) the larger.
 fn longest_first(a: usize, b: usize, room: usize) -> (usize, usize) {
     if a + b <= room {
         return (a, b);
@@ -349,7 +350,7 @@ fn longest_first(a: usize, b: usize, room: usize) -> (usize, usize) {
     if a > b { (keep_longer, keep_shorter) } else { (keep_shorter, keep_longer) }
 }
 
-/// The special tokens around the texts, and the types of all: what the post-processor makes of one input.
+/// The special tokens around the texts, and the types of all tokens: what the post-processor makes of one input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Template {
     parts: Vec<Part>,
@@ -386,9 +387,9 @@ impl fmt::Display for Template {
 }
 
 impl Template {
-    /// Sends one made-up token for each text through the post-processor and looks at where it comes out.
+    /// Sends one made-up token per text through the post-processor and checks where it comes out.
     fn probe(tokenizer: &Tokenizer, pair: bool) -> Result<Self> {
-        // No vocabulary has these ids: `load` has compared them with the model's size.
+        // No vocabulary has these ids: `load` has checked it against the model's size.
         const A: u32 = u32::MAX;
         const B: u32 = u32::MAX - 1;
         let made_up = |id, type_id| {
@@ -439,7 +440,7 @@ impl Template {
     }
 
     /// # Errors
-    /// When a special token has no row in the model.
+    /// If a special token has no row in the model.
     fn fits(&self, options: TokenizerOptions) -> Result<()> {
         match &self.largest {
             Some((token, id)) if *id as usize >= options.vocab_size => bail!(
@@ -464,7 +465,7 @@ impl Template {
         self.parts.iter_mut().for_each(|part| part.type_id = 0);
     }
 
-    /// Where the second text begins in a sequence whose first has `a` tokens, or, not `second`, the first.
+    /// Where the second text starts (or the first, if not `second`) in a sequence whose first text has `a` tokens.
     pub(super) fn place_of_text(&self, a: usize, second: bool) -> usize {
         let text = if second { Piece::B } else { Piece::A };
         let before = self.parts.iter().take_while(|part| part.piece != text);

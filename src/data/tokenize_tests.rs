@@ -1,5 +1,5 @@
-//! Behaviour of the tokenizer around tiny vocabularies. The expected ids are what transformers' `BertTokenizerFast`
-//! and `RobertaTokenizerFast` give for the same files (4.57 and 5.23; where a mask follows a space, 5.23).
+//! Behaviour of the tokenizer around tiny vocabularies. The expected ids are those of transformers' `BertTokenizerFast`
+//! and `RobertaTokenizerFast` for the same files (4.57 and 5.23; if a mask follows a space, 5.23).
 
 use super::*;
 use crate::data::TextTally;
@@ -203,7 +203,7 @@ fn padding_and_truncation_of_tokenizer_json_are_turned_off() {
     }));
     inner.with_truncation(Some(TruncationParams { max_length: 3, ..Default::default() })).unwrap();
     let json = inner.to_string(false).unwrap();
-    // The vocabulary beside it must not be looked at.
+    // The vocabulary next to it must be ignored.
     let files = [("tokenizer.json", json.as_str()), ("vocab.txt", "broken")];
     let tokenizer = TextTokenizer::load(folder(&files).path(), options(512)).unwrap();
     assert_eq!(ids(&tokenizer, "The film was great"), [2, 5, 6, 7, 8, 3]);
@@ -281,7 +281,7 @@ fn a_special_token_beyond_the_model_is_refused_by_name() {
     assert!(load(json(u32::MAX, 1)).is_err() && load(json(u32::MAX - 1, 1)).is_err());
 }
 
-/// The library panics where the value of "decoder" is cut.
+/// The library panics if the value of "decoder" is cut off.
 #[test]
 fn a_damaged_tokenizer_json_is_an_error_with_its_place() {
     let path =
@@ -309,7 +309,7 @@ fn a_damaged_tokenizer_json_is_an_error_with_its_place() {
             ["decoder", "normalizer", "pre_tokenizer", "post_processor", "model", "added_tokens"]
         {
             let right = std::mem::replace(&mut value[key], wrong.clone());
-            // Some of these a tokenizer can do without; none may bring the program down.
+            // Some of these are optional for a tokenizer; none may bring down the program.
             let _ = load(&value.to_string());
             value[key] = right;
         }
@@ -452,7 +452,7 @@ fn a_setting_of_the_wrong_type_is_refused_by_name() {
     }
 }
 
-/// The library drops merges at random while it encodes: the same text would get other ids each time.
+/// The library drops merges at random while it encodes: the same text would get different ids each time.
 #[test]
 fn dropout_of_merges_is_switched_off_and_said() {
     let token = |id: u32, content: &str| {

@@ -1,6 +1,6 @@
-//! What a tokenizer may cost. A few hundred bytes of `tokenizer.json` can ask for work that never ends: replacements that
-//! double a text forty times, words of any length for a search that takes the cube of it. And a long text costs some hundred
-//! times its length in memory while it is taken apart. Here both are bounded before any text is read.
+//! Limits on what a tokenizer may cost. A few hundred bytes of `tokenizer.json` can ask for work that never ends:
+//! replacements that double a text forty times, or unlimited word lengths for a cubic search. And tokenizing a long
+//! text takes some hundred times its length in memory. Here both are bounded before any text is read.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,28 +12,28 @@ use tokenizers::{
 
 /// Longest text: more than any novel.
 const LONGEST_TEXT: usize = 4 << 20;
-/// Largest factor by which texts may grow, and what may come of them at most: by what the steps could do, and by what they
-/// did.
+/// Largest factor by which texts may grow, and their maximum resulting size: checked for what the steps could do, and
+/// for what they did.
 const MOST_GROWTH: f64 = 65_536.0;
 const MOST_BYTES: f64 = (64 << 20) as f64;
 const MOST_NORMAL: usize = 8 << 20;
-/// From here on texts are taken apart one after the other, so that the memory of one is all that they need.
+/// Texts from this size on are tokenized one at a time, so that the memory of one is enough.
 const LARGE: f64 = (256 << 10) as f64;
-/// Longest word that WordPiece searches, and longest piece that Unigram tries at each place of a text. BERT's own limit is
-/// 100, pieces have some tens.
+/// Longest word that WordPiece may search, and longest piece that Unigram may try at each position of a text. BERT's
+/// own limit is 100; pieces have a few tens.
 const LONGEST_WORD: usize = 1000;
 
-/// How long a text can become before it is cut into tokens.
+/// How long a text can become before it is split into tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Growth {
-    /// Bytes that are put before it.
+    /// Bytes prepended to it.
     added: f64,
     factor: f64,
-    /// What grows it most, for messages.
+    /// The step with the most growth, for messages.
     by: String,
 }
 
-/// Reads a tokenizer's steps; refuses what no text could be given to.
+/// Reads a tokenizer's steps; refuses those that are unsafe for any text.
 ///
 /// # Errors
 /// Steps that can make a text more than 65,536 times as long, or words without a limit; names the step.
@@ -49,13 +49,13 @@ pub fn bounds(tokenizer: &Tokenizer) -> Result<Growth, String> {
     Growth::of(tokenizer.get_normalizer(), tokenizer.get_pre_tokenizer())
 }
 
-/// Holds a model to pieces that can be looked for at each place of a text. Before it is built: the crate keeps a piece letter
-/// by letter, in a tree that ends the process where it is too deep.
+/// Checks that a model's pieces can be searched for at each position of a text. Runs before the model is built: the
+/// crate stores pieces letter by letter in a tree, and one that is too deep crashes the process.
 ///
 /// # Errors
-/// A longer piece, or a longer mark of pieces that begin or end within a word; says how long.
+/// A longer piece, or a longer affix that marks pieces at the start or end of a word; says how long.
 pub fn pieces(model: &Value) -> Result<(), String> {
-    // Those of Unigram, with their scores; those of other models are looked up.
+    // Unigram's, with their scores; other models look theirs up.
     let listed = model["vocab"].as_array().into_iter().flatten();
     let listed = listed.filter_map(|entry| entry[0].as_str()).map(|piece| ("piece", piece));
     let marks = ["continuing_subword_prefix", "end_of_word_suffix"];
@@ -98,10 +98,10 @@ impl Growth {
         Ok(growth)
     }
 
-    /// What so many bytes can become.
+    /// The most that this many bytes can become.
     ///
     /// # Errors
-    /// Too long a text; says how long.
+    /// A text that is too long; says how long.
     pub fn most(&self, bytes: usize) -> Result<f64, String> {
         let most = (bytes as f64 + self.added) * self.factor;
         if most <= MOST_BYTES {
@@ -113,7 +113,7 @@ impl Growth {
         ))
     }
 
-    /// Holds `text` to what can be taken apart. For a large one the caller keeps what is returned until that is done.
+    /// Checks that `text` can be tokenized. For a large one the caller keeps the returned guard until that is done.
     ///
     /// # Errors
     /// A text that is too long, or that the tokenizer makes too long; says how long.
@@ -156,7 +156,7 @@ struct Sum {
     growth: Growth,
     /// Largest factor so far, of the step that messages name.
     largest: f64,
-    /// Kinds of steps that were met. The first of a kind that every model may have counts nothing: alone it is bounded.
+    /// Kinds of steps seen. The first of a kind that any model may have does not count: by itself it is bounded.
     seen: BTreeSet<String>,
 }
 
@@ -178,7 +178,7 @@ impl Sum {
                     Some(found) if !found.is_empty() => {
                         (content.len() as f64 / found.len() as f64).max(1.0)
                     }
-                    // A pattern may match nothing, between any two letters.
+                    // A pattern may match the empty string between any two letters.
                     _ => 1.0 + content.len() as f64,
                 };
                 (factor, format!("Replace by {}", shortened(content)))
@@ -192,7 +192,7 @@ impl Sum {
                 let longest = longest_entry(text("precompiled_charsmap").unwrap_or(""));
                 (self.once(kind, longest as f64, 64.0), kind.to_string())
             }
-            // Most bytes that one byte of UTF-8 becomes.
+            // Most bytes that one byte of UTF-8 can become.
             "NFKC" | "NFKD" => (self.once(kind, 11.0, 11.0), kind.to_string()),
             "NFC" | "NFD" | "BertNormalizer" | "Metaspace" => {
                 (self.once(kind, 4.0, 4.0), kind.to_string())
@@ -206,7 +206,7 @@ impl Sum {
         }
     }
 
-    /// A factor of up to `usual` is nothing where it is the first of its kind.
+    /// A factor of up to `usual` does not count for the first step of its kind.
     fn once(&mut self, kind: &str, factor: f64, usual: f64) -> f64 {
         let first = self.seen.insert(kind.to_string());
         if first && factor <= usual { 1.0 } else { factor }
@@ -218,8 +218,8 @@ fn shortened(text: &str) -> String {
     format!("{start:?}")
 }
 
-/// Holds a character map of SentencePiece to its length: its table is as long as its first bytes say, and is made before it
-/// is read.
+/// Checks a SentencePiece character map against its length: its table is as long as its first bytes claim, and is
+/// allocated before it is read.
 ///
 /// # Errors
 /// The table is longer than the map.
@@ -236,8 +236,8 @@ pub(super) fn check_character_map(base64: &str) -> Result<(), String> {
     }
 }
 
-/// Bytes of the longest replacement in a character map of SentencePiece: the pieces between zeros, behind a table whose
-/// length comes first. All of a map that cannot be read.
+/// Bytes of the longest replacement in a SentencePiece character map: the zero-separated pieces after a table preceded
+/// by its length. The whole map if it cannot be read.
 fn longest_entry(base64: &str) -> usize {
     let bytes = decoded(base64);
     let table = bytes.first_chunk::<4>().map_or(0, |length| u32::from_le_bytes(*length) as usize);
@@ -245,7 +245,7 @@ fn longest_entry(base64: &str) -> usize {
     texts.split(|&byte| byte == 0).map(<[u8]>::len).max().unwrap_or(0)
 }
 
-/// The bytes that base64 stands for, up to the padding.
+/// Decoded base64, up to the padding.
 fn decoded(text: &str) -> Vec<u8> {
     let digit = |byte: u8| match byte {
         b'A'..=b'Z' => Some(byte - b'A'),

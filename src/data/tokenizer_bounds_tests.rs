@@ -1,4 +1,4 @@
-//! What a tokenizer may cost: steps that grow a text, long texts, long words.
+//! Limits on a tokenizer's cost: steps that grow a text, long texts, long words.
 
 use super::*;
 use serde_json::json;

@@ -1,5 +1,5 @@
-//! What a `tokenizer.json` asks the `tokenizers` crate to make, looked at before the crate sees it: it makes things as it
-//! reads, of the sizes that the file names, and gives added tokens to the normalizers at once.
+//! Checks what a `tokenizer.json` asks the `tokenizers` crate to do before the crate sees it: while reading, the crate
+//! allocates sizes that the file names, and runs the normalizers on added tokens.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -7,19 +7,19 @@ use tokenizers::{NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
 
 use super::tokenizer_bounds::{Growth, check_character_map, pieces};
 
-/// Most bytes of all added tokens: checkpoints have some thousand short ones.
+/// Most bytes of all added tokens: checkpoints have up to a few thousand short ones.
 const MOST_ADDED: usize = 4 << 20;
-/// Most values in the description of a step around the model. What maps characters is one.
+/// Most values in the description of a step around the model. A character map is one value.
 const MOST_PARTS: usize = 50_000;
 /// Most special tokens around a text or pair.
 const MOST_SPECIALS: usize = 1000;
-/// Longest pattern: those of checkpoints have some hundred letters.
+/// Longest pattern: those of checkpoints have a few hundred letters.
 const LONGEST_PATTERN: usize = 2000;
-/// What a step that is no template puts around a pair.
+/// What a step other than a template puts around a pair.
 const SPECIALS_OF_A_CLASS: usize = 4;
 
-/// Takes out how texts are to be padded and cut, which nobody here asks the crate to do; says whether they are cut at their
-/// beginning.
+/// Removes the padding and truncation settings, which we never ask the crate to apply; says whether texts are cut at
+/// their start.
 pub(super) fn take_lengths(written: &mut Map<String, Value>) -> bool {
     written.remove("padding");
     let truncation = written.remove("truncation");
@@ -35,7 +35,7 @@ pub(super) fn check(written: &Map<String, Value>, more_tokens: usize) -> Result<
     character_maps(part("normalizer"))?;
     patterns(part("normalizer"))?;
     patterns(part("pre_tokenizer"))?;
-    // What cannot be read is for others to refuse, or to do without.
+    // Unreadable parts are refused, or ignored, elsewhere.
     let normalizer: Option<NormalizerWrapper> = read(part("normalizer"));
     let pre_tokenizer: Option<PreTokenizerWrapper> = read(part("pre_tokenizer"));
     let growth = Growth::of(normalizer.as_ref(), pre_tokenizer.as_ref())?;
@@ -69,7 +69,7 @@ fn read<T: DeserializeOwned>(part: &Value) -> Option<T> {
     serde_json::from_value(part.clone()).ok()
 }
 
-/// Holds the steps around the model to what a person would write.
+/// Limits the steps around the model to what a person would write.
 fn parts_of_steps(written: &Map<String, Value>) -> Result<(), String> {
     for name in ["normalizer", "pre_tokenizer", "post_processor", "decoder"] {
         let parts = written.get(name).map_or(0, parts);
@@ -88,8 +88,7 @@ fn parts(value: &Value) -> usize {
     }
 }
 
-/// Refuses patterns that look around without an end, or repeat what they matched: at each place of a text they may look through
-/// all of it.
+/// Refuses patterns with unlimited look-around or backreferences: at each position of a text they may scan all of it.
 fn patterns(part: &Value) -> Result<(), String> {
     match part {
         Value::Object(map) => map.iter().try_for_each(|(key, value)| match value.as_str() {
@@ -115,7 +114,7 @@ fn looks_through_all(pattern: &str) -> bool {
         if c != '\\' {
             continue;
         }
-        // A number or a name of a group; all else that is escaped is a letter or a class.
+        // A number or a name of a group; any other escape is a letter or a class.
         if rest.next().is_some_and(|c| c.is_ascii_digit() && c != '0' || c == 'k' || c == 'g') {
             return true;
         }
@@ -124,7 +123,7 @@ fn looks_through_all(pattern: &str) -> bool {
         || repeats_ahead(pattern)
 }
 
-/// Whether something is repeated within a look ahead.
+/// Whether a look-ahead contains a repetition.
 fn repeats_ahead(pattern: &str) -> bool {
     let (mut groups, mut in_class, mut escaped) = (Vec::new(), false, false);
     for (at, c) in pattern.char_indices() {
@@ -163,7 +162,7 @@ fn character_maps(part: &Value) -> Result<(), String> {
 /// How many special tokens a post-processor puts around one text, or a pair.
 ///
 /// # Errors
-/// A template that has a text twice: a row of such templates doubles it each time.
+/// A template that contains a text twice: a sequence of such templates doubles it each time.
 fn specials(form: &Value, form_of: &str) -> Result<usize, String> {
     if let Some(steps) = form.get("processors").and_then(Value::as_array) {
         let mut sum = 0usize;
@@ -210,7 +209,7 @@ mod tests {
         for hostile in hostile.into_iter().chain(ahead) {
             assert!(of(hostile).unwrap_err().contains("a lookbehind"), "{hostile}");
         }
-        // Of GPT-2 and of those who came after it.
+        // From GPT-2 and its successors.
         for usual in [
             r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
             r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|\\1",

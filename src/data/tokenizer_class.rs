@@ -1,6 +1,6 @@
-//! How the tokenizer classes of `transformers` decide what a tokenizer is: a class takes the vocabulary from the files and
-//! builds the rest itself, by the settings of `tokenizer_config.json`, whatever `tokenizer.json` says besides. This is what
-//! version 5 does; version 4 kept what else `tokenizer.json` has, so where that differs it is said.
+//! How `transformers` tokenizer classes decide what a tokenizer is: a class takes the vocabulary from the files and
+//! builds the rest itself from the settings in `tokenizer_config.json`, whatever else `tokenizer.json` says. This is
+//! what version 5 does; version 4 kept the rest of `tokenizer.json`, so differences between the two are reported.
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use tokenizers::{NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
 use super::special_tokens::Class;
 use super::tokenizer_config::Config;
 
-/// Classes by the names that a checkpoint may give them, without `Fast` behind.
+/// Classes by the names that a checkpoint may give them, without the suffix `Fast`.
 const NAMES: [(&str, Class); 15] = [
     ("BertTokenizer", Class::Bert),
     ("ConvBertTokenizer", Class::Bert),
@@ -32,26 +32,26 @@ const NAMES: [(&str, Class); 15] = [
     ("TokenizersBackend", Class::Written),
 ];
 
-/// Classes that split words by code of their own.
+/// Classes that split words with their own code.
 const OTHER_CODE: [&str; 3] = ["BertJapaneseTokenizer", "BertweetTokenizer", "PhobertTokenizer"];
 
-/// A class, and what it is called.
+/// A class and its name.
 #[derive(Clone, Debug)]
 pub(super) struct ChosenClass {
     pub class: Class,
     /// The class of `transformers`.
     pub name: String,
-    /// Whether a BERT model gets token types from it, where no file says.
+    /// Whether a BERT model gets token types from it if no file says.
     pub gives_types: bool,
-    /// Whether the rules of this class are known here.
+    /// Whether the rules of this class are implemented here.
     pub known: bool,
 }
 
-/// The class that `AutoTokenizer` takes for a model of this type: the one that a file names, else the type's own. `None`
-/// where nothing tells.
+/// The class that `AutoTokenizer` picks for a model of this type: the one named by a file, otherwise the type's own.
+/// `None` if nothing tells.
 ///
 /// # Errors
-/// A class that is no tokenizer of the `tokenizers` library.
+/// A class that is not a tokenizer of the `tokenizers` library.
 pub(super) fn choose(model_type: Option<&str>, named: Option<&str>) -> Result<Option<ChosenClass>> {
     let Some(named) = named else {
         let class = match model_type {
@@ -81,7 +81,7 @@ pub(super) fn choose(model_type: Option<&str>, named: Option<&str>) -> Result<Op
 }
 
 impl Class {
-    /// The model that its tokenizers have.
+    /// The model of its tokenizers.
     fn model(self) -> &'static str {
         match self {
             Self::Bert => "WordPiece",
@@ -91,12 +91,12 @@ impl Class {
         }
     }
 
-    /// Whether a tokenizer with this model can be one of the class.
+    /// Whether a tokenizer with this model can belong to the class.
     pub fn fits(self, model: &Value) -> bool {
         self == Self::Written || model_type(model) == self.model()
     }
 
-    /// Rules of the class in the place of what `tokenizer.json` has; returns the names of parts that were otherwise there.
+    /// Applies the class's rules in place of `tokenizer.json`'s; returns the names of the parts that differed.
     ///
     /// # Errors
     /// A setting of the wrong type.
@@ -232,7 +232,7 @@ fn template(single: &str, pair: &str, tokens: Vec<(String, u32)>) -> Result<Temp
         .map_err(|e| anyhow!(e))
 }
 
-/// The type of a `tokenizer.json`'s model. Old files do not say.
+/// The type of a `tokenizer.json`'s model. Old files do not state it.
 pub(super) fn model_type(model: &Value) -> &str {
     let said = model.get("type").and_then(Value::as_str);
     said.unwrap_or_else(|| {
@@ -248,14 +248,14 @@ pub(super) fn model_type(model: &Value) -> &str {
     })
 }
 
-/// Where a token is in the list of a Unigram model; 0 where it is not.
+/// A token's index in the list of a Unigram model; 0 if absent.
 fn position(model: &Value, token: &str) -> usize {
     let list = model.get("vocab").and_then(Value::as_array);
     let at = list.and_then(|list| list.iter().position(|entry| entry[0] == token));
     at.unwrap_or(0)
 }
 
-/// Sets options, and says whether one was another before. An option that is not there, null or empty is off.
+/// Sets options, and says whether any of them changed. A missing, null or empty option is off.
 fn set(model: &mut Map<String, Value>, options: Value) -> bool {
     let off = |value: &Value| value.is_null() || value == "" || value == &Value::Bool(false);
     let mut changed = false;
@@ -268,7 +268,7 @@ fn set(model: &mut Map<String, Value>, options: Value) -> bool {
     changed
 }
 
-/// The table of a SentencePiece model within a normalizer, as a normalizer of its own.
+/// The SentencePiece table inside a normalizer, as a separate normalizer.
 fn precompiled(normalizer: &Value) -> Value {
     let has_table = |one: &&Value| one["type"] == "Precompiled";
     match normalizer["normalizers"].as_array() {
@@ -279,9 +279,9 @@ fn precompiled(normalizer: &Value) -> Value {
     .unwrap_or_default()
 }
 
-/// Whether a normalizer is the table with what version 4 put behind it when it converted a SentencePiece model: spaces
-/// at the end and double ones go, as they do in the class's pre-tokenizer. (Only kinds of space that the table does not
-/// know make a difference.)
+/// Whether a normalizer is the table plus what version 4 added when it converted a SentencePiece model: trailing and
+/// double spaces are removed, as the class's pre-tokenizer does. (Only kinds of space that the table does not know make
+/// a difference.)
 fn converted(normalizer: &Value, table: &Value) -> bool {
     let behind = |one: &&Value| one["type"] != "Precompiled";
     let Some(sequence) = normalizer["normalizers"].as_array() else {
@@ -294,12 +294,12 @@ fn converted(normalizer: &Value, table: &Value) -> bool {
         })
 }
 
-/// Whether two parts are the same, however they are written.
+/// Whether two parts are equal, however written.
 fn same<T: DeserializeOwned + Serialize>(a: &Value, b: &Value) -> bool {
     let read = |value: &Value| {
         let part: Option<T> = serde_json::from_value(value.clone()).ok()?;
         let mut part = serde_json::to_value(part).ok()?;
-        // Of offsets alone.
+        // Only affects offsets.
         if let Some(part) = part.as_object_mut() {
             part.remove("trim_offsets");
         }

@@ -1,5 +1,5 @@
-//! The settings of a checkpoint's tokenizer: `tokenizer_config.json`, with what older checkpoints keep in files beside it,
-//! as `transformers` puts them together.
+//! The settings of a checkpoint's tokenizer: `tokenizer_config.json`, merged as in `transformers` with the additional
+//! files of older checkpoints.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use tokenizers::{AddedToken, Tokenizer};
 use super::special_tokens::Class;
 use crate::formats::model_files::{ADDED_TOKENS, SPECIAL_TOKENS, TOKENIZER_CONFIG, read_json};
 
-/// The settings, empty where there are none.
+/// The settings; empty if there are none.
 pub(super) struct Config {
-    /// `tokenizer_config.json`, to be named in errors.
+    /// `tokenizer_config.json`, for errors.
     path: PathBuf,
     settings: Map<String, Value>,
-    /// Tokens that are not taken apart, by id, and the file that lists each.
+    /// Tokens that are not split, by id, with the file that lists each.
     added: BTreeMap<u32, (AddedToken, &'static str)>,
 }
 
@@ -53,7 +53,7 @@ impl Config {
             }
             return Ok(Self { path, settings, added });
         }
-        // Files that this list replaced count where it is not there.
+        // The files that this list replaced only count if it is missing.
         for (key, mut token) in object(SPECIAL_TOKENS)? {
             if let Some(token) = token.as_object_mut() {
                 token.insert("special".into(), true.into());
@@ -80,13 +80,13 @@ impl Config {
         Ok(config)
     }
 
-    /// At least as many as the tokens have that these settings add.
+    /// At least the number of bytes of the tokens that these settings add.
     pub fn bytes_of_tokens(&self) -> usize {
         let added: usize = self.added.values().map(|(token, _)| token.content.len()).sum();
         added + Value::Object(self.settings.clone()).to_string().len()
     }
 
-    /// All that the settings call special.
+    /// Everything that the settings call special.
     fn specials(&self) -> HashSet<String> {
         let named = Class::Written.specials().iter().map(|(key, _)| self.token(key, ""));
         named.chain(self.more_specials().into_iter().map(|token| token.content)).collect()
@@ -112,7 +112,7 @@ impl Config {
         }
     }
 
-    /// A switch that may be left to others, as null.
+    /// A switch that may be null, to be decided elsewhere.
     ///
     /// # Errors
     /// Anything but true, false and null.
@@ -130,7 +130,7 @@ impl Config {
         content.unwrap_or(default).to_owned()
     }
 
-    /// Tokens that files call special besides the named ones.
+    /// Tokens that files call special in addition to the named ones.
     fn more_specials(&self) -> Vec<AddedToken> {
         let special = |value: &Value| match value {
             Value::String(content) => Some(AddedToken::from(content.clone(), true)),
@@ -151,8 +151,8 @@ impl Config {
         }
     }
 
-    /// Gives a tokenizer the tokens that are not taken apart. A special one that the vocabulary lacks (often the mask) is
-    /// left out: added, it would get an id that the model has no row for.
+    /// Adds the tokens that are not split to a tokenizer. A special one that the vocabulary lacks (often the mask) is
+    /// left out: it would get an id for which the model has no row.
     ///
     /// # Errors
     /// A token whose id does not follow the vocabulary.
@@ -203,7 +203,7 @@ impl Config {
     }
 }
 
-/// A token as an object describes it.
+/// A token described by an object.
 fn described(value: &Value, special: bool) -> Result<AddedToken> {
     let content = value
         .get("content")

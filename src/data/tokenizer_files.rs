@@ -36,14 +36,14 @@ impl CutSide {
     }
 }
 
-/// A tokenizer as `transformers` has it for a folder.
+/// A folder's tokenizer as `transformers` would build it.
 pub(super) struct Loaded {
     pub tokenizer: Tokenizer,
     pub cut: CutSide,
     /// Whether the model gets token types from it.
     pub gives_types: bool,
     pub lowered: Lowered,
-    /// What a user should know: readings that others may not share.
+    /// What the user should know: readings that others may not share.
     pub notes: Vec<String>,
 }
 
@@ -56,7 +56,7 @@ pub(super) fn load(folder: &Path) -> Result<Loaded> {
         false => source.display().to_string(),
     };
     if chosen.is_none() {
-        // Nothing but the vocabulary tells.
+        // Only the vocabulary tells.
         let of = [(VOCAB_TXT, "bert"), (VOCAB_JSON, "roberta")]
             .into_iter()
             .find(|(name, _)| source.ends_with(name));
@@ -166,7 +166,7 @@ fn class_of(folder: &Path) -> Result<Option<ChosenClass>> {
     choose(model_type, named).with_context(|| folder.display().to_string())
 }
 
-/// What the class starts from, in the form of a `tokenizer.json`, and the file that it is from.
+/// What the class starts from, in the form of a `tokenizer.json`, and the file it comes from.
 fn read_source(
     folder: &Path,
     chosen: Option<&ChosenClass>,
@@ -197,7 +197,7 @@ fn read_source(
     }
     if has(VOCAB_JSON) && has(MERGES) && class.is_none_or(|class| class == Class::Roberta) {
         let path = folder.join(VOCAB_JSON);
-        // Bounded, where the crate would read whatever there is.
+        // Limits the size; the crate would read any amount.
         [&path, &folder.join(MERGES)].into_iter().try_for_each(|path| read_file(path).map(drop))?;
         let text = |name: &str| folder.join(name).to_string_lossy().into_owned();
         let (vocab, merges) = BPE::read_file(&text(VOCAB_JSON), &text(MERGES))
@@ -218,10 +218,10 @@ fn read_source(
     }
 }
 
-/// Whether a written form puts the same special tokens around texts and pairs as the class.
+/// Whether a serialised form puts the same special tokens around texts and pairs as the class.
 ///
 /// # Errors
-/// It has an id that stands for no token: damage, though the class does not ask for the form.
+/// It has an id without a token: damage, even though the class does not need the form.
 fn encloses_as(
     tokenizer: &mut Tokenizer,
     form: Value,

@@ -1,5 +1,5 @@
-//! What a tokenizer does with texts, as named values: two tokenizers with the same values give the same ids, whichever files
-//! they come from and however these are written. How long texts may be is not part of it.
+//! What a tokenizer does with texts, as named values: two tokenizers with equal values give the same ids, whichever
+//! files they come from and however these are written. The maximum length of texts is not part of it.
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ pub(super) fn of(tokenizer: &Tokenizer) -> Result<Fingerprint> {
     ))
 }
 
-/// Takes out what changes no id: which characters a token is said to stand for.
+/// Removes what does not change any id: which characters a token is said to stand for.
 fn without_offsets(part: &mut Value) {
     match part {
         Value::Object(map) => {

@@ -1,5 +1,5 @@
-//! What the tokenizer's files of a written model must say beyond its base's, so that `transformers` and Sentence
-//! Transformers make the same ids of a text: where it is cut, and that it is lower-cased.
+//! What the tokenizer files of a written model must state beyond its base's, so that `transformers` and Sentence
+//! Transformers make the same ids for a text: where it is cut, and that it is lower-cased.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::formats::model_files::{
     SENTENCE_CONFIGS, TOKENIZER, TOKENIZER_CONFIG, read_file, read_json,
 };
 
-/// Changes the files in `folder`; returns what no file there can say.
+/// Changes the files in `folder`; returns what no file there can express.
 ///
 /// # Errors
 /// A file that cannot be read or written.
@@ -47,12 +47,12 @@ pub(super) fn settle(
     }))
 }
 
-/// Sets keys of a file of settings; one that is not there is made where it `may_be_made`.
+/// Sets keys in a settings file; a missing one is created if it `may_be_made`.
 fn change(path: &Path, settings: &[(&str, Value)], may_be_made: bool) -> Result<()> {
     let before = match read_json(path)? {
         Some(Value::Object(map)) => map,
         None if may_be_made => Map::new(),
-        // What is no object was refused when it was read.
+        // Anything that is not an object was refused when it was read.
         _ => return Ok(()),
     };
     let mut after = before.clone();
@@ -63,7 +63,7 @@ fn change(path: &Path, settings: &[(&str, Value)], may_be_made: bool) -> Result<
     }
 }
 
-/// The same of `tokenizer.json`, of which everything else stays as it is written, numbers included.
+/// The same for `tokenizer.json`; everything else in it stays as written, including numbers.
 fn written(path: &Path, max_len: usize, normalizer: Option<&NormalizerWrapper>) -> Result<()> {
     if !path.exists() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Long texts as overlapping windows, each a sequence of its own, and where each token came from.
+//! Long texts as overlapping windows, each a separate sequence, and where each token came from.
 
 use std::ops::Range;
 
@@ -9,10 +9,10 @@ use super::documents::Document;
 use super::text_counts::TextCounts;
 use super::tokenize::{Encoded, OnRows, TextTokenizer};
 
-/// The most tokens of a question; what is longer is cut, as in the authors' code of BERT.
+/// The most tokens of a question; longer ones are cut, as in the BERT authors' code.
 const QUESTION_TOKENS: usize = 64;
 
-/// The most tokens of a question in sequences of `max_len` tokens, of which it takes no more than half.
+/// The most tokens of a question in sequences of `max_len` tokens, at most half of them.
 pub fn longest_question(max_len: usize) -> usize {
     QUESTION_TOKENS.min(max_len / 2)
 }
@@ -20,24 +20,24 @@ pub fn longest_question(max_len: usize) -> usize {
 /// One sequence: a part of a document's tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Which of the documents.
+    /// Index of its document.
     pub document: usize,
-    /// Its tokens among those of its document, each of which stands in at least one window.
+    /// Its tokens among those of its document; each of those is in at least one window.
     pub tokens: Range<usize>,
-    /// Where the first of them stands in the sequence: behind special tokens and a question.
+    /// Where the first of them is in the sequence: after special tokens and a question.
     pub first: usize,
-    /// Of each of its tokens, the bytes of the text that it stands for; empty where it stands for none.
+    /// For each of its tokens, the bytes of the text it stands for; empty if none.
     pub bytes: Vec<Range<usize>>,
 }
 
 impl Window {
-    /// How many tokens of its document stand on the nearer side of one of them: the more, the better it is seen.
+    /// How many tokens of its document are on the nearer side of one of them: the more, the more context it has.
     pub fn context(&self, token: usize) -> usize {
         (token - self.tokens.start).min(self.tokens.end - 1 - token)
     }
 }
 
-/// The windows of documents, in the order of the documents and of their texts.
+/// The windows of documents, in document and text order.
 #[derive(Default)]
 pub struct Windows {
     pub(super) encoded: Encoded,
@@ -60,8 +60,8 @@ impl Windows {
 }
 
 impl TextTokenizer {
-    /// Tokenizes documents and cuts them into windows of the maximum length, of which each but the first begins `stride`
-    /// tokens before the end of the one before it. A document without a token has one window all the same.
+    /// Tokenizes documents and cuts them into windows of the maximum length; each window after the first starts
+    /// `stride` tokens before the end of the previous one. A document without tokens still has one window.
     ///
     /// # Errors
     /// A text that cannot be tokenized, or no room for any of it.
@@ -95,8 +95,8 @@ impl TextTokenizer {
         Ok(all)
     }
 
-    /// The tokens of a text of words, the first of which has a space before it as all others do: transformers gives each
-    /// word the tokens that it has in the midst of a text (`is_split_into_words` with `add_prefix_space`).
+    /// The tokens of a text of words, the first of which is preceded by a space like all others: transformers gives
+    /// each word the tokens that it has in the middle of a text (`is_split_into_words` with `add_prefix_space`).
     fn tokens_of_words(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
         let (ids, mut bytes) = self.tokens_with_bytes(&format!(" {text}"))?;
         for range in &mut bytes {
@@ -135,7 +135,7 @@ impl TextTokenizer {
         };
         let around = template.specials() + question.len();
         let room = self.options().max_len.saturating_sub(around);
-        // Each window must get further than its overlap.
+        // Each window must advance beyond its overlap.
         if room <= stride {
             bail!(
                 "a maximum length of {} leaves {room} tokens for the text next to {around} others, no more than the \

@@ -1,4 +1,5 @@
-//! Which token answers for each word of a document: the first that stands for any of it, in the window that sees it best.
+//! Which token answers for each word of a document: the first that stands for any of it, in the window where it has the
+//! most context.
 
 use std::ops::Range;
 
@@ -8,15 +9,15 @@ use super::windows::Windows;
 /// Where the answer for a word is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WordPlace {
-    /// The window, among those of all documents.
+    /// The window's index among those of all documents.
     pub window: usize,
-    /// The token, among those of the window's part of the text.
+    /// The token's index within the window's part of the text.
     pub token: usize,
-    /// Whether the token answers for the word before as well, since it goes over both.
+    /// Whether the token also answers for the previous word, since it spans both.
     pub shared: bool,
 }
 
-/// The place of each word of each document; none for a word that no token stands for, as where a tokenizer drops all its
+/// The place of each word of each document; none for a word without tokens, for example if a tokenizer drops all its
 /// characters.
 pub fn word_places(documents: &[Document], windows: &Windows) -> Vec<Vec<Option<WordPlace>>> {
     let mut next = 0;
@@ -28,14 +29,14 @@ pub fn word_places(documents: &[Document], windows: &Windows) -> Vec<Vec<Option<
     documents.iter().enumerate().map(of).collect()
 }
 
-/// A token of a document: the bytes that it stands for, the window that sees it best, and its place there.
+/// A token of a document: the bytes it stands for, the window where it has the most context, and its index there.
 struct Token {
     bytes: Range<usize>,
     window: usize,
     token: usize,
 }
 
-/// All tokens of one document, whose windows these are.
+/// All tokens of one document, given its windows.
 fn tokens(windows: &Windows, range: Range<usize>) -> Vec<Token> {
     let mut all: Vec<Token> = Vec::new();
     for index in range {
@@ -59,7 +60,7 @@ fn places(document: &Document, tokens: &[Token]) -> Vec<Option<WordPlace>> {
     let mut at = 0;
     let mut last = None;
     let of = |word: &Range<usize>| {
-        // The space before a word may be a token of its own, and is then its first.
+        // The space before a word may be a separate token, which is then the word's first.
         let space = |bytes: &Range<usize>| bytes.is_empty() && bytes.start == word.start;
         let before = |token: &Token| token.bytes.end <= word.start && !space(&token.bytes);
         while tokens.get(at).is_some_and(before) {
@@ -127,7 +128,8 @@ mod tests {
         };
         let found = word_places(&[document(&bytes)], &windows);
         let found: Vec<_> = found[0].iter().flatten().map(|p| (p.window, p.token)).collect();
-        // Token 2 has one token on its nearer side in the first window and none in the second; token 3 the other way round.
+        // Token 2 has one token on its nearer side in the first window and none in the second; token 3 the other way
+        // round.
         assert_eq!(found, [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2)]);
     }
 }

@@ -1,14 +1,14 @@
-//! A model card: the `README.md` whose first lines a hub reads and whose rest it shows.
+//! A model card: a `README.md` whose header a hub parses and whose rest it displays.
 
 use serde_json::Value;
 use std::fmt;
 
-/// A card before it is text.
+/// A card before conversion to text.
 pub struct ModelCard {
-    /// What the hub reads, in this order. Each value is JSON, which YAML contains.
+    /// For the hub, in this order. Each value is JSON, which is valid YAML.
     pub metadata: Vec<(&'static str, Value)>,
     pub title: String,
-    /// Below the title, and then below headings.
+    /// The text below the title, then the text below each heading.
     pub parts: Vec<(&'static str, String)>,
 }
 
@@ -29,14 +29,14 @@ impl fmt::Display for ModelCard {
     }
 }
 
-/// A block of code, whatever stands in it.
+/// A block of code, with any content.
 pub fn fenced(language: &str, text: &str) -> String {
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);
     format!("{fence}{language}\n{}\n{fence}", text.trim_end())
 }
 
-/// A name within a line, whatever stands in it.
+/// A name within a line, with any content.
 pub fn quoted_name(name: &str) -> String {
     let name: String =
         name.chars().map(|c| if c.is_control() || c == '`' { ' ' } else { c }).collect();

@@ -1,14 +1,14 @@
-//! The columns that training data were read by, as a delta records them: a task on pairs stays one on pairs.
+//! The columns from which training data were read, as recorded in a delta: a task on pairs stays one on pairs.
 
 use crate::words::list;
 use serde::{Deserialize, Serialize};
 
-/// The columns that a file was read by. What a task was trained on is kept with it, in this form.
+/// The columns from which a file was read. A trained task stores its own in this form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Columns {
     pub text: String,
-    /// The task is one on pairs.
+    /// Set for a task on pairs.
     pub text_pair: Option<String>,
     pub label: Option<String>,
 }
@@ -26,7 +26,7 @@ impl std::fmt::Display for Columns {
     }
 }
 
-/// The names of a file that were not read, as they are said behind the columns that were; nothing where all were.
+/// The names of a file's ignored columns, in a form to follow those that were read; empty if there are none.
 pub fn not_read<S: AsRef<str>>(names: &[S]) -> String {
     match names {
         [] => String::new(),

@@ -1,9 +1,9 @@
-//! A file of named f32 tensors with text beside them, and of lists of places in tensors as i32: the safetensors format, read
-//! with suspicion.
+//! A file of named f32 tensors with text metadata, and of lists of places in tensors as i32: the safetensors format,
+//! read defensively.
 //!
-//! Written in sorted order, so that equal content is equal bytes, and where it is large piece by piece. Read by the
-//! `safetensors` crate; on top, what the crate lets pass is refused (a key given twice, values that are not finite),
-//! with one error for each kind of damage.
+//! Written in sorted order, so that equal content gives equal bytes, and piece by piece if it is large. Read by the
+//! `safetensors` crate; additionally refuses what the crate accepts (repeated keys, values that are not finite), with
+//! one error for each kind of damage.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,12 +18,12 @@ use safetensors::Dtype;
 use safetensors::tensor::{SafeTensorError, SafeTensors, TensorInfo};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-/// Size above which a file is refused unread: no delta, head or checkpoint comes near.
+/// Larger files are refused unread: no delta, head or checkpoint comes close.
 pub const MAX_FILE: u64 = 16 << 30;
-/// Size above which a header is refused unread.
+/// Larger headers are refused unread.
 pub const MAX_HEADER: u64 = 16 << 20;
 
-/// What can be wrong with a file of tensors. The messages do not name the file; callers add it.
+/// Possible problems of a file of tensors. The messages do not name the file; callers add it.
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerError {
     #[error("{0}")]
@@ -95,7 +95,7 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// A tensor of one dimension.
+    /// A one-dimensional tensor.
     pub fn vector(data: Vec<f32>) -> Self {
         Self { shape: vec![data.len()], data }
     }
@@ -106,7 +106,7 @@ impl Tensor {
 pub struct Container {
     pub metadata: BTreeMap<String, String>,
     pub tensors: BTreeMap<String, Tensor>,
-    /// Places in tensors: whole numbers that ascend.
+    /// Places in tensors: ascending integers.
     pub places: BTreeMap<String, Vec<u32>>,
 }
 
@@ -141,12 +141,13 @@ impl Container {
         }
         let (mut bytes, header) = read_header(&mut file)?;
         header.check_types()?;
-        // Known before any of it is read, so that a header of a hundred bytes cannot ask for the rest of a large file.
+        // Known before any of it is read, so that a header of a hundred bytes cannot make us read the rest of a large
+        // file.
         let data = header.data_bytes();
         if about.is_file() && about.len().saturating_sub(bytes.len() as u64) > data {
             return Err(ContainerError::BadEnd);
         }
-        // What is no regular file tells no length.
+        // A special file has no length.
         file.take(data.min(MAX_FILE) + 1).read_to_end(&mut bytes)?;
         Self::from_bytes(&bytes)
     }
@@ -192,7 +193,7 @@ impl Container {
     }
 }
 
-/// Values read, and written, at a time by [`write()`].
+/// Values read and written at a time by [`write()`].
 const PIECE: usize = 1 << 18;
 
 /// The bytes of lists of places.
@@ -200,8 +201,8 @@ fn bytes_of(places: &BTreeMap<String, Vec<u32>>) -> Vec<u8> {
     places.values().flatten().flat_map(|place| place.to_le_bytes()).collect()
 }
 
-/// Writes a file whose content is too large to stand in memory twice: `read` is asked for each tensor (its place in
-/// `tensors`) piece by piece. Equal content gives equal bytes, those of [`Container::to_bytes`] where the names are
+/// Writes a file whose content is too large to hold in memory twice: `read` is called for each tensor (by its index in
+/// `tensors`) piece by piece. Equal content gives equal bytes, the same as [`Container::to_bytes`] if the names are
 /// sorted.
 ///
 /// # Errors
@@ -229,7 +230,7 @@ pub fn write(
     Ok(())
 }
 
-/// [`write()`] of tensors that are in memory, in the order of their names, to a file that is then whole or as it was.
+/// [`write()`] for in-memory tensors, ordered by name, to a file that is then either complete or unchanged.
 ///
 /// # Errors
 /// As [`write_atomic`].
@@ -249,8 +250,8 @@ fn count(shape: &[usize]) -> usize {
     shape.iter().product()
 }
 
-/// What stands before the data. Metadata are sorted and tensors lie in the order given, so that equal content is
-/// equal bytes.
+/// What precedes the data. Metadata is sorted and tensors are in the given order, so that equal content gives equal
+/// bytes.
 fn header<'a>(
     metadata: &BTreeMap<String, String>,
     tensors: impl Iterator<Item = (&'a str, &'a [usize])>,
@@ -278,7 +279,7 @@ fn header<'a>(
         add(name, "I32", &[places.len()])?;
     }
     text.push('}');
-    // Data starts at a multiple of 8 bytes, as the format asks.
+    // Data starts at a multiple of 8 bytes, as the format requires.
     while !text.len().is_multiple_of(8) {
         text.push(' ');
     }
@@ -292,7 +293,7 @@ fn header<'a>(
 /// # Errors
 /// See [`ContainerError`].
 pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>, ContainerError> {
-    // A sound file can begin as others do.
+    // A valid file can start like other formats.
     metadata_of(path).map_err(|error| mistaken_file(path).map_or(error, ContainerError::Mistaken))
 }
 
@@ -302,7 +303,7 @@ fn metadata_of(path: &Path) -> Result<BTreeMap<String, String>, ContainerError> 
     Ok(header.metadata.into_iter().flatten().collect())
 }
 
-/// What stands before the data, as bytes and as what they say.
+/// What precedes the data, as bytes and parsed.
 ///
 /// # Errors
 /// See [`ContainerError`].
@@ -349,9 +350,9 @@ fn split(bytes: &[u8]) -> Result<(&str, &[u8]), ContainerError> {
     Ok((header, data))
 }
 
-/// A header as it stands in the file, keys in their order.
+/// A header as in the file, with its keys in order.
 pub struct Header {
-    /// The content of every `__metadata__`; a sound file has one or none.
+    /// The content of every `__metadata__`; a valid file has at most one.
     metadata: Vec<Vec<(String, String)>>,
     tensors: Vec<(String, TensorInfo)>,
 }
@@ -379,7 +380,7 @@ impl Header {
         Ok(())
     }
 
-    /// Files of this program's own hold values and places.
+    /// This program's own files hold values and places.
     fn check_types(&self) -> Result<(), ContainerError> {
         let other = |dtype: Dtype| !matches!(dtype, Dtype::F32 | Dtype::I32);
         match self.tensors.iter().find(|(_, info)| other(info.dtype)) {
@@ -390,11 +391,11 @@ impl Header {
         }
     }
 
-    /// The tensors by name, each within the data and of its size, and all of the data theirs: for what is read piece by
-    /// piece. `data` is what the file has behind its header.
+    /// The tensors by name, checked to lie within the data, to have the right size, and to cover all of it: for reading
+    /// piece by piece. `data` is the length of what follows the header.
     ///
     /// # Errors
-    /// Tensors that overlap or leave a gap, a size that is not the shape's, data of another length.
+    /// Tensors that overlap or leave a gap, a size that does not match the shape, data of another length.
     pub fn laid_out(self, data: u64) -> Result<BTreeMap<String, TensorInfo>, ContainerError> {
         let mut order: Vec<&(String, TensorInfo)> = self.tensors.iter().collect();
         order.sort_by_key(|(_, info)| info.data_offsets);
@@ -444,7 +445,7 @@ impl<'de> Deserialize<'de> for Header {
     }
 }
 
-/// A JSON object of strings, repeated keys included.
+/// A JSON object of strings, including repeated keys.
 struct Pairs(Vec<(String, String)>);
 
 impl<'de> Deserialize<'de> for Pairs {

@@ -39,7 +39,7 @@ fn error(bytes: &[u8]) -> ContainerError {
 fn content_round_trips_bit_for_bit() {
     let read = Container::from_bytes(&example().to_bytes().unwrap()).unwrap();
     assert_eq!(read, example());
-    // `==` takes -0.0 for 0.0.
+    // `==` treats -0.0 and 0.0 as equal.
     assert!(read.tensors["w"].data[1].is_sign_negative());
     let bare = Container::default();
     assert_eq!(Container::from_bytes(&bare.to_bytes().unwrap()).unwrap(), bare);
@@ -155,7 +155,7 @@ fn values_that_are_not_finite_are_named_with_their_place() {
     }
 }
 
-/// Sparse files of 14 GiB: read, they would take as much memory.
+/// Sparse files of 14 GiB: if they were read, they would take as much memory.
 #[test]
 fn a_file_longer_than_its_header_says_is_not_read() {
     let folder = tempfile::tempdir().unwrap();

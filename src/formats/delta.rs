@@ -1,6 +1,6 @@
-//! The delta: what a task has learned, as a file. What trained, by its Hugging Face names, f32, with all that is
-//! needed to put them back on their base model and on no other. Of single values (`random`, `rows`) the file has, for each tensor
-//! of the model, what is added (`….sparse_values`, f32) and where (`….sparse_index`, i32, ascending, counted row by row).
+//! The delta: what a task has learned, as a file. It holds what trained, by Hugging Face names, in f32, and everything
+//! needed to apply it to its base model only. For single values (`random`, `rows`) it has, per tensor of the model,
+//! what is added (`….sparse_values`, f32) and where (`….sparse_index`, i32, ascending, counted row by row).
 //!
 //! Metadata keys (all text; the file is a safetensors file, `bias.safetensors`):
 //!
@@ -11,21 +11,21 @@
 //! | `base_sha256` | of the base model's weights, see [`crate::files::weights_sha256`] |
 //! | `model_type` | as in the base model's config.json: `bert`, `roberta`, … |
 //! | `task` | as for `--task` |
-//! | `labels` | JSON list of the names of the classes or labels, in the order of the head's outputs; empty for regression |
-//! | `outputs` | how many outputs the head has, where there are no names and it is not one |
-//! | `pooling` | `cls` or `mean`; `auto` where the head is on each token |
+//! | `labels` | JSON list of the class or label names, in the order of the head's outputs; empty for regression |
+//! | `outputs` | the head's number of outputs, if there are no names and it is not one |
+//! | `pooling` | `cls` or `mean`; `auto` if the head is on each token |
 //! | `method` | as for `--method` |
-//! | `biases` | the selection that trained, `none` for the head alone |
-//! | `settings` | the run's settings, TOML; files by their names, see [`TrainConfig::without_places`] |
-//! | `columns` | JSON: the names of the columns that the training data were read by, `text`, `text_pair` (null for single texts) and `label`; files of earlier programs lack it |
-//! | `base_files` | JSON: what the base model's files say beside the weights, see [`Fingerprint`]: how texts become ids, and the arithmetic in config.json; files of earlier programs lack it |
-//! | `max_length` | the tokens that texts were cut to; files of earlier programs lack it |
-//! | `data_sha256` | JSON: of the rows of `train`, and of `dev` where that is a file; files of earlier programs lack it |
-//! | `no_answer` | of question answering: how much the score of no answer may exceed the best answer's, or `never` |
+//! | `biases` | the selection that trained, `none` for only the head |
+//! | `settings` | the run's settings, TOML; files by name only, see [`TrainConfig::without_places`] |
+//! | `columns` | JSON: the names of the columns from which the training data were read, `text`, `text_pair` (null for single texts) and `label`; missing in files of earlier versions |
+//! | `base_files` | JSON: the effect of the base model's files other than the weights, see [`Fingerprint`]: how texts become ids, and the arithmetic in config.json; missing in files of earlier versions |
+//! | `max_length` | the maximum length of texts, in tokens; missing in files of earlier versions |
+//! | `data_sha256` | JSON: of the rows of `train`, and of `dev` if that is a file; missing in files of earlier versions |
+//! | `no_answer` | for question answering: how much the score of no answer may exceed the best answer's, or `never` |
 //! | `tool_version` | of the program that wrote the file |
 //!
-//! The model of a full fine-tuning (`model.safetensors`) carries the same keys, `method` being `full`, but for
-//! `format`, which is `pt` there: `transformers` asks for it. Where its head lies beside it, it names that, too: see
+//! The model of a full fine-tuning (`model.safetensors`) has the same keys with `method` `full`, except that `format`
+//! is `pt`, as `transformers` requires. If its head is in a separate file, it names that too: see
 //! [`super::model_head`].
 
 use std::collections::BTreeMap;
@@ -50,7 +50,7 @@ use crate::settings::task::Task;
 use crate::settings::train::TrainConfig;
 
 const FORMAT: &str = "bitfit-delta";
-/// What `transformers` wants in the files that it loads.
+/// What `transformers` requires in files that it loads.
 const MODEL_FORMAT: &str = "pt";
 const FORMAT_VERSION: u32 = 1;
 /// Keys that a file may lack.
@@ -65,37 +65,37 @@ const NO_ANSWER: &str = "no_answer";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataHashes {
     pub train: String,
-    /// Where the dev rows are a file of their own.
+    /// If the dev rows are in a separate file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dev: Option<String>,
 }
 
-/// What is said about a delta beside its tensors.
+/// A delta's metadata.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeltaInfo {
     /// In lower-case hexadecimal.
     pub base_sha256: String,
     pub model_type: String,
     pub task: Task,
-    /// Names of the classes or labels in the order of the head's outputs; none for regression.
+    /// Names of the classes or labels in the order of the head's outputs; empty for regression.
     pub labels: Vec<String>,
-    /// Logits of a text or token.
+    /// Logits per text or token.
     pub outputs: usize,
-    /// `Cls` or `Mean`; `Auto` where the task has a head on each token and nothing is pooled.
+    /// `Cls` or `Mean`; `Auto` if the task's head is on each token, without pooling.
     pub pooling: Pooling,
     pub method: Method,
     /// The biases in the file.
     pub biases: BiasSelection,
     pub settings: TrainConfig,
-    /// Those of the training data, where the file says so.
+    /// Those of the training data, if the file states them.
     pub columns: Option<Columns>,
-    /// What the base's files said beside the weights, where the file says so.
+    /// The effect of the base's files other than the weights, if the file states it.
     pub base_files: Option<Fingerprint>,
-    /// What texts were cut to in training, in tokens, where the file says so.
+    /// The maximum length of texts in training, in tokens, if the file states it.
     pub max_length: Option<usize>,
-    /// Where the file says so.
+    /// If the file states it.
     pub data: Option<DataHashes>,
-    /// When a question is left unanswered; for question answering alone.
+    /// When to leave a question unanswered; only for question answering.
     pub no_answer: Option<NoAnswer>,
     pub tool_version: String,
 }
@@ -106,11 +106,11 @@ pub struct Delta {
     pub info: DeltaInfo,
     /// By Hugging Face name.
     pub tensors: BTreeMap<String, Tensor>,
-    /// Where in their tensors single values belong, see [`crate::methods::entries`].
+    /// The places of single values in their tensors, see [`crate::methods::entries`].
     pub places: BTreeMap<String, Vec<u32>>,
 }
 
-/// What can be wrong with a delta. The messages do not name the file; [`Delta::read`] adds it.
+/// Possible problems of a delta. The messages do not name the file; [`Delta::read`] adds it.
 #[derive(Debug, thiserror::Error)]
 pub enum DeltaError {
     #[error(transparent)]
@@ -157,7 +157,7 @@ impl Delta {
     /// Writes the file atomically. Equal deltas give equal bytes.
     ///
     /// # Errors
-    /// The file cannot be written; the error names it, and a file that was there before is untouched.
+    /// The file cannot be written; the error names it, and an existing file is unchanged.
     pub fn write(&self, path: &Path) -> Result<()> {
         let tensors = self.tensors.iter();
         let shapes: Vec<_> = tensors.map(|(name, t)| (name.clone(), t.shape.clone())).collect();
@@ -165,7 +165,7 @@ impl Delta {
         self.info.write_with(path, &shapes, &self.places, |i, range| Ok(values[i][range].to_vec()))
     }
 
-    /// Reads a file, without a model to compare it with: see [`check`](Self::check).
+    /// Reads a file, without comparing it with a model: see [`check`](Self::check).
     ///
     /// # Errors
     /// See [`DeltaError`] and [`ContainerError`].
@@ -179,7 +179,7 @@ impl Delta {
     /// Checks that the delta was trained on the base model with this sha256 and holds exactly the `expected` tensors.
     ///
     /// # Errors
-    /// Another base first, then the first tensor that is missing, has another shape, or has no place.
+    /// A different base, otherwise the first tensor that is missing, has another shape, or does not belong.
     pub fn check(
         &self,
         base_sha256: &str,
@@ -203,10 +203,10 @@ impl Delta {
         }
     }
 
-    /// Checks that single values belong where the model has them. `expected` is by the names in the file.
+    /// Checks that single values belong where the model has them. `expected` is keyed by the names in the file.
     ///
     /// # Errors
-    /// Names the first list of places that is missing, another one, or has no place.
+    /// Names the first list of places that is missing, differs, or does not belong.
     pub fn check_places(&self, expected: &BTreeMap<String, Vec<u32>>) -> Result<(), DeltaError> {
         for (name, places) in expected {
             match self.places.get(name) {
@@ -239,7 +239,7 @@ impl Delta {
         }
         let info = DeltaInfo::from_metadata(metadata)?;
         info.check_leaves(Leaves::Delta)?;
-        // Before anything is made for so many classes.
+        // Before anything is allocated for so many classes.
         let head = [
             "classifier.bias",
             "classifier.out_proj.bias",
@@ -265,8 +265,8 @@ impl Delta {
 }
 
 impl DeltaInfo {
-    /// Writes the file of a delta atomically; its tensors, in the order of their names, come from `read` piece by piece, so
-    /// that a large head is not in memory once more.
+    /// Writes the file of a delta atomically; its tensors, ordered by name, come from `read` piece by piece, so that a
+    /// large head is not in memory twice.
     ///
     /// # Errors
     /// Those of `read`, and as [`Delta::write`].
@@ -284,7 +284,7 @@ impl DeltaInfo {
     /// Checks that the delta was trained on the base model with this sha256.
     ///
     /// # Errors
-    /// Another base.
+    /// A different base.
     pub fn check_base(&self, base_sha256: &str) -> Result<(), DeltaError> {
         if self.base_sha256 == base_sha256 {
             return Ok(());
@@ -296,18 +296,18 @@ impl DeltaInfo {
         })
     }
 
-    /// The metadata of a whole model that full fine-tuning made.
+    /// The metadata of a whole model from full fine-tuning.
     ///
     /// # Errors
-    /// Settings that have no text: a path that is not UTF-8.
+    /// Settings that cannot be text: a path that is not UTF-8.
     pub fn model_metadata(&self) -> Result<BTreeMap<String, String>> {
         self.to_metadata(MODEL_FORMAT)
     }
 
-    /// Reads back [`model_metadata`](Self::model_metadata) from the file of such a model.
+    /// Parses [`model_metadata`](Self::model_metadata) from the file of such a model.
     ///
     /// # Errors
-    /// See [`DeltaError`]; a model that this program did not train says nothing about a task.
+    /// See [`DeltaError`]; a model that this program did not train has no information about a task.
     pub fn of_model(path: &Path) -> Result<Self> {
         read_metadata(path)
             .map_err(DeltaError::from)
@@ -319,7 +319,7 @@ impl DeltaInfo {
             .with_context(|| format!("model {}", path.display()))
     }
 
-    /// Reads [`model_metadata`](Self::model_metadata) that an adapter carries.
+    /// Parses [`model_metadata`](Self::model_metadata) from an adapter.
     ///
     /// # Errors
     /// See [`DeltaError`].
@@ -417,7 +417,7 @@ impl DeltaInfo {
         Err(wrong("method", format!("{what} is {methods}")))
     }
 
-    /// What the values must be by themselves and say about each other.
+    /// Checks the values, individually and against each other.
     fn check(&self) -> Result<(), DeltaError> {
         let hash = &self.base_sha256;
         if hash.len() != 64 || !hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
@@ -463,7 +463,7 @@ fn wrong(key: &'static str, problem: impl fmt::Display) -> DeltaError {
     DeltaError::WrongMetadata { key, problem: problem.to_string() }
 }
 
-/// The metadata of a file, asked for key by key.
+/// The metadata of a file, read key by key.
 struct Metadata<'a>(&'a BTreeMap<String, String>);
 
 impl Metadata<'_> {
@@ -479,7 +479,7 @@ impl Metadata<'_> {
         parse(self.get(key)?).map_err(|error| wrong(key, error))
     }
 
-    /// Of a key that the file may lack.
+    /// For a key that the file may lack.
     fn maybe<T, E: fmt::Display>(
         &self,
         key: &'static str,

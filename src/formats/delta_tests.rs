@@ -1,4 +1,4 @@
-//! Deltas read back, and every way in which one can be wrong.
+//! Deltas read back, and every way in which one can be invalid.
 
 use super::*;
 

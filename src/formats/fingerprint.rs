@@ -1,6 +1,6 @@
-//! What makes two things the same: named values, all of which must agree. A checkpoint carries those of its run (settings,
-//! data and base model), and a run that resumes is compared with it; a delta carries those of what its base's files say
-//! beside the weights, and a command that uses it compares them with the files that it finds.
+//! What makes two things the same: named values that must all agree. A checkpoint stores those of its run (settings,
+//! data and base model), and a resumed run is compared with it. A delta stores those of its base's files other than the
+//! weights, and a command that uses it compares them with the files it finds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +11,8 @@ use serde_json::Value;
 use crate::files::sha256_bytes;
 use crate::settings::train::TrainConfig;
 
-/// Settings that may change between a run and its resumption: they do not decide what is computed. The paths are
-/// here because a folder may move; what the files hold is compared by hash, under names of their own.
+/// Settings that may change between a run and its resumption: they do not affect results. The paths are included
+/// because a folder may move; the contents of files are compared by hash, under separate names.
 const FREE: [&str; 13] = [
     "model",
     "train",
@@ -29,10 +29,10 @@ const FREE: [&str; 13] = [
     "format",
 ];
 
-/// Lists with more entries than this, and texts with more bytes, are there by their sha256.
+/// Longer lists, and texts with more bytes, are stored as their sha256.
 const SHOWN_ENTRIES: usize = 32;
 const SHOWN_BYTES: usize = 64;
-/// Differences beyond these are counted.
+/// Further differences are only counted.
 const SHOWN_DIFFERENCES: usize = 6;
 
 /// Named values, all of which must agree.
@@ -42,7 +42,7 @@ pub struct Fingerprint {
     entries: BTreeMap<String, String>,
 }
 
-/// A resumption with something else than before.
+/// A resumption with different values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the run to resume has other settings or files: {differences}; resume with the original ones, or start a new run \
@@ -53,17 +53,17 @@ pub struct Changed {
 }
 
 impl Fingerprint {
-    /// The settings that decide what a run computes. Hashes of the files are to be added [`with`](Self::with) them.
+    /// The settings that determine a run's results. Hashes of the files must be added [`with`](Self::with) them.
     ///
     /// # Errors
-    /// Settings that cannot be written down: a path that is not UTF-8.
+    /// Settings that cannot be serialised: a path that is not UTF-8.
     pub fn of(config: &TrainConfig) -> Result<Self> {
         let table: toml::Table = config.to_toml()?.parse()?;
         let entries = table
             .into_iter()
             .filter(|(key, _)| !FREE.contains(&key.as_str()))
             .map(|(key, value)| (key, value.to_string()));
-        // Left out, it is the task's own.
+        // If left out, it is the task's default.
         let metric = toml::Value::String(config.metric().to_string());
         let entries = entries.chain([("metric".to_owned(), metric.to_string())]).collect();
         Ok(Self { entries })
@@ -81,14 +81,15 @@ impl Fingerprint {
         self
     }
 
-    /// The values whose names are chosen.
+    /// The values with chosen names.
     #[must_use]
     pub fn only(&self, chosen: impl Fn(&str) -> bool) -> Self {
         let entries = self.entries.iter().filter(|(name, _)| chosen(name));
         Self { entries: entries.map(|(name, value)| (name.clone(), value.clone())).collect() }
     }
 
-    /// Adds a value key by key, so that a difference can be named. What is too long to be shown is there by its sha256.
+    /// Adds a value key by key, so that a difference can be named. Values too long to display are stored as their
+    /// sha256.
     pub fn with_json(self, name: &str, value: &Value) -> Self {
         match value {
             Value::Object(map) if map.len() <= SHOWN_ENTRIES => map
@@ -116,12 +117,12 @@ impl Fingerprint {
         Self { entries: entries.collect() }
     }
 
-    /// The values that differ from those `recorded`, with both sides; `None` where none does.
+    /// The values that differ from those `recorded`, with both sides; `None` if all agree.
     pub fn differences(&self, recorded: &Self) -> Option<String> {
         self.differences_between(recorded, ("was", "and is"))
     }
 
-    /// The same, in other words between a name, the other's value and this one's.
+    /// The same with other words between a name, the other's value and this one's.
     pub fn differences_between(&self, recorded: &Self, words: (&str, &str)) -> Option<String> {
         let names: BTreeSet<&String> = self.entries.keys().chain(recorded.entries.keys()).collect();
         let side = |value: Option<&String>| value.map_or("not given", String::as_str).to_string();
@@ -153,8 +154,8 @@ impl Fingerprint {
     }
 }
 
-/// Whether two values are the same. One that only one side knows is an option that the other's program did not have: off is
-/// as it was there.
+/// Whether two values agree. A value on only one side is an option that the other program version did not have: off
+/// means the same as before.
 fn agree(was: Option<&String>, is: Option<&String>) -> bool {
     let off = |value: &String| ["null", "false", "\"\""].contains(&value.as_str());
     match (was, is) {
@@ -241,7 +242,7 @@ mod tests {
             assert_eq!(print(json!({"new": off})).differences(&print(json!({}))), None);
         }
         assert!(print(json!({"new": true})).differences(&print(json!({}))).is_some());
-        // Of accents these say different things.
+        // These differ in their treatment of accents.
         assert!(print(json!({"a": null})).differences(&print(json!({"a": false}))).is_some());
     }
 

@@ -1,4 +1,4 @@
-//! Files with trained values and files of models: their content, and checks that it is complete.
+//! Files with trained values and files of models: their contents, and checks for completeness.
 
 pub mod adapter;
 pub mod card;

@@ -1,5 +1,5 @@
-//! Which files make a model folder, by the names that `transformers` gives them: said once for what fetches a folder,
-//! reads it, and writes one like it.
+//! The files that make up a model folder, with the names that `transformers` uses: the single definition for fetching,
+//! reading and writing such folders.
 
 use crate::files::{open_whole, read_bounded};
 use anyhow::{Context, Result};
@@ -8,16 +8,16 @@ use std::path::Path;
 
 pub const CONFIG: &str = "config.json";
 
-/// Keys of [`CONFIG`] by which `transformers` quantises the weights that it loads.
+/// Keys of [`CONFIG`] that make `transformers` quantise the weights it loads.
 pub const QUANTIZATION: [&str; 2] = ["quantization_config", "compression_config"];
 
 /// Weights in one file.
 pub const WEIGHTS: &str = "model.safetensors";
 
-/// Weights in several files: the list of them.
+/// The list of the files, if there are several with weights.
 pub const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
 
-/// The task's head, where `transformers` has no class for it and it lies beside a bare encoder.
+/// The task's head, if `transformers` has no class for it and it is stored next to a bare encoder.
 pub const HEAD: &str = "head.safetensors";
 
 /// The tokenizer as one file, ready to use.
@@ -34,23 +34,23 @@ pub const VOCAB_JSON: &str = "vocab.json";
 
 pub const MERGES: &str = "merges.txt";
 
-/// Tokens beyond the vocabulary, where there is no [`TOKENIZER`] to list them.
+/// Tokens beyond the vocabulary, if there is no [`TOKENIZER`] to list them.
 pub const ADDED_TOKENS: &str = "added_tokens.json";
 
-/// What a sentence encoder consists of.
+/// The components of a sentence encoder.
 pub const MODULES: &str = "modules.json";
 
-/// Where a sentence encoder's pooling module is, unless [`MODULES`] says otherwise.
+/// The folder of a sentence encoder's pooling module, unless [`MODULES`] says otherwise.
 pub const POOLING_FOLDER: &str = "1_Pooling";
 
-/// Special tokens by their part, as older checkpoints have them.
+/// Special tokens by role, in older checkpoints.
 pub const SPECIAL_TOKENS: &str = "special_tokens_map.json";
 
 /// How a sentence encoder pools.
 pub const POOLING: &str = "1_Pooling/config.json";
 
-/// The settings of the transformer within a sentence encoder, by the names that its versions gave the file. The first
-/// counts.
+/// The settings of the transformer within a sentence encoder, by the file names of various versions. The first that
+/// exists counts.
 pub const SENTENCE_CONFIGS: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -61,10 +61,11 @@ pub const SENTENCE_CONFIGS: [&str; 7] = [
     "sentence_xlnet_config.json",
 ];
 
-/// What a sentence encoder puts before its texts.
+/// The prompts that a sentence encoder puts before its texts.
 pub const SENTENCE_PROMPTS: &str = "config_sentence_transformers.json";
 
-/// All that a tokenizer may consist of. Not all is read here: what `transformers` reads goes wherever the model goes.
+/// All files that a tokenizer may consist of. Not all are used here, but what `transformers` reads is always copied
+/// with the model.
 pub const TOKENIZER_FILES: [&str; 8] = [
     TOKENIZER,
     TOKENIZER_CONFIG,
@@ -76,7 +77,7 @@ pub const TOKENIZER_FILES: [&str; 8] = [
     "sentencepiece.bpe.model",
 ];
 
-/// What says that a model is a sentence encoder, and of which kind.
+/// Files that mark a model as a sentence encoder, and say which kind.
 pub const SENTENCE_ENCODER_FILES: [&str; 10] = {
     let [bert, roberta, distilbert, camembert, albert, xlm_roberta, xlnet] = SENTENCE_CONFIGS;
     [
@@ -93,17 +94,17 @@ pub const SENTENCE_ENCODER_FILES: [&str; 10] = {
     ]
 };
 
-/// Files that are never written here, and that `transformers` and Sentence Transformers read wherever they are: an adapter
-/// to put on the model, and other ways to prepare inputs.
+/// Files that are never written here, but that `transformers` and Sentence Transformers read from any folder: an
+/// adapter to apply to the model, and other ways to prepare inputs.
 pub const READ_BESIDES: [&str; 3] = [ADAPTER, "preprocessor_config.json", "processor_config.json"];
 
-/// Says that the folder holds an adapter.
+/// Marks a folder with an adapter.
 pub const ADAPTER: &str = "adapter_config.json";
 
 /// The values of an adapter.
 pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
-/// What a hub shows of a model.
+/// What a hub displays about a model.
 pub const CARD: &str = "README.md";
 
 /// What a tokenizer is built from.
@@ -118,7 +119,7 @@ pub enum TokenizerSource {
 }
 
 impl TokenizerSource {
-    /// The best that a place has, which `has` answers for; `None` where no tokenizer can be built.
+    /// The best source available, given `has`; `None` if no tokenizer can be built.
     pub fn find(has: impl Fn(&str) -> bool) -> Option<Self> {
         if has(TOKENIZER) {
             Some(Self::Ready)
@@ -137,20 +138,20 @@ pub fn holds_model(folder: &Path) -> bool {
     folder.join(CONFIG).exists()
 }
 
-/// Most bytes of a file beside the weights: vocabularies of some hundred thousand words have a tenth.
+/// Most bytes of a file other than the weights: vocabularies of a few hundred thousand words take a tenth.
 const MOST_BYTES: u64 = 256 << 20;
 
-/// A file of a model folder beside the weights.
+/// A file of a model folder other than the weights.
 ///
 /// # Errors
-/// It cannot be read, or never ends.
+/// It cannot be read, or is endless.
 pub fn read_file(path: &Path) -> Result<Vec<u8>> {
-    // A pipe in such a folder would be waited for.
+    // Reading a pipe in such a folder would block.
     open_whole(path).with_context(|| format!("cannot read {}", path.display()))?;
     read_bounded(path, MOST_BYTES)
 }
 
-/// A JSON file of a model folder; `None` where it is not there.
+/// A JSON file of a model folder; `None` if it does not exist.
 ///
 /// # Errors
 /// A file that cannot be read or is not JSON.

@@ -1,5 +1,5 @@
-//! A folder with a whole task model that `transformers` loads: what merging and full fine-tuning write beside the
-//! weights, and where each tensor goes.
+//! A folder with a whole task model that `transformers` loads: what merging and full fine-tuning write in addition to
+//! the weights, and where each tensor goes.
 
 use super::delta::DeltaInfo;
 use super::model_files::{
@@ -16,20 +16,21 @@ use serde_json::{Map, Value, json};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// The file of a task model that a tensor goes to, and its name there. `name` is the tensor's in a task model, where the
-/// encoder's begin with `prefix`.
+/// The file of a task model for a tensor, and its name there. `name` is the tensor's name in a task model, whose
+/// encoder names begin with `prefix`.
 pub fn place<'n>(pooling: Pooling, prefix: &str, name: &'n str) -> (&'static str, &'n str) {
     match (pooling, name.strip_prefix(prefix)) {
-        // `transformers` has no class for a classifier on the mean: a bare encoder, without a prefix so that `AutoModel`
-        // finds it, and the head beside it.
+        // `transformers` has no class for a classifier on the mean: so a bare encoder, without a prefix so that
+        // `AutoModel` finds it, and a separate head.
         (Pooling::Mean, Some(bare)) => (WEIGHTS, bare),
         (Pooling::Mean, None) => (HEAD, name),
         (Pooling::Cls | Pooling::Auto, _) => (WEIGHTS, name),
     }
 }
 
-/// Copies the files that the model shares with its base: the tokenizer, and what a sentence encoder has besides. What a
-/// writer that was killed had put there of another model, which would be read with this one, is removed; returns the names.
+/// Copies the files that the model shares with its base: the tokenizer, and a sentence encoder's additional files.
+/// Removes files that a killed writer left there for another model, which would be read with this one; returns their
+/// names.
 ///
 /// # Errors
 /// A file that cannot be read, written or removed, by name.
@@ -50,15 +51,15 @@ pub fn copy_from_base(
     Ok(gone)
 }
 
-/// What a model or an adapter that is being written has made in its folder so far.
+/// What the writing of a model or adapter has created in its folder so far.
 pub struct Unfinished {
-    /// Files that were not there before, whether or not they are now.
+    /// Files that did not exist before, whether or not they do now.
     files: Vec<PathBuf>,
     folder: PathBuf,
 }
 
 impl Unfinished {
-    /// To be asked before anything is written.
+    /// Call it before anything is written.
     ///
     /// # Errors
     /// A file of the base that cannot be read.
@@ -69,28 +70,28 @@ impl Unfinished {
         Ok(Self::among(folder, &names))
     }
 
-    /// The same of files that are about to be written.
+    /// The same for files about to be written.
     pub fn among<S: AsRef<str>>(folder: &Path, names: &[S]) -> Self {
         let files = names.iter().map(|name| folder.join(name.as_ref()));
         let files = files.filter(|path| !path.exists()).collect();
         Self { files, folder: folder.to_path_buf() }
     }
 
-    /// Takes it back: a part of one is of no use to anybody.
+    /// Undoes it: an incomplete model or adapter is useless.
     pub fn remove(&self) {
         for file in &self.files {
-            // Where it cannot be removed, the error that led here says more.
+            // If it cannot be removed, the original error is more informative.
             let _ = std::fs::remove_file(file);
             let inside = |folder: &&Path| *folder != self.folder;
             for folder in file.ancestors().skip(1).take_while(inside) {
-                // Refused by the system where the folder holds something.
+                // The system refuses if the folder is not empty.
                 let _ = std::fs::remove_dir(folder);
             }
         }
     }
 }
 
-/// Removes what a writer that was killed left in a folder: files of anybody else keep a model from being written there.
+/// Removes what a killed writer left in a folder: other people's files prevent writing a model there.
 fn clear(folder: &Path, pooling: PoolKind) -> Result<Vec<String>> {
     let mut gone = Vec::new();
     let names = TOKENIZER_FILES.into_iter().chain(SENTENCE_ENCODER_FILES).chain(READ_BESIDES);
@@ -105,7 +106,7 @@ fn clear(folder: &Path, pooling: PoolKind) -> Result<Vec<String>> {
     Ok(gone)
 }
 
-/// Copies a file that the base may have, and says whether it has it.
+/// Copies a file if the base has it, and says whether it does.
 fn copy(base: &Path, name: &str, folder: &Path) -> Result<bool> {
     let from = base.join(name);
     if !from.exists() {
@@ -115,10 +116,10 @@ fn copy(base: &Path, name: &str, folder: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// Writes `config.json`. To be done last: a folder without one is not taken for a model.
+/// Writes `config.json`. Must be done last: a folder without one is not taken for a model.
 ///
 /// # Errors
-/// The base's cannot be read, or is of a model that no class is known for.
+/// The base's cannot be read, or belongs to a model without a known class.
 pub fn write_config(base: &Path, info: &DeltaInfo, folder: &Path) -> Result<()> {
     let config = config_json(base, info)?;
     write_bytes_atomic(&folder.join(CONFIG), format!("{config:#}\n").as_bytes())
@@ -127,7 +128,7 @@ pub fn write_config(base: &Path, info: &DeltaInfo, folder: &Path) -> Result<()> 
 /// The class of `transformers` that loads a task model.
 ///
 /// # Errors
-/// A model that no class is known for.
+/// A model without a known class.
 pub fn class_name(info: &DeltaInfo) -> Result<String> {
     let family = match info.model_type.as_str() {
         "bert" => "Bert",
@@ -148,7 +149,7 @@ fn config_json(base: &Path, info: &DeltaInfo) -> Result<Value> {
     let path = base.join(CONFIG);
     let mut config: Map<String, Value> = serde_json::from_slice(&read_file(&path)?)
         .with_context(|| format!("{} is broken", path.display()))?;
-    // What the files of this folder hold, whatever the base's held.
+    // True for the files of this folder, whatever the base's type.
     config.insert("torch_dtype".into(), "float32".into());
     config.remove("dtype");
     QUANTIZATION.iter().for_each(|key| drop(config.remove(*key)));

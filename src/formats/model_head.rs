@@ -1,4 +1,5 @@
-//! The head next to a bare encoder, checked against it: the tensors of neither say that they were trained together.
+//! The head next to a bare encoder, checked against it: the tensors themselves do not show that the two were trained
+//! together.
 
 use super::container::read_metadata;
 use super::model_files::{HEAD, WEIGHTS};
@@ -10,7 +11,7 @@ use std::path::Path;
 /// Metadata key of the weights: the sha256 of the head's file.
 const KEY: &str = "head_sha256";
 
-/// Has the metadata of weights that are to be written name the head that was just written beside them.
+/// Records the head just written in the metadata of the weights to be written next to it.
 ///
 /// # Errors
 /// The head cannot be read.
@@ -19,10 +20,10 @@ pub fn seal(folder: &Path, metadata: &mut BTreeMap<String, String>) -> Result<()
     Ok(())
 }
 
-/// Holds the head in a folder to the weights; false where these, as an earlier version wrote them, do not say.
+/// Checks the head in a folder against the weights; false if these come from an earlier version and do not state it.
 ///
 /// # Errors
-/// It is another one.
+/// It is a different one.
 pub fn check(folder: &Path) -> Result<bool> {
     let weights = folder.join(WEIGHTS);
     let metadata =
@@ -31,7 +32,7 @@ pub fn check(folder: &Path) -> Result<bool> {
     is_of(folder, (&metadata, WEIGHTS), remedy)
 }
 
-/// The same of other weights, by their metadata and name; `remedy` is what to do where it is another one.
+/// The same for other weights, by their metadata and name; `remedy` is the advice if it is a different one.
 ///
 /// # Errors
 /// As [`check`].

@@ -1,7 +1,7 @@
 //! The tensors of a checkpoint folder: one `model.safetensors`, or shards with an index.
 //!
-//! Tensors are addressed by their name inside the encoder (`encoder.layer.0.output.dense.weight`), whether or
-//! not the file prefixes it (`bert.`, `roberta.`), and arrive as f32, checked for shape and finite values.
+//! Tensors are addressed by their name inside the encoder (`encoder.layer.0.output.dense.weight`), whether or not the
+//! file prefixes it (`bert.`, `roberta.`), and are returned as f32, checked for shape and finite values.
 
 use super::container::{ContainerError, Tensor, read_header};
 use super::model_files::{WEIGHTS, WEIGHTS_INDEX, read_file};
@@ -19,22 +19,22 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// The safetensors files of one checkpoint, open to be read. They are not mapped into memory: a file that somebody cuts
-/// meanwhile is then an error, and not the end of the process.
+/// The open safetensors files of one checkpoint. They are not mapped into memory: truncating a file meanwhile is then
+/// an error rather than a crash.
 pub struct ModelTensors {
     shards: Vec<Shard>,
     /// Full name → shard.
     owner: HashMap<String, usize>,
-    /// What the file puts before the encoder's names; empty for a bare encoder.
+    /// The file's prefix for the encoder's names; empty for a bare encoder.
     prefix: String,
 }
 
-/// Bytes that are read at a time.
+/// Bytes read at a time.
 const PIECE: usize = 1 << 20;
 
 struct Shard {
     path: PathBuf,
-    /// Its place is where the last reader left it.
+    /// Its position is where the last reader left it.
     file: Mutex<File>,
     tensors: BTreeMap<String, TensorInfo>,
     /// Where tensor data starts in the file.
@@ -46,7 +46,7 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// What the encoders' names begin with in task models of several types.
+/// The prefixes of the encoder's names in task models of other types.
 const OTHER_FAMILIES: [&str; 7] =
     ["bert.", "roberta.", "distilbert.", "electra.", "albert.", "mpnet.", "deberta."];
 
@@ -54,7 +54,7 @@ impl ModelTensors {
     /// The files that hold a folder's weights, sorted by name.
     ///
     /// # Errors
-    /// When there are none, or the index is broken or points outside the folder.
+    /// If there are none, or the index is broken or points outside the folder.
     pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
         let single = folder.join(WEIGHTS);
         if single.exists() {
@@ -93,8 +93,7 @@ impl ModelTensors {
             .collect()
     }
 
-    /// Opens a checkpoint folder. `family_prefix` is what a task model of this family puts before the
-    /// encoder's names.
+    /// Opens a checkpoint folder. `family_prefix` is the prefix of the encoder's names in task models of this family.
     ///
     /// # Errors
     /// Names the file that is missing, truncated or not safetensors.
@@ -156,8 +155,8 @@ impl ModelTensors {
         self.owner.keys().filter_map(layer).max().map_or(0, |last| last + 1)
     }
 
-    /// All parameters in the files: full name, shape, whether it belongs to the encoder. Tensors of integers are buffers
-    /// (positions, say), which a model makes itself.
+    /// All parameters in the files: full name, shape, whether it belongs to the encoder. Integer tensors are buffers
+    /// (positions, say), which a model creates itself.
     pub fn list(&self) -> Vec<(String, Vec<usize>, bool)> {
         let mut all: Vec<_> = self
             .shards
@@ -178,8 +177,8 @@ impl ModelTensors {
     /// An encoder tensor as f32, row-major.
     ///
     /// # Errors
-    /// When it is missing, has another shape or a non-float type, or holds NaN or infinity; the error names
-    /// file and tensor.
+    /// If it is missing, has another shape or a non-float type, or holds NaN or infinity; the error names file and
+    /// tensor.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let full = format!("{}{name}", self.prefix);
         self.found(&full, shape).with_context(|| {
@@ -187,10 +186,10 @@ impl ModelTensors {
         })?
     }
 
-    /// A tensor of the head on masked words, by the first of its whole names that is there.
+    /// A tensor of the masked-words head, under the first of these full names that exists.
     ///
     /// # Errors
-    /// As [`get`](Self::get); several that are not the same.
+    /// As [`get`](Self::get); several that differ.
     pub fn of_words_head(&self, names: &[&str], shape: &[usize]) -> Result<Vec<f32>> {
         let path = self.shards[0].path.display();
         let found = names.iter().filter_map(|name| Some((name, self.found(name, shape)?)));
@@ -216,7 +215,7 @@ impl ModelTensors {
         Ok(values)
     }
 
-    /// Holds a tensor, by its whole name, to the encoder's table whose copy it is, where the files have it.
+    /// Checks a tensor, by its full name, against the encoder's table that it copies, if the files have it.
     ///
     /// # Errors
     /// As [`get`](Self::get); they differ.
@@ -234,7 +233,7 @@ impl ModelTensors {
         Ok(())
     }
 
-    /// A tensor by its whole name, where it is there.
+    /// A tensor by its full name, if it exists.
     fn found(&self, full: &str, shape: &[usize]) -> Option<Result<Vec<f32>>> {
         // Checkpoints converted from TensorFlow keep its names for LayerNorm's parameters.
         let old = full
@@ -257,7 +256,7 @@ pub fn read_tensor(path: &Path, name: &str, shape: &[usize]) -> Result<Option<Ve
     }
 }
 
-/// Reads all tensors of a safetensors file: an adapter's, which may have any.
+/// Reads all tensors of a safetensors file: an adapter, which may have any.
 ///
 /// # Errors
 /// As [`ModelTensors::get`].
@@ -289,7 +288,7 @@ impl Shard {
         Ok(Self { path, file: Mutex::new(file), tensors, data })
     }
 
-    /// `wants` is who gave the shape, for the message that it is another.
+    /// `wants` is the source of the expected shape, for the error message.
     fn get(&self, name: &str, shape: &[usize], wants: &str) -> Result<Vec<f32>> {
         let place = || format!("{}: tensor `{name}`", self.path.display());
         let info = self.tensors.get(name).with_context(|| format!("{} is missing", place()))?;
@@ -299,7 +298,7 @@ impl Shard {
             place(),
             info.shape
         );
-        // Of this size, as the file was found to be.
+        // The size has been checked against the file.
         let mut values = room(shape.iter().product(), name).with_context(place)?;
         match info.dtype {
             Dtype::F32 => self.read(info, &mut values, f32::from_le_bytes),
@@ -320,7 +319,7 @@ impl Shard {
         Ok(values)
     }
 
-    /// Reads a tensor's values in pieces: no second copy of a large one is in memory.
+    /// Reads a tensor's values in pieces, so that no second copy of a large one is in memory.
     fn read<const N: usize>(
         &self,
         info: &TensorInfo,
@@ -351,7 +350,7 @@ fn is_buffer(dtype: Dtype) -> bool {
 mod tests {
     use super::*;
 
-    /// Mapped, the file would raise SIGBUS.
+    /// If it were mapped, the file would raise SIGBUS.
     #[test]
     fn a_file_cut_while_it_is_open_is_an_error() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! The training checkpoint: everything that a killed run needs to continue as if nothing had happened.
 //!
-//! One safetensors file, replaced atomically. All randomness of a run is a function of its seed and of counters, so
-//! the step and the place in the epoch are its whole random state. What is frozen is not here: it never changes. The
+//! One safetensors file, replaced atomically. All randomness of a run is a function of its seed and of counters, so the
+//! step and the position in the epoch are its entire random state. Frozen values are not stored: they never change. The
 //! vectors go from the backend to the file piece by piece: in full fine-tuning each is as large as the model.
 
 use std::collections::BTreeMap;
@@ -19,11 +19,11 @@ use crate::formats::container::{self, Container, ContainerError};
 use crate::formats::fingerprint::{Changed, Fingerprint};
 
 const FORMAT: &str = "bitfit-checkpoint";
-/// Up to version 2 a run on a CPU was recorded as bf16 and computed in f32; up to version 3 dropout drew other masks.
+/// Up to version 2 a CPU run was recorded as bf16 but computed in f32; up to version 3 dropout drew other masks.
 const FORMAT_VERSION: u32 = 4;
-/// Metadata keys that belong to the fingerprint begin with this.
+/// The prefix of metadata keys that belong to the fingerprint.
 const FINGERPRINT: &str = "run.";
-/// Metadata key of the sha256 over all that the file says besides.
+/// Metadata key of the sha256 over everything else in the file.
 const CHECKSUM: &str = "checksum";
 
 /// The best evaluation so far.
@@ -33,30 +33,30 @@ pub struct Best {
     pub value: f64,
     /// Optimizer steps done when it was measured.
     pub step: u64,
-    /// Of the file with its values; `None` where an earlier version wrote the checkpoint.
+    /// Of the file with its values; `None` in checkpoints of an earlier version.
     pub sha256: Option<String>,
 }
 
-/// The state of a run between two optimizer steps, but for its [`Vectors`].
+/// The state of a run between two optimizer steps, except for its [`Vectors`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Checkpoint {
     /// Optimizer steps done.
     pub step: u64,
-    /// Optimizer steps of the whole run, for whoever looks at it; 0 where an earlier version wrote the file.
+    /// Optimizer steps of the whole run, for information; 0 in files of an earlier version.
     pub total: u64,
     /// Epochs done.
     pub epoch: u64,
-    /// Batches of the current epoch that are done.
+    /// Finished batches of the current epoch.
     pub batches_in_epoch: u64,
     /// Tokens seen in training.
     pub tokens: u64,
-    /// Time they took, in seconds; evaluation and saving left out.
+    /// Their time in seconds, without evaluation and saving.
     pub seconds: f64,
     /// Evaluations since the best one.
     pub evaluations_without_gain: u64,
-    /// Length of `metrics.jsonl` with exactly the lines up to here, in bytes.
+    /// Length in bytes of `metrics.jsonl` with exactly the lines up to here.
     pub metrics_len: u64,
-    /// On devices that scale the loss: with what the next step begins.
+    /// On devices that scale the loss: the state for the next step.
     pub loss_scaling: Option<LossScaling>,
     /// Its values are in the run's output.
     pub best: Option<Best>,
@@ -70,14 +70,14 @@ pub struct Vectors {
     pub second_moment: Vec<f32>,
 }
 
-/// The tensors of the file, by name, and where their values come from.
+/// The tensors of the file by name, and the source of their values.
 const VECTORS: [(&str, Slot); 3] = [
     ("first_moment", Slot::Moment1),
     ("second_moment", Slot::Moment2),
     ("trainables", Slot::Value),
 ];
 
-/// What can be wrong with a checkpoint. The messages do not name the file; [`Checkpoint::load`] adds it.
+/// Possible problems of a checkpoint. The messages do not name the file; [`Checkpoint::load`] adds it.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     #[error(transparent)]
@@ -103,10 +103,10 @@ pub enum CheckpointError {
 }
 
 impl Checkpoint {
-    /// Writes the file atomically; `read` gives a part of one of the vectors of `trainables` values.
+    /// Writes the file atomically; `read` returns a part of one of the vectors of `trainables` values.
     ///
     /// # Errors
-    /// The file cannot be written (disk full, say): the error names it, and the checkpoint before is untouched.
+    /// The file cannot be written (disk full, say): the error names it, and the previous checkpoint is unchanged.
     pub fn save(
         &self,
         path: &Path,
@@ -133,7 +133,7 @@ impl Checkpoint {
     /// Reads the checkpoint of the run with this fingerprint, which trains `trainables` values.
     ///
     /// # Errors
-    /// See [`CheckpointError`]; a run with other settings, data or base model is told what differs.
+    /// See [`CheckpointError`]; for a run with other settings, data or base model the error says what differs.
     pub fn load(
         path: &Path,
         fingerprint: &Fingerprint,
@@ -145,7 +145,7 @@ impl Checkpoint {
             .with_context(|| format!("checkpoint {}", path.display()))
     }
 
-    /// The same of the file's bytes.
+    /// The same for the file's bytes.
     ///
     /// # Errors
     /// As [`Checkpoint::load`].
@@ -180,7 +180,7 @@ impl Checkpoint {
             put(&format!("{FINGERPRINT}{key}"), &value);
         }
         if let Some(best) = &self.best {
-            // The bits, so that no value is lost in decimals; the decimals are for the reader.
+            // The bits, so that no value is lost in decimals; the decimals are for people.
             put("best_bits", &best.value.to_bits());
             put("best_value", &best.value);
             put("best_step", &best.step);
@@ -204,7 +204,7 @@ impl Checkpoint {
         if found != FORMAT_VERSION {
             return Err(CheckpointError::OtherVersion { found });
         }
-        // Before the lengths: "--biases was all and is query" says more than two numbers.
+        // Before the lengths: "--biases was all and is query" is more informative than two numbers.
         fingerprint.check(&fingerprint_in(&metadata))?;
 
         let written =
@@ -263,7 +263,7 @@ impl Checkpoint {
             let value = state.seconds.to_string();
             return Err(CheckpointError::WrongMetadata { key: "seconds", value });
         }
-        // Last: whatever else is wrong says more.
+        // Last: any other problem is more informative.
         if checksum.end() != written {
             return Err(CheckpointError::Damaged);
         }
@@ -271,7 +271,7 @@ impl Checkpoint {
     }
 }
 
-/// How far the run of a checkpoint is: "step 3 of 10".
+/// The progress of a checkpoint's run: "step 3 of 10".
 ///
 /// # Errors
 /// No checkpoint can be read there.
@@ -284,7 +284,7 @@ pub fn how_far(path: &Path) -> Result<String, CheckpointError> {
     })
 }
 
-/// What decided what the run of a checkpoint computes.
+/// What determined the results of a checkpoint's run.
 ///
 /// # Errors
 /// No checkpoint can be read there.
@@ -305,7 +305,7 @@ fn total(metadata: &BTreeMap<String, String>) -> Result<u64, CheckpointError> {
     }
 }
 
-/// Values that are read from a device at a time.
+/// Values read from a device at a time.
 const PIECE: usize = 1 << 18;
 
 /// The sha256 over a file's metadata and vectors, so that a run never continues from changed bits.

@@ -1,5 +1,5 @@
-//! What a sentence encoder's own files say, as Sentence Transformers reads them: how it pools, how long its texts may be,
-//! and whether they are lower-cased first. Whatever is not done here is named, so that nobody takes it for done.
+//! A sentence encoder's own files, as Sentence Transformers reads them: how it pools, how long its texts may be, and
+//! whether they are lower-cased first. Unsupported settings are reported, so that nobody assumes they are applied.
 
 use super::model_files::{
     CONFIG, MODULES, POOLING, POOLING_FOLDER, SENTENCE_CONFIGS, SENTENCE_PROMPTS, TOKENIZER_CONFIG,
@@ -18,18 +18,18 @@ pub enum Makers {
     Unsaid,
     Pool {
         kind: PoolKind,
-        /// What they do besides, which is not done here.
+        /// What they do in addition, which is not done here.
         besides: Vec<String>,
     },
-    /// In a way that is not supported; says which.
+    /// In an unsupported way; says which.
     Otherwise(String),
 }
 
 impl Makers {
-    /// Reads a model folder: the pooling module that `modules.json` names, else `1_Pooling` where that is there.
+    /// Reads a model folder: the pooling module that `modules.json` names, otherwise `1_Pooling` if it exists.
     ///
     /// # Errors
-    /// A file that is broken or says what cannot be.
+    /// A file that is broken or has impossible values.
     pub fn of(folder: &Path) -> Result<Self> {
         let mut besides = Vec::new();
         let path = match read_json(&folder.join(MODULES))? {
@@ -94,13 +94,13 @@ impl Makers {
         Ok(Self::Pool { kind, besides })
     }
 
-    /// What `--pooling auto` takes.
+    /// The meaning of `--pooling auto`.
     ///
     /// # Errors
-    /// When the makers pool in a way that is not supported.
+    /// If the makers pool in an unsupported way.
     pub fn kind(&self) -> Result<PoolKind> {
         match self {
-            // A checkpoint that says nothing is used by its first token, as in pre-training.
+            // A checkpoint without this information uses its first token, as in pre-training.
             Self::Unsaid => Ok(PoolKind::Cls),
             Self::Pool { kind, .. } => Ok(*kind),
             Self::Otherwise(why) => bail!("{why}; choose with --pooling mean or --pooling cls"),
@@ -108,15 +108,15 @@ impl Makers {
     }
 }
 
-/// What `modules.json` puts behind one another.
+/// The sequence of modules in `modules.json`.
 enum Chain {
-    /// A transformer alone.
+    /// Only a transformer.
     Plain,
     Pools {
         /// The pooling module's folder.
         path: String,
         normalizes: bool,
-        /// The folders of all modules but the transformer.
+        /// The folders of all modules except the transformer.
         folders: Vec<String>,
     },
     Unsupported(String),
@@ -152,7 +152,7 @@ fn chain(modules: &Value) -> Result<Chain> {
             }
             "Pooling" if known && i > 0 && pooling.is_none() => pooling = Some(path.to_owned()),
             "Normalize" if known && pooling.is_some() => normalizes = true,
-            // Does nothing but in training.
+            // Only active in training.
             "Dropout" if known => {}
             _ => {
                 let place = match path {
@@ -171,7 +171,7 @@ fn chain(modules: &Value) -> Result<Chain> {
     })
 }
 
-/// The booleans that say how to pool, in the order in which what they make is put side by side.
+/// The booleans that say how to pool, in the order in which their results are concatenated.
 const FLAGS: [(&str, &str); 6] = [
     ("pooling_mode_cls_token", "cls"),
     ("pooling_mode_max_tokens", "max"),
@@ -181,7 +181,7 @@ const FLAGS: [(&str, &str); 6] = [
     ("pooling_mode_lasttoken", "lasttoken"),
 ];
 
-/// The modes of a pooling module: `pooling_mode` counts before the booleans, and where nothing is said it is the mean.
+/// The modes of a pooling module: `pooling_mode` takes precedence over the booleans, and the default is the mean.
 fn modes(config: &Value) -> Result<Vec<String>> {
     let config = config.as_object().context("not a JSON object")?;
     let name = |value: &Value| -> Result<String> {
@@ -223,7 +223,7 @@ fn flag(config: &Map<String, Value>, key: &str) -> Result<Option<bool>> {
     }
 }
 
-/// Says that texts usually get a prompt, where they do.
+/// Reports that texts usually get a prompt, if so.
 fn prompt(folder: &Path) -> Result<Option<String>> {
     let Some(config) = read_json(&folder.join(SENTENCE_PROMPTS))? else {
         return Ok(None);
@@ -244,14 +244,14 @@ fn prompt(folder: &Path) -> Result<Option<String>> {
 pub struct TextSettings {
     /// The file, by name.
     pub file: String,
-    /// Special tokens included.
+    /// Including special tokens.
     max_seq_length: Option<usize>,
     pub lower_case: bool,
 }
 
 impl TextSettings {
     /// # Errors
-    /// A file that is broken or says what cannot be.
+    /// A file that is broken or has impossible values.
     pub fn of(folder: &Path) -> Result<Self> {
         for name in SENTENCE_CONFIGS {
             let path = folder.join(name);
@@ -272,19 +272,19 @@ impl TextSettings {
     }
 }
 
-/// The longest text that a checkpoint's makers give it, and where they say so.
+/// The maximum text length set by a checkpoint's makers, and where it is stated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LongestText {
-    /// Special tokens included.
+    /// Including special tokens.
     pub tokens: usize,
     pub said_by: String,
 }
 
 impl LongestText {
-    /// A sentence encoder's `max_seq_length` counts before the `model_max_length` of its tokenizer.
+    /// A sentence encoder's `max_seq_length` takes precedence over its tokenizer's `model_max_length`.
     ///
     /// # Errors
-    /// A file that is broken or says what cannot be.
+    /// A file that is broken or has impossible values.
     pub fn of(folder: &Path) -> Result<Option<Self>> {
         let settings = TextSettings::of(folder)?;
         if let Some(tokens) = settings.max_seq_length {
@@ -302,7 +302,7 @@ impl LongestText {
     }
 }
 
-/// A length in tokens. A tokenizer without a limit has a huge number there.
+/// A length in tokens. A tokenizer without a limit states a huge number.
 fn length(config: &Map<String, Value>, key: &str) -> Result<Option<usize>> {
     match config.get(key) {
         None | Some(Value::Null) => Ok(None),
@@ -314,8 +314,8 @@ fn length(config: &Map<String, Value>, key: &str) -> Result<Option<usize>> {
     }
 }
 
-/// Makes `to` the sentence encoder that `from` is, if that pools as the model in `to` does, and else one that says how it
-/// pools, where it has to: a folder that says nothing pools by the first token. Returns the files that it wrote.
+/// Makes `to` the same sentence encoder as `from`, if that pools like the model in `to`, and otherwise one that states
+/// how it pools, if necessary: a folder that says nothing pools by the first token. Returns the files that it wrote.
 ///
 /// # Errors
 /// A file that cannot be read or written.
@@ -324,7 +324,7 @@ pub fn carry(from: &Path, to: &Path, pooling: PoolKind, hidden: usize) -> Result
     let mut write = |name: &str, bytes: &[u8]| -> Result<()> {
         let path = to.join(name);
         if let Some(parent) = path.parent() {
-            // A module's folder may be a few deep.
+            // A module's folder may be nested.
             let folders = Path::new(name).ancestors().skip(1).filter_map(Path::to_str);
             no_links(to, &folders.filter(|name| !name.is_empty()).collect::<Vec<_>>())?;
             std::fs::create_dir_all(parent)
@@ -334,7 +334,7 @@ pub fn carry(from: &Path, to: &Path, pooling: PoolKind, hidden: usize) -> Result
         written.push(name.to_owned());
         Ok(())
     };
-    // What cannot be read as a sentence encoder was not trained as one.
+    // A folder that cannot be read as a sentence encoder was not trained as one.
     let same = matches!(Makers::of(from), Ok(Makers::Pool { kind, .. }) if kind == pooling);
     for name in carried(from, same)? {
         let path = from.join(&name);
@@ -351,7 +351,7 @@ pub fn carry(from: &Path, to: &Path, pooling: PoolKind, hidden: usize) -> Result
         write(MODULES, format!("{modules:#}\n").as_bytes())?;
     }
     if pooling == PoolKind::Mean && !same {
-        // The booleans are what every version reads.
+        // Every version reads the booleans.
         let config = json!({
             "word_embedding_dimension": hidden,
             "pooling_mode_cls_token": false,
@@ -364,7 +364,7 @@ pub fn carry(from: &Path, to: &Path, pooling: PoolKind, hidden: usize) -> Result
     Ok(written)
 }
 
-/// The files that [`carry`] takes from `from`, where they are: of the `same` sentence encoder all.
+/// The files that [`carry`] copies from `from`, if they exist: all of them for the `same` sentence encoder.
 ///
 /// # Errors
 /// A file that cannot be read.

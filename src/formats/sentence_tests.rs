@@ -1,4 +1,4 @@
-//! Both forms of Sentence Transformers' configuration, and what must not be taken for one of the two ways to pool.
+//! Both forms of Sentence Transformers' configuration, and what must not be mistaken for one of the two ways to pool.
 
 use super::*;
 use std::fs;
@@ -41,9 +41,9 @@ fn both_forms_of_the_pooling_file_are_read() {
         (r#"{"pooling_mode": "cls"}"#, PoolKind::Cls),
         (r#"{"pooling_mode": ["mean"]}"#, PoolKind::Mean),
         (r#"{"pooling_mode": ["cls"]}"#, PoolKind::Cls),
-        // The name counts before the booleans.
+        // The name takes precedence over the booleans.
         (r#"{"pooling_mode": "cls", "pooling_mode_mean_tokens": true}"#, PoolKind::Cls),
-        // Where nothing is said it is the mean.
+        // The default is the mean.
         (r#"{"word_embedding_dimension": 64}"#, PoolKind::Mean),
     ] {
         let makers = of_pooling(config).unwrap();
@@ -62,7 +62,7 @@ fn other_ways_to_pool_are_named_and_never_taken_for_the_makers() {
         ),
         (r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}"#, "cls + mean"),
         (r#"{"pooling_mode": "weightedmean"}"#, "weightedmean"),
-        // Versions of Sentence Transformers differ in what they make of it.
+        // Versions of Sentence Transformers differ in how they read this.
         (r#"{"pooling_mode_mean_tokens": false}"#, "off every kind"),
         (r#"{"pooling_mode": "lasttoken"}"#, "lasttoken"),
         (r#"{"pooling_mode": ["mean", "max"]}"#, "mean + max"),
@@ -102,7 +102,7 @@ fn modules_json_says_where_the_pooling_is() {
         let makers = Makers::of(folder.path()).unwrap();
         assert_eq!(makers.kind().unwrap(), PoolKind::Mean);
     }
-    // A pooling file that no module names is none.
+    // A pooling file that no module names is ignored.
     let folder = folder(&[(MODULES, &modules(&[])), (POOLING, mean)]);
     assert_eq!(Makers::of(folder.path()).unwrap(), Makers::Unsaid);
 }

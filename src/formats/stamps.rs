@@ -1,29 +1,29 @@
-//! Whether files are still the ones that were checked: a model's weights are hashed first and read later, and what is
-//! computed under a hash must come from the bytes that gave it.
+//! Checks that files are still the same as before: a model's weights are hashed first and read later, and results
+//! recorded with a hash must come from the bytes that gave it.
 
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Length and time of files, to be compared with what they are later.
+/// Length and time of files, for later comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamps(Vec<(PathBuf, Stamp)>);
 
 type Stamp = (u64, Option<SystemTime>);
 
 impl Stamps {
-    /// Those of now; taken before the files are read for the first time.
+    /// The current ones; must be taken before the files are first read.
     ///
     /// # Errors
-    /// A file that is not there.
+    /// A missing file.
     pub fn of(files: &[PathBuf]) -> Result<Self> {
         let stamps = files.iter().map(|path| Ok((path.clone(), stamp(path)?)));
         stamps.collect::<Result<_>>().map(Self)
     }
 
     /// # Errors
-    /// Names the file that is another one now.
+    /// Names the file that has changed.
     pub fn check(&self) -> Result<()> {
         for (path, before) in &self.0 {
             if stamp(path)? != *before {

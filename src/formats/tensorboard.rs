@@ -1,7 +1,7 @@
-//! Event files as TensorBoard reads them: records of its `Event` message, of which a run has few kinds.
+//! Event files for TensorBoard: records of its `Event` message, of which a run uses a few kinds.
 //!
-//! A record is its length, the length's checksum, the message and its checksum (TFRecord). Of the message's fields those
-//! that are needed are written by hand, as protocol buffers have them.
+//! A record is its length, the length's checksum, the message and its checksum (TFRecord). Only the needed fields of
+//! the message are written, by hand, in the protocol buffer encoding.
 
 use crate::files::open_own;
 use anyhow::{Context, Result};
@@ -10,12 +10,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What the names of event files begin with, seconds since 1970 behind it.
+/// The prefix of event file names, followed by seconds since 1970.
 const BEGINNING: &str = "events.out.tfevents.";
-/// What they end with, in the place of the machine's name.
+/// Their suffix, in place of the machine's name.
 const ENDING: &str = ".bitfit";
 
-/// A file of events that grows as a run goes.
+/// A file of events, extended during a run.
 #[derive(Debug)]
 pub struct EventFile {
     path: PathBuf,
@@ -23,15 +23,15 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Begins a file in a folder, which is made if need be. Whatever earlier files there say of `next_step`, the step that
-    /// comes first, and of later ones is void.
+    /// Starts a file in a folder, which is created if necessary. Everything that earlier files there say about
+    /// `next_step`, the step that comes first, and later ones becomes void.
     ///
     /// # Errors
-    /// The folder or the file cannot be made or written.
+    /// The folder or the file cannot be created or written.
     pub fn begin(folder: &Path, next_step: u64) -> Result<Self> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
-        // Files are read in the order of their names: this one comes last, whatever the clock says.
+        // Files are read in name order: this one comes last, whatever the clock says.
         let entries = std::fs::read_dir(folder)
             .with_context(|| format!("cannot read {}", folder.display()))?;
         let last = entries.filter_map(|entry| time_in(entry.ok()?.file_name().to_str()?)).max();
@@ -45,7 +45,7 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Values at a step, by their names.
+    /// Values at a step, by name.
     ///
     /// # Errors
     /// They cannot be written: a full disk, say.
@@ -69,9 +69,9 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// A message with what frames it.
+/// A message with its framing.
 fn record(message: &[u8]) -> Vec<u8> {
-    // Checksums of data with checksums in it would be weak: they are turned and shifted.
+    // Checksums of data that contains checksums would be weak, so they are rotated and offset.
     let checksum = |bytes: &[u8]| {
         let turned = crc32c::crc32c(bytes).rotate_right(15);
         turned.wrapping_add(0xa282_ead8).to_le_bytes()
@@ -80,7 +80,7 @@ fn record(message: &[u8]) -> Vec<u8> {
     [&length[..], &checksum(&length), message, &checksum(message)].concat()
 }
 
-/// Fields of a protocol buffer, in the order of their numbers.
+/// Fields of a protocol buffer, in numerical order.
 #[derive(Default)]
 struct Message(Vec<u8>);
 
@@ -93,12 +93,12 @@ impl Message {
         self.0.push(value as u8);
     }
 
-    /// A field's number and how its value is written.
+    /// A field's number and the encoding of its value.
     fn key(&mut self, field: u64, kind: u64) {
         self.varint(field << 3 | kind);
     }
 
-    /// Zero is what is taken where a field is missing, and is not written.
+    /// Zero is the default for a missing field, and is not written.
     fn integer(mut self, field: u64, value: u64) -> Self {
         if value > 0 {
             self.key(field, 0);
@@ -127,12 +127,12 @@ impl Message {
     }
 }
 
-/// The first event of a file: which version of the format it has.
+/// The first event of a file: its format version.
 fn version(time: f64) -> Vec<u8> {
     Message::default().double(1, time).bytes(3, b"brain.Event:2").0
 }
 
-/// A session that begins with this step.
+/// A session that starts at this step.
 fn begun(time: f64, step: u64) -> Vec<u8> {
     const START: u64 = 1;
     let session = Message::default().integer(1, START);

@@ -1,17 +1,17 @@
-//! What a hub says of a file before it sends it: its name in the cache, its size, its commit. All of it is checked here,
-//! and what the body must then fulfil is written down.
+//! What a hub announces about a file before sending it: its name in the cache, its size, its commit. All of it is
+//! checked here, and recorded for the body to be checked against.
 
 use super::http::{Answer, Failure};
 use super::names::{Kind, PathPart, path_part, quoted};
 
-/// A file as its hub announces it.
+/// A file as announced by its hub.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Announced {
     pub(super) blob: PathPart,
     pub(super) size: Option<u64>,
 }
 
-/// Reads the headers of an answer about a file of `commit`.
+/// Parses the headers of a response about a file of `commit`.
 pub(super) fn announced(answer: &Answer, commit: &PathPart) -> Result<Announced, Failure> {
     if let Some(other) = answer.text("x-repo-commit")?
         && !other.eq_ignore_ascii_case(commit.as_str())
@@ -41,7 +41,7 @@ pub(super) struct Sent {
     pub(super) total: Option<u64>,
 }
 
-/// What an answer's body is, by `Content-Range` or `Content-Length`; none for a redirect.
+/// What a response's body is, from `Content-Range` or `Content-Length`; none for a redirect.
 pub(super) fn sent(answer: &Answer) -> Result<Option<Sent>, Failure> {
     let length = number(answer, "content-length")?;
     match (answer.status, answer.text("content-range")?) {
@@ -49,14 +49,14 @@ pub(super) fn sent(answer: &Answer) -> Result<Option<Sent>, Failure> {
             Some(sent) => Ok(Some(sent)),
             None => Err(Failure::Unlike(format!("an invalid Content-Range {}", quoted(range)))),
         },
-        // No range where one was asked for: which bytes these are is not said.
+        // No range although one was requested: it is unknown which bytes these are.
         (206, None) => Ok(Some(Sent { start: 0, total: None })),
         (200, _) => Ok(Some(Sent { start: 0, total: length })),
         _ => Ok(None),
     }
 }
 
-/// The one size, of two that may be given.
+/// The common size, if two may be given.
 pub(super) fn agreed(a: Option<u64>, b: Option<u64>) -> Result<Option<u64>, Failure> {
     match (a, b) {
         (Some(a), Some(b)) if a != b => {
@@ -66,7 +66,7 @@ pub(super) fn agreed(a: Option<u64>, b: Option<u64>) -> Result<Option<u64>, Fail
     }
 }
 
-/// A header that is a number of bytes.
+/// A header with a number of bytes.
 pub(super) fn number(answer: &Answer, name: &str) -> Result<Option<u64>, Failure> {
     let Some(text) = answer.text(name)? else {
         return Ok(None);
@@ -79,7 +79,7 @@ pub(super) fn number(answer: &Answer, name: &str) -> Result<Option<u64>, Failure
     }
 }
 
-/// `bytes 0-9/100`, or `*` for a total that is not known.
+/// `bytes 0-9/100`, or `*` for an unknown total.
 fn content_range(text: &str) -> Option<Sent> {
     let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
     let (start, end) = range.split_once('-')?;
@@ -91,7 +91,7 @@ fn content_range(text: &str) -> Option<Sent> {
     (start <= end && total.is_none_or(|total| end < total)).then_some(Sent { start, total })
 }
 
-/// Digits alone: what `parse` takes besides, a plus sign, is no size.
+/// Only digits: `parse` also accepts a plus sign, which is not valid in a size.
 fn digits(text: &str) -> Option<u64> {
     let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| text.parse().ok())?

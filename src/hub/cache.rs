@@ -1,5 +1,5 @@
-//! The cache that all Hugging Face tools share: `models--org--name/{blobs,refs,snapshots}`, and `datasets--…`. A blob is a content under
-//! its ETag, a snapshot a folder of links into the blobs, a ref the commit that a branch was at.
+//! The cache shared by all Hugging Face tools: `models--org--name/{blobs,refs,snapshots}`, and `datasets--…`. A blob is
+//! a file's content named by its ETag, a snapshot a folder of links to blobs, a ref the commit that a branch was at.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use super::names::{HubName, Kind, PathPart, joined, path_part};
 use crate::files::{open_own, open_whole, read_bounded, write_bytes_atomic};
 
-/// Opens a file of the cache that is written in place, with what it has. Others may share the cache: no link that one of them
-/// put there is followed, and no pipe is waited for.
+/// Opens a file of the cache that is modified in place. Others may share the cache, so links that one of them put there
+/// are not followed, and pipes are not waited for.
 fn open_kept(path: &Path) -> io::Result<File> {
     open_own(path, OpenOptions::new().create(true).truncate(false).read(true).write(true))
 }
 
-/// One model's or data set's part of the cache.
+/// The cache's part for one model or dataset.
 pub(super) struct Cache {
     folder: PathBuf,
     locks: PathBuf,
@@ -41,24 +41,24 @@ impl Cache {
         self.folder.join("blobs").join(blob.as_str())
     }
 
-    /// The part of a blob that has arrived; `huggingface_hub` continues from it, too.
+    /// The part of a blob that has arrived; `huggingface_hub` can also resume from it.
     pub(super) fn part(&self, blob: &PathPart) -> PathBuf {
         self.folder.join("blobs").join(format!("{blob}.incomplete"))
     }
 
-    /// The file whose lock the one process has that fetches a blob, as `huggingface_hub` locks it.
+    /// The lock file held by the one process that fetches a blob, as in `huggingface_hub`.
     pub(super) fn lock_file(&self, blob: &PathPart) -> io::Result<File> {
         fs::create_dir_all(&self.locks)?;
         fs::create_dir_all(self.folder.join("blobs"))?;
         open_kept(&self.locks.join(format!("{blob}.lock")))
     }
 
-    /// The part of a blob that has arrived, to continue from.
+    /// The part of a blob that has arrived, to be continued.
     pub(super) fn open_part(&self, blob: &PathPart) -> io::Result<File> {
         open_kept(&self.part(blob))
     }
 
-    /// Puts a blob into a snapshot under the file's name.
+    /// Links a blob into a snapshot under the file's name.
     pub(super) fn link(
         &self,
         commit: &PathPart,
@@ -70,10 +70,10 @@ impl Cache {
         fs::create_dir_all(parent)?;
         #[cfg(unix)]
         {
-            // From snapshots/COMMIT, and one further up per folder of the file's own.
+            // Relative to snapshots/COMMIT, plus one level up per folder in the file's path.
             let target = format!("{}blobs/{blob}", "../".repeat(file.len() + 1));
-            // Renamed into its place, so that a process which reads the file meanwhile finds the one or the other. Whoever
-            // has the blob's lock makes the only link of this name: one that is there was left by a kill.
+            // Renamed into place, so that a process reading the file meanwhile finds either the old or the new one.
+            // Only the holder of the blob's lock creates a link of this name: an existing one was left by a kill.
             let link = parent.join(format!(".{blob}.tmp"));
             match fs::remove_file(&link) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -92,7 +92,7 @@ impl Cache {
         path
     }
 
-    /// Writes down which commit a revision is at, so that it is found offline.
+    /// Records which commit a revision is at, so that it is found offline.
     pub(super) fn point(&self, name: &HubName, commit: &PathPart) -> anyhow::Result<()> {
         if name.revision() == commit.as_str() {
             return Ok(());
@@ -104,10 +104,10 @@ impl Cache {
         write_bytes_atomic(&reference, commit.as_str().as_bytes())
     }
 
-    /// The commit that a revision was at last, or that it names itself.
+    /// The last known commit of a revision, or the one that it names itself.
     pub(super) fn commit(&self, name: &HubName) -> Option<PathPart> {
         let reference = self.reference(name);
-        // A pipe in its place would be waited for.
+        // Reading a pipe in its place would block.
         let text = open_whole(&reference)
             .ok()
             .and_then(|_| read_bounded(&reference, 1 << 10).ok())

@@ -1,4 +1,4 @@
-//! Whether a file's content is what its ETag says: large files are named by their sha256, small ones by git's sha1.
+//! Checks a file's content against its ETag: large files are named by their sha256, small ones by git's sha1.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,13 +10,13 @@ use sha2::{Digest, Sha256};
 use super::names::PathPart;
 use crate::files::hex;
 
-/// What an ETag says of a content.
+/// What an ETag says about the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hash {
     Sha256,
-    /// Of git's form of the file; some mirrors have it of the file alone.
+    /// Of git's form of the file; on some mirrors of the plain file.
     Sha1,
-    /// Nothing that can be checked.
+    /// Nothing checkable.
     None,
 }
 
@@ -31,7 +31,7 @@ impl Hash {
     }
 }
 
-/// `None` where the file at `path` is what `blob` says, else the hash that it has.
+/// `None` if the file at `path` matches `blob`, otherwise the hash that it has.
 pub(super) fn differs(path: &Path, blob: &PathPart) -> io::Result<Option<String>> {
     let mut file = File::open(path)?;
     let found = match Hash::of(blob) {
@@ -73,7 +73,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         std::fs::write(&path, "hello\n").unwrap();
-        // `git hash-object`, `sha1sum` and `sha256sum` of the same six bytes, and a name that is no hash.
+        // `git hash-object`, `sha1sum` and `sha256sum` of the same six bytes, and a name that is not a hash.
         for right in [
             "ce013625030ba8dba906f756967f9e9ca394464a",
             "f572d396fae9206628714fb2ce00f72e94f2258f",

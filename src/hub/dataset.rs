@@ -1,4 +1,4 @@
-//! Files of a data set, fetched into the cache that Hugging Face's `datasets` shares.
+//! Files of a dataset, fetched into the cache shared with Hugging Face's `datasets`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,21 +11,21 @@ use super::names::{HubName, Kind, path_part};
 use super::transfer::Transfer;
 use super::{Hub, Listener};
 
-/// Where the hub keeps its own parquet form of a data set that has another.
+/// Where the hub keeps its own parquet version of a dataset in another format.
 const CONVERTED: [&str; 3] = ["refs", "convert", "parquet"];
 
-/// Chooses files by their names.
+/// Selects files by name.
 ///
 /// # Errors
-/// The ones that are needed are not among them.
+/// Required files are not among them.
 type Choose<'a> = &'a dyn Fn(&BTreeSet<String>) -> Result<Vec<String>>;
 
 impl Hub {
-    /// The folder with the files that `wanted` chooses, all of one commit: of the data set's main branch, or where that
-    /// has none of them, of the hub's own parquet form. Downloads what the cache does not have.
+    /// The folder with the files that `wanted` selects, all from one commit: of the dataset's main branch or, if that
+    /// has none of them, of the hub's own parquet version. Downloads what is not in the cache.
     ///
     /// # Errors
-    /// No such data set, no access, no network and not in the cache, none of the files, a hub that answers unlike one, a
+    /// No such dataset, no access, no network and not in the cache, none of the files, a response that no hub gives, a
     /// damaged download.
     pub fn fetch_dataset(
         &self,
@@ -47,7 +47,7 @@ impl Hub {
         }
     }
 
-    /// From one revision; `lacking` says whether the files are not there.
+    /// From one revision; `lacking` says whether the files are missing there.
     fn fetch_from(
         &self,
         name: &HubName,
@@ -66,7 +66,7 @@ impl Hub {
     }
 }
 
-/// The cached commit, if it has all that is wanted.
+/// The cached commit, if it has everything wanted.
 fn cached(cache: &Cache, name: &HubName, wanted: Choose<'_>) -> Option<PathBuf> {
     let folder = cache.snapshot(&cache.commit(name)?);
     let mut files = BTreeSet::new();
@@ -74,7 +74,7 @@ fn cached(cache: &Cache, name: &HubName, wanted: Choose<'_>) -> Option<PathBuf> 
     wanted(&files).ok().map(|_| folder)
 }
 
-/// The files of a folder and, so many levels deep, of those in it.
+/// The files of a folder and, to this depth, of its subfolders.
 fn list(folder: &Path, prefix: &str, levels: usize, files: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let Ok(name) = entry.file_name().into_string() else { continue };

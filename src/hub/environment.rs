@@ -1,4 +1,4 @@
-//! Where models come from and go to, by the environment variables that all Hugging Face tools read.
+//! The hub and cache to use, from the environment variables that all Hugging Face tools read.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -10,24 +10,24 @@ use super::names::{quoted, without_user};
 use crate::error::UsageError;
 use crate::files::read_bounded;
 
-/// Longest wait for an answer or for more of one, as `huggingface_hub` has it.
+/// Longest wait for a response or for more of one, as in `huggingface_hub`.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Whom the traffic goes to.
+/// Variables that redirect the traffic.
 const PROXIES: [&str; 6] =
     ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
 const TIMEOUT: &str = "HF_HUB_DOWNLOAD_TIMEOUT";
 
-/// Where models come from and go to.
+/// The hub and cache to use.
 #[derive(Clone)]
 pub struct Hub {
-    /// Without a slash at the end.
+    /// Without a trailing slash.
     pub endpoint: String,
     /// The folder with `models--org--name` folders.
     pub cache: PathBuf,
     pub token: Option<String>,
     /// Use the cache only.
     pub offline: bool,
-    /// How long the hub may keep silent.
+    /// How long the hub may stay silent.
     pub patience: Duration,
 }
 
@@ -42,13 +42,13 @@ impl Hub {
     /// The hub that the environment names.
     ///
     /// # Errors
-    /// As [`from_variables`](Self::from_variables); a proxy that is none.
+    /// As [`from_variables`](Self::from_variables); an invalid proxy.
     pub fn from_env() -> Result<Self> {
         for name in PROXIES {
             let Some(proxy) = env::var(name).ok().filter(|proxy| !proxy.trim().is_empty()) else {
                 continue;
             };
-            // Left out in silence, the traffic would go another way than was asked for.
+            // Silently ignored, it would send the traffic another way than requested.
             ureq::Proxy::new(&proxy).map_err(|_| {
                 UsageError::new(format!("{name} {}: no proxy", quoted(&without_user(&proxy))))
             })?;
@@ -57,11 +57,10 @@ impl Hub {
     }
 
     /// Reads HF_ENDPOINT, HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, HF_TOKEN, HF_TOKEN_PATH, HF_HUB_OFFLINE and
-    /// HF_HUB_DOWNLOAD_TIMEOUT, with the meaning that `huggingface_hub` gives them. An empty variable is one that is
-    /// not set.
+    /// HF_HUB_DOWNLOAD_TIMEOUT, with the same meaning as in `huggingface_hub`. An empty variable counts as unset.
     ///
     /// # Errors
-    /// No cache folder is named and there is no home folder; a time limit that is none.
+    /// No cache folder is named and there is no home folder; an invalid time limit.
     pub fn from_variables(
         variable: impl Fn(&str) -> Option<String>,
         home: Option<PathBuf>,
@@ -89,7 +88,7 @@ impl Hub {
     }
 }
 
-/// A time limit in seconds. One that cannot be kept is not left out in silence: whoever set it counts on it.
+/// A time limit in seconds. An unsupported one is not silently ignored, since the user relies on it.
 fn patience(text: &str) -> Result<Duration, UsageError> {
     let seconds = text.parse().ok().filter(|seconds| (1..=3600).contains(seconds));
     seconds.map(Duration::from_secs).ok_or_else(|| {
@@ -98,7 +97,7 @@ fn patience(text: &str) -> Result<Duration, UsageError> {
     })
 }
 
-/// The token that `huggingface-cli login` left.
+/// The token saved by `huggingface-cli login`.
 fn saved_token(file: &Path) -> Option<String> {
     let bytes = read_bounded(file, 1 << 16).ok()?;
     let token = String::from_utf8(bytes).ok()?.trim().to_string();

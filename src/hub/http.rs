@@ -1,5 +1,5 @@
-//! One request, with bounds on everything a server decides: hops, headers, silence, pace, length. The token goes to the
-//! endpoint's own scheme, host and port, and nowhere else.
+//! One request, with limits on everything a server controls: redirects, headers, silence, speed, length. The token is
+//! only sent to the endpoint's own scheme, host and port.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -15,14 +15,14 @@ use crate::error::UsageError;
 
 const MOST_HOPS: usize = 5;
 const MOST_HEADER_BYTES: usize = 1 << 16;
-/// A body that brings less than this in [`Hub::patience`] is given up.
+/// A body that delivers less than this within [`Hub::patience`] is abandoned.
 const SLOWEST: u64 = 1 << 16;
 
-/// Why there is no answer, or no whole one. Texts are kept and causes are not: a connection that broke must not pass for
-/// a closed standard output.
+/// Why there is no response, or no complete one. Messages are kept but causes are not: a broken connection must not
+/// pass for a closed standard output.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Nobody answers.
+    /// No response.
     Silent {
         elsewhere: Elsewhere,
         why: String,
@@ -31,7 +31,7 @@ pub(super) enum Failure {
         elsewhere: Elsewhere,
         code: u16,
     },
-    /// An answer that no hub gives.
+    /// A response that no hub gives.
     Unlike(String),
     /// The body broke off.
     Broken(String),
@@ -39,11 +39,11 @@ pub(super) enum Failure {
     Local(String),
 }
 
-/// Who it was that a redirect led to, where that was not the endpoint: its scheme, host and port. The rest of such an
-/// address is a key to the file, and is not repeated.
+/// The scheme, host and port that a redirect led to, if not the endpoint. The rest of such an address is a key to the
+/// file, and is not repeated.
 pub(super) type Elsewhere = Option<String>;
 
-/// Which bytes of a file are asked for.
+/// Which bytes of a file are requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     Whole,
@@ -54,7 +54,7 @@ pub(super) enum Asked {
 /// How far redirects are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Follow {
-    /// To where it is said what the file is: at the latest by the redirect that leaves the endpoint's own host.
+    /// To the response that describes the file: at the latest the redirect that leaves the endpoint's own host.
     ToMetadata,
     Everywhere,
 }
@@ -101,7 +101,7 @@ impl Client {
             .timeout_recv_response(patience)
             .timeout_per_read(patience)
             .user_agent(concat!("bitfit/", env!("CARGO_PKG_VERSION")))
-            // Sizes and hashes are those of the file as it is.
+            // Sizes and hashes are those of the uncompressed file.
             .accept_encoding("identity")
             .build()
             .new_agent();
@@ -113,7 +113,7 @@ impl Client {
         })
     }
 
-    /// What the server has at `url`: status 200 or 206, or the redirect at which `follow` stops.
+    /// The server's response for `url`: status 200 or 206, or the redirect at which `follow` stops.
     pub(super) fn get(&self, url: &str, asked: Asked, follow: Follow) -> Result<Answer, Failure> {
         let mut url = address(url).map_err(Failure::Unlike)?;
         for _ in 0..=MOST_HOPS {
@@ -187,7 +187,7 @@ impl Client {
 }
 
 impl Answer {
-    /// A header's text; none where it is absent or empty.
+    /// A header's text; none if it is absent or empty.
     pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Failure> {
         let mut values = self.headers.get_all(name).iter();
         let Some(value) = values.next() else {
@@ -205,12 +205,12 @@ impl Answer {
         }
     }
 
-    /// Whether the body says itself where it ends.
+    /// Whether the body itself indicates where it ends.
     pub(super) fn is_chunked(&self) -> bool {
         matches!(self.text("transfer-encoding"), Ok(Some(text)) if text.eq_ignore_ascii_case("chunked"))
     }
 
-    /// Gives the body to `take`, at most `most` bytes of it, in pieces.
+    /// Passes the body to `take`, at most `most` bytes of it, in pieces.
     pub(super) fn read(
         self,
         most: u64,
@@ -218,7 +218,7 @@ impl Answer {
     ) -> Result<(), Failure> {
         let pieces = pieces(self.body);
         let (mut left, mut pace) = (most, Pace::new(self.patience));
-        // The library's own limit is on each of its reads, and comes first where nothing arrives.
+        // The library's own limit applies to each of its reads, and triggers first if nothing arrives.
         let patience = 2 * self.patience;
         loop {
             let piece = match pieces.recv_timeout(patience) {
@@ -240,8 +240,9 @@ impl Answer {
     }
 }
 
-/// A body piece by piece, an empty one at its end, from a thread of its own: behind a chunked body a server can send headers
-/// without end, and the library reads them all before it returns. Such a thread is left to itself, as the fetch fails.
+/// A body piece by piece, with an empty piece at its end, from a separate thread: after a chunked body a server can
+/// send headers endlessly, and the library reads them all before it returns. Such a thread is abandoned, since the
+/// fetch fails.
 fn pieces(body: ureq::Body) -> Receiver<io::Result<Vec<u8>>> {
     let (give, pieces) = sync_channel(1);
     std::thread::spawn(move || {
@@ -265,7 +266,7 @@ fn pieces(body: ureq::Body) -> Receiver<io::Result<Vec<u8>>> {
     pieces
 }
 
-/// Holds a body to a least speed: one byte now and then would keep a reader for ever.
+/// Enforces a minimum speed on a body: one byte now and then would keep a reader forever.
 struct Pace {
     patience: Duration,
     since: Instant,
@@ -292,7 +293,7 @@ impl Pace {
     }
 }
 
-/// An address that can be asked: http or https, a host, no user's name in front of it.
+/// An acceptable address: http or https, a host, no user name before it.
 fn address(text: &str) -> Result<Uri, String> {
     let uri: Uri = text.parse().map_err(|_| "not a web address".to_string())?;
     let known = matches!(uri.scheme_str(), Some("http" | "https"));
@@ -308,7 +309,8 @@ fn address(text: &str) -> Result<Uri, String> {
     }
 }
 
-/// Where a redirect leads from `base`: a whole address, or a path on the same host. Encrypted stays encrypted.
+/// Where a redirect leads from `base`: a full address, or a path on the same host. Encrypted connections stay
+/// encrypted.
 fn onward(base: &Uri, location: &str) -> Result<Uri, String> {
     let next = if location.starts_with('/') && !location.starts_with("//") {
         let (scheme, host) = (base.scheme_str(), base.authority());
@@ -323,7 +325,7 @@ fn onward(base: &Uri, location: &str) -> Result<Uri, String> {
     Ok(next)
 }
 
-/// Whether both are the same scheme, host and port.
+/// Whether both have the same scheme, host and port.
 fn same_origin(a: &Uri, b: &Uri) -> bool {
     let origin = |uri: &Uri| {
         let usual = match uri.scheme_str() {
@@ -339,7 +341,7 @@ fn same_origin(a: &Uri, b: &Uri) -> bool {
     origin(a) == origin(b)
 }
 
-/// A library's sentence without control characters, which may hold pieces of an answer.
+/// A library's message without control characters, since it may contain parts of a response.
 fn tame(text: &str) -> String {
     text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

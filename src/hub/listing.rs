@@ -1,4 +1,4 @@
-//! Which files a model has: what the hub lists for a revision, and what an index of weights lists.
+//! Which files a model has: the hub's listing of a revision, and the listing in an index of weights.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::files::read_bounded;
 const MOST_LISTING: u64 = 16 << 20;
 const MOST_INDEX: u64 = 64 << 20;
 
-/// A commit and its files. The names are compared, never joined to a path.
+/// A commit and its files. The names are only compared, never joined to a path.
 pub(super) struct RepoFiles {
     pub(super) commit: PathPart,
     pub(super) files: BTreeSet<String>,
@@ -56,7 +56,7 @@ impl RepoFiles {
     }
 }
 
-/// File names of the weights that an index lists.
+/// File names of the weights in an index.
 pub(super) fn shards(index: &Path) -> Result<BTreeSet<PathPart>> {
     #[derive(Deserialize)]
     struct Index {

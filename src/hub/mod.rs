@@ -1,8 +1,7 @@
-//! `--model`: a folder on this machine, or a model of a hub, fetched once into the cache that all Hugging Face tools
-//! share.
+//! `--model`: a local folder, or a hub's model, fetched once into the cache that all Hugging Face tools share.
 //!
-//! A hub is not trusted. What it says becomes a path through [`names::path_part`] alone, what it sends is bounded in
-//! `http`, and a file gets its name in the cache after `content` has held it against its hash.
+//! A hub is not trusted. What it says becomes a path only through [`names::path_part`], what it sends is bounded in
+//! `http`, and a file gets its name in the cache only after `content` has checked its hash.
 
 mod announced;
 mod cache;
@@ -30,16 +29,16 @@ use transfer::Transfer;
 pub use environment::Hub;
 pub use names::HubName;
 
-/// What a fetch tells whoever waits for it.
+/// The events of a fetch, for its caller.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     /// A sentence for a person.
     Note(&'a str),
-    /// A file begins to arrive; `done` bytes of it were here before.
+    /// A file starts to arrive; `done` bytes of it were there before.
     Begin { file: &'a str, done: u64, size: Option<u64> },
-    /// So many bytes more.
+    /// This many more bytes.
     Received(u64),
-    /// The file has arrived, or broke off.
+    /// The file has arrived, or the transfer has failed.
     End,
 }
 
@@ -48,7 +47,7 @@ pub type Listener<'a> = &'a mut dyn FnMut(Event<'_>);
 /// The folder of the model that `--model` names: an existing one, or one fetched from the hub.
 ///
 /// # Errors
-/// Neither a folder nor a model's name; see [`Hub::fetch`] for what can go wrong with the hub.
+/// Neither a folder nor a model's name; see [`Hub::fetch`] for problems with the hub.
 pub fn resolve(model: &str, listener: Listener<'_>) -> Result<PathBuf> {
     let path = Path::new(model);
     if path.is_dir() {
@@ -72,18 +71,18 @@ pub fn resolve(model: &str, listener: Listener<'_>) -> Result<PathBuf> {
 }
 
 impl Hub {
-    /// The folder with the model's configuration, tokenizer and weights, all of one commit. Downloads what the cache
-    /// does not have.
+    /// The folder with the model's configuration, tokenizer and weights, all from one commit. Downloads what is not in
+    /// the cache.
     ///
     /// # Errors
-    /// No such model or revision, no access, no network and not in the cache, no safetensors weights, a hub that
-    /// answers unlike one, a damaged download.
+    /// No such model or revision, no access, no network and not in the cache, no safetensors weights, a response that
+    /// no hub gives, a damaged download.
     pub fn fetch(&self, name: &HubName, listener: Listener<'_>) -> Result<PathBuf> {
         self.snapshot(name, listener, &|cache| cached(cache, name), &take)
     }
 
-    /// The folder of a commit, after `take` has brought what is needed of it; or what `cached` finds, where there is no
-    /// hub to ask.
+    /// The folder of a commit, after `take` has fetched what is needed from it; or the result of `cached`, if there is
+    /// no hub to ask.
     fn snapshot(
         &self,
         name: &HubName,
@@ -107,7 +106,7 @@ impl Hub {
         let listing = match RepoFiles::ask(self, &client, name) {
             Ok(listing) => listing,
             Err(failure) => {
-                // No network, and all is here: the cache serves.
+                // No network, but everything is in the cache.
                 let away =
                     matches!(failure, Failure::Silent { .. } | Failure::Status { code: 500.., .. });
                 return match cached(&cache).filter(|_| away) {
@@ -125,7 +124,7 @@ impl Hub {
         let commit = &listing.commit;
         let mut transfer = Transfer { hub: self, name, client: &client, cache: &cache, listener };
         take(&mut transfer, &listing)?;
-        // So that the branch's name finds this commit when offline.
+        // So that the branch's name leads to this commit when offline.
         cache
             .point(name, commit)
             .with_context(|| format!("cannot write to the cache {}", self.cache.display()))?;
@@ -133,7 +132,7 @@ impl Hub {
     }
 }
 
-/// Downloads what is missing of a commit.
+/// Downloads what is missing from a commit.
 fn take(transfer: &mut Transfer<'_>, listing: &RepoFiles) -> Result<()> {
     let (name, endpoint) = (transfer.name, &transfer.hub.endpoint);
     let has = |file: &str| listing.files.contains(file);
@@ -192,7 +191,7 @@ fn explain(hub: &Hub, name: &HubName, failure: Failure) -> anyhow::Error {
             "{what}: {endpoint} redirects to {host}, which cannot be reached ({why}); check the network and its proxies, or \
              give a folder"
         ),
-        // It was shown no token, and has no names of models.
+        // It was not sent a token, and does not know names of models.
         Failure::Status { elsewhere: Some(host), code } => anyhow!(
             "{what}: {endpoint} redirects to {host}, which answers with status {code}; try again later"
         ),

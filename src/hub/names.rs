@@ -1,5 +1,5 @@
-//! Names that become parts of paths and addresses. What a user or the network calls something passes [`path_part`]
-//! before it is joined to a folder: there is no other way to a path.
+//! Names that become parts of paths and addresses. A name from the user or the network passes [`path_part`] before it
+//! is joined to a folder: there is no other way to a path.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,15 +18,15 @@ pub enum Kind {
     File,
 }
 
-/// A name that is safe as one component of a path and of an address: ASCII letters, digits, `-`, `_` and, but for
-/// blobs, dots inside. It cannot climb, start at a root, hide, or name a drive.
+/// A name that is safe as one component of a path and of an address: ASCII letters, digits, `-`, `_` and, except for
+/// blobs, dots inside. It cannot go up, be absolute, be hidden, or name a drive.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PathPart(String);
 
-/// Takes a name for a [`PathPart`], or says what is wrong with it.
+/// Converts a name to a [`PathPart`], or says what is wrong with it.
 ///
 /// # Errors
-/// Empty, too long, or with a character that this kind of name does not have.
+/// Empty, too long, or with a character that is not allowed in this kind of name.
 pub fn path_part(kind: Kind, text: &str) -> Result<PathPart, String> {
     let hexadecimal = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
@@ -63,17 +63,17 @@ impl fmt::Display for PathPart {
     }
 }
 
-/// An address without the user and password that may stand in front of its host.
+/// An address without any user and password before its host.
 pub fn without_user(address: &str) -> String {
     let host = address.find("//").map_or(0, |at| at + 2);
-    // The last one anywhere: a password may have a slash that should have been escaped.
+    // The last one anywhere: a password may contain a slash that should have been escaped.
     match address[host..].rfind('@') {
         Some(at) => format!("{}***{}", &address[..host], &address[host + at..]),
         None => address.to_owned(),
     }
 }
 
-/// What a hub keeps.
+/// The kind of repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holding {
     Model,
@@ -89,7 +89,7 @@ impl Holding {
         }
     }
 
-    /// In addresses of the interface, and in folders of the cache.
+    /// In addresses of the API, and in folders of the cache.
     pub(super) fn plural(self) -> &'static str {
         match self {
             Self::Model => "models",
@@ -106,7 +106,8 @@ impl Holding {
     }
 }
 
-/// The name of a model or a data set on the hub: `org/name` or `name`, and a branch, tag or commit after an `@`.
+/// The name of a model or a dataset on the hub: `org/name` or `name`, with an optional branch, tag or commit after an
+/// `@`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubName {
     pub(super) holding: Holding,
@@ -140,10 +141,10 @@ impl FromStr for HubName {
 }
 
 impl HubName {
-    /// A data set of this name.
+    /// A dataset of this name.
     ///
     /// # Errors
-    /// As that of a model.
+    /// As for a model.
     pub fn dataset(text: &str) -> Result<Self, UsageError> {
         Ok(Self { holding: Holding::Dataset, ..text.parse()? })
     }

@@ -1,5 +1,5 @@
-//! One file of a model or data set, from the hub into the cache: looked at, locked, resumed or begun, held against every size and
-//! hash that was given, and only then given its name.
+//! One file of a model or dataset, from the hub into the cache: inspected, locked, resumed or started, checked against
+//! every size and hash that was given, and only then named.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Seek, SeekFrom, Write};
@@ -15,15 +15,15 @@ use super::http::{Answer, Asked, Client, Failure, Follow};
 use super::names::{HubName, Kind, PathPart, joined, path_part};
 use super::{Event, Hub, Listener};
 
-/// Largest file, and largest one whose size the hub does not say.
+/// Largest file, and largest one whose size the hub does not state.
 const MOST_BYTES: u64 = 128 << 30;
 const MOST_UNKNOWN: u64 = 256 << 20;
-/// What a broken connection must have brought for another one to be tried at once.
+/// What a broken connection must have delivered for an immediate retry.
 const WORTH_ANOTHER: u64 = 1 << 20;
-/// Longest time for which another process may hold a lock while nothing arrives.
+/// Longest time that another process may hold a lock while nothing arrives.
 const OTHERS_PATIENCE: Duration = Duration::from_secs(60);
 
-/// The files of one model on their way.
+/// The transfer of one model's files.
 pub(super) struct Transfer<'a> {
     pub(super) hub: &'a Hub,
     pub(super) name: &'a HubName,
@@ -32,7 +32,7 @@ pub(super) struct Transfer<'a> {
     pub(super) listener: Listener<'a>,
 }
 
-/// Why a download ended early, and whether what has arrived is of use.
+/// Why a download ended early, and whether what has arrived is usable.
 struct Ended {
     failure: Failure,
     keep: bool,
@@ -45,7 +45,7 @@ impl Ended {
 }
 
 impl Transfer<'_> {
-    /// One file of a commit by the name that the hub has for it.
+    /// One file of a commit by the hub's name for it.
     pub(super) fn take_named(&mut self, commit: &PathPart, file: &str) -> Result<PathBuf> {
         let parts: Result<Vec<PathPart>, String> =
             file.split('/').map(|part| path_part(Kind::File, part)).collect();
@@ -102,7 +102,7 @@ impl Transfer<'_> {
         Ok(pointer)
     }
 
-    /// What the hub says of a file.
+    /// What the hub says about a file.
     fn look(&self, url: &str, commit: &PathPart) -> Result<Announced, Failure> {
         let answer = match self.client.get(url, Asked::First, Follow::ToMetadata) {
             // An empty file has no first byte.
@@ -120,7 +120,7 @@ impl Transfer<'_> {
         }
     }
 
-    /// Holds a blob's lock against other processes until it is dropped.
+    /// Locks a blob against other processes until dropped.
     fn lock(&mut self, blob: &PathPart, shown: &str) -> Result<File> {
         let failed = |error: std::io::Error| {
             anyhow!(
@@ -158,7 +158,7 @@ impl Transfer<'_> {
         }
     }
 
-    /// Brings all of a file into `part`.
+    /// Downloads all of a file into `part`.
     fn download(
         &mut self,
         url: &str,
@@ -234,7 +234,7 @@ impl Transfer<'_> {
         file.sync_all().map_err(local)
     }
 
-    /// Holds a finished download against its hash; one that differs is removed.
+    /// Checks a finished download against its hash; removes it on a mismatch.
     fn check(&self, part: &Path, blob: &PathPart, shown: &str) -> Result<()> {
         let found = differs(part, blob)
             .map_err(|error| anyhow!("cannot read {}: {error}", part.display()))?;
@@ -248,7 +248,7 @@ impl Transfer<'_> {
         )
     }
 
-    /// Allowed once a file: else a hub that breaks off again and again would keep it here for ever.
+    /// Allowed once per file: otherwise a hub that keeps breaking off would hold us here forever.
     fn begin_anew(&mut self, already: &mut bool, shown: &str) -> Result<(), Ended> {
         if std::mem::replace(already, true) {
             return Err(Ended::useless(Failure::Unlike(
@@ -266,19 +266,19 @@ impl Transfer<'_> {
     }
 }
 
-/// What a file may have, by the end of its name: weights and rows are large, and of others no more is read.
+/// Size limit by suffix: weights and rows are large; of other files no more is read.
 fn most_bytes(name: &str) -> u64 {
     let large = [".safetensors", ".parquet"].into_iter().any(|end| name.ends_with(end));
     if large { MOST_BYTES } else { MOST_UNKNOWN }
 }
 
-/// Where a body begins and how long the whole file is.
+/// Where a body starts and how long the whole file is.
 struct Body {
     start: u64,
     total: Option<u64>,
 }
 
-/// What an answer's body is, held against what was announced; none where it is not what `kept` bytes can go on with.
+/// Checks a response's body against what was announced; none if it cannot continue after `kept` bytes.
 fn body(
     answer: &Answer,
     about: &Announced,
@@ -292,7 +292,7 @@ fn body(
     }
     let part = sent(answer)?.ok_or_else(|| Failure::Unlike("no body".to_string()))?;
     let start = match (answer.status, kept) {
-        // All was asked for: a part's place has no meaning.
+        // Everything was requested: a part's position has no meaning.
         (_, 0) | (200, _) => 0,
         _ if part.start == kept => kept,
         _ => return Ok(None),
@@ -319,11 +319,11 @@ fn body(
     }
 }
 
-/// Keeps or removes what has arrived, and says which; nothing where there is nothing.
+/// Keeps or removes what has arrived, and says which; nothing if nothing has.
 fn set_aside(part: &Path, keep: bool) -> Option<String> {
     let length = fs::metadata(part).ok()?.len();
     if length == 0 {
-        // Nobody misses it; if it cannot be removed, the next attempt continues it.
+        // Nobody misses it; if it cannot be removed, the next attempt continues from it.
         let _ = fs::remove_file(part);
         return None;
     }

@@ -1,15 +1,15 @@
-//! Single values of the encoder that train: how they are called in a delta, and how `merge` adds them. Which they are is drawn by
-//! [`super::random`] or [`super::rows`].
+//! Single values of the encoder that train: their names in a delta, and how `merge` adds them. [`super::random`] or
+//! [`super::rows`] draws which ones they are.
 
 use crate::formats::container::Tensor;
 use std::collections::BTreeMap;
 
-/// How the names of both tensors of a delta end that stand for a tensor of the model: the places of its entries, counted
-/// row by row, and what is added there.
+/// A tensor of the model has two tensors in a delta, whose names end like this: the places of its entries, counted row
+/// by row, and what is added there.
 const INDEX: &str = ".sparse_index";
 const VALUES: &str = ".sparse_values";
 
-/// Entries of tensors, by the tensors' names: ascending places, counted row by row.
+/// Entries of tensors by tensor name: ascending places, counted row by row.
 pub type Places = BTreeMap<String, Vec<u32>>;
 
 /// The name of the values of a tensor's entries.
@@ -22,8 +22,8 @@ pub fn index_name(tensor: &str) -> String {
     format!("{tensor}{INDEX}")
 }
 
-/// Adds the entries of a delta to the tensors of a merged model; the values are then gone. `places` are by the names of the
-/// tensors that hold them.
+/// Adds the entries of a delta to the tensors of a merged model and removes the values. `places` is keyed by the names
+/// of the tensors that hold them.
 pub fn fold(tensors: &mut BTreeMap<String, Tensor>, places: &Places) {
     for (index, places) in places {
         let Some(name) = index.strip_suffix(INDEX) else { continue };

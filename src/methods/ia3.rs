@@ -1,11 +1,11 @@
-//! IA³ (Liu et al., 2022, arXiv 2205.05638), as PEFT has it for BERT: a factor for each column of keys and values, and of
-//! what both output layers of a block take. The names are PEFT's.
+//! IA³ (Liu et al., 2022, arXiv 2205.05638), as PEFT has it for BERT: a factor per column of keys and values, and per
+//! column of the inputs of both output layers of a block. The names are PEFT's.
 
 use crate::formats::container::Tensor;
 use crate::settings::biases::Component;
 use std::collections::BTreeMap;
 
-/// How the name of a linear layer's factors ends.
+/// The suffix of the name of a linear layer's factors.
 const END: &str = ".ia3_l";
 /// The layers whose outputs have factors, and those whose inputs have.
 pub const OF_OUTPUTS: [Component; 2] = [Component::Key, Component::Value];
@@ -16,8 +16,8 @@ pub fn name(module: &str) -> String {
     format!("{module}{END}")
 }
 
-/// Multiplies the layers of a merged model with their factors, which are then gone: the rows and the bias of a layer whose
-/// outputs have them, the columns of one whose inputs have.
+/// Multiplies the layers of a merged model by their factors and removes those: rows and bias if the layer's outputs
+/// have factors, columns if its inputs have.
 pub fn fold(tensors: &mut BTreeMap<String, Tensor>) {
     let names: Vec<String> = tensors.keys().filter(|name| name.ends_with(END)).cloned().collect();
     for name in names {

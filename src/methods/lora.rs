@@ -1,5 +1,5 @@
-//! LoRA (Hu et al., 2022, arXiv 2106.09685): beside a frozen layer `x·Wᵀ` a product of low rank,
-//! `alpha/rank · dropout(x)·Aᵀ·Bᵀ`. B is zero at first, A is drawn as PEFT draws it; the names are PEFT's.
+//! LoRA (Hu et al., 2022, arXiv 2106.09685): a low-rank product next to a frozen layer `x·Wᵀ`,
+//! `alpha/rank · dropout(x)·Aᵀ·Bᵀ`. B starts at zero, A is drawn as in PEFT; the names are PEFT's.
 
 use crate::formats::container::Tensor;
 use crate::rng::{Purpose, Stream};
@@ -13,7 +13,7 @@ pub fn names(module: &str) -> [String; 2] {
     [A, B].map(|end| format!("{module}{end}"))
 }
 
-/// First values of A: uniform within one over the root of its inputs. `index` counts through the model.
+/// Initial values of A: uniform within ±1/√inputs. `index` counts through the model.
 pub fn draw(seed: u64, index: u64, rank: usize, inputs: usize) -> Vec<f32> {
     let mut stream = Stream::new(seed, Purpose::LowRank, index);
     let most = 1.0 / (inputs as f32).sqrt();
@@ -33,7 +33,7 @@ pub fn product(a: &Tensor, b: &Tensor, scale: f32) -> Vec<f32> {
     b.data.chunks_exact(rank).flat_map(row).collect()
 }
 
-/// Adds the products to the matrices of a merged model; their factors are then gone.
+/// Adds the products to the matrices of a merged model and removes their factors.
 pub fn fold(tensors: &mut BTreeMap<String, Tensor>, scale: f32) {
     let modules: Vec<String> =
         tensors.keys().filter_map(|name| Some(name.strip_suffix(A)?.to_owned())).collect();

@@ -1,5 +1,5 @@
-//! What trains in the model, of a method's facts. What it adds to a step follows from the list, which names every
-//! gradient. What a method adds to the model has a file here: what it is called, and how `merge` folds it in.
+//! What each method trains in the model. What that adds to a step follows from the list, which names every gradient.
+//! Each method that adds something to the model has a file here: the names, and how `merge` folds it in.
 
 pub mod entries;
 pub mod ia3;
@@ -14,13 +14,13 @@ use crate::settings::method::{Adds, Leaves, Method, TrainedBiases};
 /// The parameters of the encoder that train; the head always does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Trains {
-    /// These biases; none trains the head alone.
+    /// These biases; if empty, only the head trains.
     Biases(BiasSelection),
-    /// Biases of these kinds where the checkpoint has none for a linear layer: they are zero at first.
+    /// Biases of these kinds for linear layers that have none in the checkpoint; they start at zero.
     Added(BiasSelection),
-    /// Factors that are one at first: see [`ia3`].
+    /// Factors that start at one: see [`ia3`].
     Factors,
-    /// Matrices of low rank: see [`lora`].
+    /// Low-rank matrices: see [`lora`].
     LowRank(Lora),
     /// As many single values as these biases have: see [`random`].
     Random(BiasSelection),
@@ -33,7 +33,7 @@ pub enum Trains {
 }
 
 impl Trains {
-    /// What a method trains with this `--biases` and, where it is `lora`, these settings, or the default ones.
+    /// What a method trains with this `--biases` and, for `lora`, these settings or the default ones.
     pub fn of(method: Method, biases: &BiasSelection, lora: Option<&Lora>) -> Self {
         let facts = method.facts();
         match (facts.adds, facts.biases) {
@@ -51,8 +51,8 @@ impl Trains {
         }
     }
 
-    /// The same of a result that is only read: in a whole model nothing needs to be kept apart, and its matrices are
-    /// stored as others that stay as they are.
+    /// The same for a result that is only read: in a whole model nothing needs to be kept apart, and its matrices are
+    /// stored like any frozen ones.
     pub fn of_result(method: Method, biases: &BiasSelection, lora: Option<&Lora>) -> Self {
         match method.facts().leaves {
             Leaves::Delta => Self::of(method, biases, lora),
@@ -70,17 +70,17 @@ impl Trains {
         matches!(self, Self::Everything)
     }
 
-    /// Whether any matrix trains: their gradients are taken over all rows, and on a CPU in f32.
+    /// Whether any matrix trains: matrix gradients are sums over all rows and, on a CPU, in f32.
     pub fn matrices(&self) -> bool {
         matches!(self, Self::LowRank(_) | Self::Everything)
     }
 
-    /// Whether all rows of the last block are wanted: gradients of values of matrices are sums over them.
+    /// Whether all rows of the last block are needed: gradients of matrix values are sums over them.
     pub fn every_row(&self) -> bool {
         self.matrices() || self.counted().is_some()
     }
 
-    /// The biases that single values stand for, where those train.
+    /// The biases whose count sets how many single values train, if those train.
     pub fn counted(&self) -> Option<&BiasSelection> {
         match self {
             Self::Random(biases) | Self::Rows(biases) => Some(biases),
@@ -93,7 +93,7 @@ impl Trains {
         matches!(self, Self::Random(_))
     }
 
-    /// The products of low rank, where there are any.
+    /// The low-rank products, if any.
     pub fn low_rank(&self) -> Option<&Lora> {
         match self {
             Self::LowRank(lora) => Some(lora),
@@ -111,12 +111,12 @@ impl Trains {
         matches!(self, Self::Factors)
     }
 
-    /// Whether a bias of this kind is added where the checkpoint has none.
+    /// Whether a bias of this kind is added if the checkpoint has none.
     pub fn adds(&self, component: Component) -> bool {
         matches!(self, Self::Added(_)) && component.is_linear()
     }
 
-    /// Whether a bias that is added trains: others stay zero.
+    /// Whether an added bias trains: others stay zero.
     pub fn added_bias(&self, component: Component, layer: Option<usize>) -> bool {
         matches!(self, Self::Added(biases) if biases.selects(component, layer))
     }

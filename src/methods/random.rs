@@ -1,10 +1,10 @@
-//! The paper's control of single parameters: as many as biases would train, drawn uniformly and without replacement over the
-//! whole encoder. Only integer arithmetic decides, so that a seed gives the same entries on every machine.
+//! The paper's control with single parameters: as many as biases would train, drawn uniformly and without replacement
+//! over the whole encoder. The draw uses only integer arithmetic, so a seed gives the same entries on every machine.
 
 use crate::rng::{Purpose, Stream};
 use std::collections::BTreeSet;
 
-/// The entries of each tensor, of which so many values are given, in ascending order.
+/// The entries of each tensor, in ascending order; `sizes` are the tensors' numbers of values.
 pub fn choose(seed: u64, count: usize, sizes: &[usize]) -> Vec<Vec<u32>> {
     let all: u64 = sizes.iter().map(|&size| size as u64).sum();
     let mut stream = Stream::new(seed, Purpose::Entries, 0);
@@ -41,7 +41,7 @@ mod tests {
         }
         assert_eq!(chosen, choose(7, 250, &sizes));
         assert_ne!(chosen, choose(8, 250, &sizes));
-        // More than there are would never end.
+        // Drawing more than exist would never end.
         assert_eq!(choose(7, 2000, &sizes).iter().map(Vec::len).sum::<usize>(), 1000);
     }
 
@@ -60,10 +60,10 @@ mod tests {
 
     #[test]
     fn the_draw_of_a_seed_never_changes() {
-        // A delta says its entries, and a run that goes on draws them once more.
+        // A delta lists its entries, and a resumed run draws them again.
         assert_eq!(choose(1, 6, &[100, 1000]), PINNED);
     }
 
-    /// Those that `scripts/fixture_entries.py` draws.
+    /// What `scripts/fixture_entries.py` draws.
     const PINNED: [&[u32]; 2] = [&[], &[53, 183, 236, 455, 468, 636]];
 }

@@ -1,11 +1,11 @@
-//! The paper's control of whole rows and columns: of the matrices of linear layers, drawn uniformly until about as many
-//! parameters are chosen as biases would train.
+//! The paper's control with whole rows and columns: those of linear layers' matrices, drawn uniformly until about as
+//! many parameters are chosen as biases would train.
 
 use crate::rng::{Purpose, Stream};
 use std::collections::{BTreeSet, HashSet};
 
-/// The entries of each matrix, of which rows and columns are given, in ascending order. The last line is taken where it brings
-/// their number nearer to `count`; one always is.
+/// The entries of each matrix, in ascending order; `shapes` are rows and columns. The last line is taken if it brings
+/// the count nearer to `count`; at least one line is taken.
 pub fn choose(seed: u64, count: usize, shapes: &[[usize; 2]]) -> Vec<Vec<u32>> {
     let all: usize = shapes.iter().flatten().sum();
     let mut stream = Stream::new(seed, Purpose::EntryLines, 0);
@@ -53,7 +53,7 @@ mod tests {
         for seed in 0..200 {
             let chosen = choose(seed, 40, &shapes);
             let total: usize = chosen.iter().map(Vec::len).sum();
-            // Half of the longest line is the most that it can be off by.
+            // It can be off by at most half of the longest line.
             assert!(total.abs_diff(40) <= 8, "{total}");
             for (places, [rows, columns]) in chosen.iter().zip(shapes) {
                 let has = |row: usize, column: usize| {

@@ -1,19 +1,19 @@
-//! Sizes that no machine addresses, refused by part before any is computed with.
+//! Sizes that no machine can address, refused part by part before anything is computed from them.
 //!
-//! Shapes come from files and options, and sizes are their products, made in many places: a plan, an arena, a device's
-//! buffers. Here they are summed once, in numbers that cannot overflow, with a margin for what the others add to
-//! them (alignment, tensors that backward makes again, room for partial sums): below this limit all of them fit a
-//! `usize`, wherever they are made.
+//! Shapes come from files and options, and sizes are their products, computed in many places: a plan, an arena, a
+//! device's buffers. Here they are summed once, in numbers that cannot overflow, with a margin for what the others add
+//! (alignment, tensors that backward recomputes, room for partial sums). Below this limit every size fits a `usize`,
+//! wherever it is computed.
 
 use super::Model;
 use crate::backend::DeviceKind;
 use crate::program::{Limits, Saving};
 use anyhow::{Result, ensure};
 
-/// Bytes of all parts together: a fraction of what a `usize` counts, and a million times what machines have.
+/// Bytes of all parts together: a fraction of what a `usize` can count, and a million times what machines have.
 const MOST: u128 = 1 << 58;
 
-/// What a part takes at least, in bytes.
+/// The minimum size of a part, in bytes.
 type Part = (String, u128);
 
 impl Model {
@@ -24,7 +24,7 @@ impl Model {
     pub fn addressable(&self, limits: Limits, device: DeviceKind) -> Result<()> {
         let parts = self.parts(limits, device);
         let all: u128 = parts.iter().map(|(_, bytes)| bytes).sum();
-        // In the order of a step: the first that is too large by itself, else the largest.
+        // In the order of a step: the first that is too large by itself, otherwise the largest.
         let named = parts.iter().find(|(_, bytes)| *bytes > MOST);
         let named = named.or_else(|| parts.iter().max_by_key(|(_, bytes)| bytes));
         let (part, bytes) = named.map_or(("nothing", 0), |(part, bytes)| (part.as_str(), *bytes));
@@ -124,7 +124,7 @@ mod tests {
         let said = refusal(huge, 1 << 31, usual, all()).unwrap();
         assert!(said.contains("parameters"), "{said}");
         assert_eq!(refusal("", 1_000_000_000, usual, all()), None);
-        // More than any machine has, and still a plan.
+        // More than any machine has, but it can still be planned.
         let large = Limits { tokens: 1 << 38, sequences: 1 << 29, max_len: 512 };
         assert_eq!(refusal("", 2, large, all()), None);
     }

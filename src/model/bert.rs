@@ -7,9 +7,9 @@
 //! x' = LN₂(h + drop(W_2 · act(W_1·h + b) + b))
 //! ```
 //!
-//! Every bias gradient is named here, whether or not the bias trains, and every tensor that backward reads; what of it
-//! is needed and kept follows from the list ([`crate::program`]). The key's bias has no gradient: softmax ignores a
-//! shift that all keys share.
+//! Every bias gradient is named here, whether or not the bias trains, and every tensor that backward reads; what is
+//! needed and kept follows from the list ([`crate::program`]). The key's bias has no gradient: softmax ignores a shift
+//! that all keys share.
 
 use crate::program::{
     Activated, Activation, AddFirst, AddedRows, Aside, Attention, AttentionBack, Builder,
@@ -27,7 +27,7 @@ pub struct Encoder {
     pub blocks: Vec<Block>,
 }
 
-/// Single values of vectors, what the checkpoint has there, and where that is: see [`SparseSet`].
+/// Single values of vectors, with the checkpoint's values and where those are stored: see [`SparseSet`].
 #[derive(Clone, Copy, Debug)]
 pub struct VectorEntries {
     pub values: ParamRange,
@@ -44,7 +44,7 @@ pub struct FirstLayers {
     pub key_value: LinearLayer,
 }
 
-/// What an encoder's forward leaves.
+/// What an encoder's forward produces.
 #[derive(Clone, Debug)]
 pub struct EncoderPass {
     pub embedded: Value,
@@ -64,7 +64,7 @@ impl EncoderPass {
 }
 
 impl Encoder {
-    /// `every_token` makes the last hidden states of all tokens also where the head reads the first alone.
+    /// `every_token` computes the last hidden states of all tokens even if the head reads only the first.
     pub fn forward(&self, b: &mut Builder, every_token: bool) -> EncoderPass {
         if let Some(VectorEntries { values, base, places }) = self.vectors {
             b.push(SparseSet { values, base, places });
@@ -112,28 +112,28 @@ pub struct Block {
     pub output_norm: NormLayer,
     /// Factors that a method adds.
     pub factors: Option<BlockFactors>,
-    /// Products of low rank that a method adds.
+    /// Low-rank products that a method adds.
     pub low_rank: BlockLowRank,
     pub heads: usize,
-    /// On attention's probabilities.
+    /// On the attention probabilities.
     pub dropout: Dropout,
-    /// In the last block, its query, and key and value, as layers of their own, where the head reads the first token of
-    /// each sequence alone: behind its attention the block then goes on with those rows, for which it needs k and v of
-    /// all tokens and q of the first.
+    /// In the last block, its query, and its key and value, as separate layers, if the head reads only the first token
+    /// of each sequence. After attention the block then continues with those rows only, so it needs k and v of all
+    /// tokens but q of only the first.
     pub first: Option<FirstLayers>,
 }
 
-/// Factors of columns of what a block computes ([`crate::methods::ia3`]).
+/// Factors on columns of what a block computes ([`crate::methods::ia3`]).
 #[derive(Clone, Copy, Debug)]
 pub struct BlockFactors {
     pub key_value: ParamRange,
-    /// On what `attention.output.dense` takes.
+    /// On the input of `attention.output.dense`.
     pub attended: ParamRange,
-    /// On what `output.dense` takes.
+    /// On the input of `output.dense`.
     pub inner: ParamRange,
 }
 
-/// Products of low rank beside a block's layers ([`crate::methods::lora`]).
+/// Low-rank products next to a block's layers ([`crate::methods::lora`]).
 #[derive(Clone, Debug, Default)]
 pub struct BlockLowRank {
     pub qkv: Vec<LowRank>,
@@ -141,31 +141,31 @@ pub struct BlockLowRank {
     pub output: Vec<LowRank>,
 }
 
-/// What a block's forward leaves for its backward.
+/// What a block's forward produces for its backward.
 #[derive(Clone, Debug)]
 pub struct BlockPass {
     attended: Attended,
-    /// What its output layer took of it.
+    /// What its output layer read of it.
     attended_taken: Value,
     of_attention_output: Vec<LowRankPass>,
     h: Normed,
     inner: Activated,
-    /// What the output layer took of it.
+    /// What the output layer read of it.
     inner_taken: Value,
     of_output: Vec<LowRankPass>,
-    /// Its output is the block's.
+    /// Its output is the block's output.
     pub y: Normed,
 }
 
-/// What attention leaves.
+/// What attention produces.
 #[derive(Clone, Debug)]
 pub struct Attended {
     x: Value,
-    /// The rows of the input that go on beside attention.
+    /// The input rows that bypass attention.
     residual: Value,
-    /// Of the first tokens, where they alone go on; `qkv` is then k and v of all.
+    /// Of the first tokens, if only they continue; `qkv` is then k and v of all tokens.
     query: Option<Value>,
-    /// As the product made it.
+    /// Before any factors.
     made: Value,
     low_rank: Vec<LowRankPass>,
     qkv: Value,
@@ -271,7 +271,7 @@ impl Block {
         b.scale_back(dqkv, a.made, self.factors.map(|factors| factors.key_value), None)
     }
 
-    /// Where the column sums of the value's gradient go: with factors the bias is not what they are the gradient of.
+    /// Where the column sums of the value's gradient go: with factors they are not the bias's gradient.
     fn value_bias(&self) -> Option<ParamRange> {
         self.qkv.bias.get(2).copied().filter(|_| self.factors.is_none())
     }
@@ -333,12 +333,12 @@ impl Block {
 /// The embeddings (`embeddings`).
 #[derive(Clone, Debug)]
 pub struct Embeddings {
-    /// Single values beside the tables that train.
+    /// Single values added to the tables, which train.
     pub added: Option<AddedRows>,
     pub tables: TableIds,
     pub norm: Norm,
     pub dropout: Dropout,
-    /// Where the gradients of word, position and token type go, where the tables train.
+    /// Where the gradients of word, position and token type go, if the tables train.
     pub trains: Option<[ParamRange; 3]>,
     /// Whether the LayerNorm's γ trains.
     pub gain_trains: bool,

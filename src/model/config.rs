@@ -1,6 +1,6 @@
 //! `config.json` of a Hugging Face checkpoint, reduced to what this encoder needs.
 //!
-//! Everything that would change the mathematics and is not implemented is refused here, by name.
+//! Anything that would change the mathematics and is not implemented is refused here by name.
 
 use crate::files::read_bounded;
 use crate::formats::fingerprint::Fingerprint;
@@ -10,9 +10,9 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-/// Layers of a model that is still planned in a moment; the deepest in use have some dozens.
+/// A model with this many layers is still planned in a moment; the deepest in use have a few dozen.
 const MOST_LAYERS: usize = 1000;
-/// No configuration comes near.
+/// Far above any real configuration.
 const MOST_BYTES: u64 = 16 << 20;
 
 /// Which family's conventions (names, positions, head) a checkpoint follows.
@@ -54,9 +54,9 @@ pub struct ModelConfig {
     /// Dropout before the classifier.
     pub classifier_dropout: f32,
     pub pad_token_id: usize,
-    /// Whether a head on masked words has the embeddings' table for its matrix.
+    /// Whether a masked-words head uses the embedding table as its matrix.
     pub tied: bool,
-    /// The key by which `transformers` would quantise the weights, which is not done here.
+    /// The key by which `transformers` would quantise the weights; not done here.
     pub quantized_by: Option<&'static str>,
 }
 
@@ -127,7 +127,7 @@ impl ModelConfig {
                 _ => keys.fraction("classifier_dropout")?,
             },
             pad_token_id: match (family, json.get("pad_token_id")) {
-                // Its positions do not count from there.
+                // Its positions do not start there.
                 (Family::Bert, Some(Value::Null)) => 0,
                 _ => keys.index("pad_token_id")?,
             },
@@ -153,12 +153,12 @@ impl ModelConfig {
         }
     }
 
-    /// The longest sequence the position table serves.
+    /// The longest sequence the position table covers.
     pub fn max_len(&self) -> usize {
         self.position_rows.saturating_sub(self.position_offset())
     }
 
-    /// What the file decides and no tensor shows: with other values here the same weights answer otherwise.
+    /// What the file decides and no tensor shows: with other values the same weights give other answers.
     pub fn arithmetic(&self) -> Fingerprint {
         named([
             ("num_hidden_layers", self.layers.to_string()),
@@ -169,7 +169,7 @@ impl ModelConfig {
         ])
     }
 
-    /// What the file decides of training alone.
+    /// What the file decides only for training.
     pub fn dropout(&self) -> Fingerprint {
         named([
             ("hidden_dropout_prob", self.hidden_dropout.to_string()),
@@ -189,7 +189,7 @@ fn named<const N: usize>(values: [(&str, String); N]) -> Fingerprint {
     })
 }
 
-/// What the configuration classes of `transformers` take for the keys that are read here where a file leaves them out.
+/// The defaults of the `transformers` configuration classes for the keys read here.
 fn defaults(model_type: &str) -> Map<String, Value> {
     let bert = model_type == "bert";
     let defaults = json!({
@@ -204,7 +204,7 @@ fn defaults(model_type: &str) -> Map<String, Value> {
         "hidden_act": "gelu",
         "hidden_dropout_prob": 0.1,
         "attention_probs_dropout_prob": 0.1,
-        // As hidden_dropout_prob.
+        // Falls back to hidden_dropout_prob.
         "classifier_dropout": null,
         "pad_token_id": if bert { 0 } else { 1 },
         "position_embedding_type": "absolute",
@@ -268,7 +268,7 @@ impl Keys<'_> {
             .with_context(|| format!("`{key}` is {value}, not a number from 0 up"))
     }
 
-    /// A number that is used in single precision, where it must be what is written: neither beyond it nor rounded to 0.
+    /// A number used in single precision, which must represent it: neither overflow nor round it to 0.
     fn single(&self, key: &str) -> Result<f32> {
         let written = self.number(key)?;
         let used = written as f32;
@@ -330,7 +330,8 @@ mod tests {
         assert_eq!((c.position_offset(), c.max_len()), (2, 512));
     }
 
-    /// `config_defaults.json` holds what the configuration classes of `transformers` have (`scripts/checkpoints.py`).
+    /// `config_defaults.json` holds the defaults of the `transformers` configuration classes
+    /// (`scripts/checkpoints.py`).
     #[test]
     fn keys_that_a_file_leaves_out_are_those_of_transformers() {
         let path =

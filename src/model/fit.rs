@@ -1,11 +1,11 @@
-//! Which micro-batches and which way of saving fit a device's memory.
+//! Which micro-batches and which way of saving fit in a device's memory.
 
 use super::Model;
 use crate::backend::{DeviceKind, Footprint};
 use crate::program::{Limits, List, Program, Saving};
 use std::sync::Arc;
 
-/// A way of running batches, and what it takes.
+/// A way of running batches, and the memory it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fit {
     pub saving: Saving,
@@ -14,7 +14,7 @@ pub struct Fit {
     pub footprint: Footprint,
 }
 
-/// What a model takes on a device.
+/// The memory a model takes on a device.
 #[derive(Clone, Copy)]
 pub struct Budget<'a> {
     pub model: &'a Model,
@@ -27,7 +27,7 @@ pub struct Budget<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooSmall(pub Fit);
 
-/// Tokens from which on a larger micro-batch is hardly faster per token, so that splitting a batch costs less than any
+/// From this many tokens on, a larger micro-batch is hardly faster per token, so splitting a batch costs less than any
 /// recomputation.
 fn efficient_tokens(device: DeviceKind) -> usize {
     match device {
@@ -37,7 +37,7 @@ fn efficient_tokens(device: DeviceKind) -> usize {
 }
 
 impl Budget<'_> {
-    /// Training on batches of up to `limits`; `None` is prediction.
+    /// Training on batches of up to `limits`, or prediction for `None`.
     pub fn program(&self, limits: Limits, saving: Option<Saving>) -> Program {
         self.model.program(limits, self.device.element_bytes(), saving)
     }
@@ -57,8 +57,8 @@ impl Budget<'_> {
         Fit { saving, tokens, footprint: self.footprint(&program) }
     }
 
-    /// The largest micro-batches of batches of up to `limits` that fit `memory` bytes, in whole tokens and never less
-    /// than the longest sequence.
+    /// For batches of up to `limits`, the largest micro-batches that fit in `memory` bytes, in whole tokens and never
+    /// less than the longest sequence.
     pub fn largest(&self, limits: Limits, memory: usize, saving: Saving) -> Result<Fit, TooSmall> {
         let list = self.list(saving);
         let of = |tokens| self.fit(&list, limits, tokens, saving);
@@ -83,8 +83,8 @@ impl Budget<'_> {
         Ok(best)
     }
 
-    /// The fastest of `savings`, which are given fastest first, that fits `memory` bytes: the first whose micro-batches
-    /// are whole batches or large enough to be efficient; if there is none, the one with the largest.
+    /// The fastest of `savings`, given fastest first, that fits in `memory` bytes: the first whose micro-batches are
+    /// whole batches or large enough to be efficient; otherwise the one with the largest.
     pub fn choose(
         &self,
         limits: Limits,

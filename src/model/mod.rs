@@ -1,4 +1,4 @@
-//! The encoder with its task head, whose matrices are on a device, and the lists that train it and predict with it.
+//! The encoder and its task head with matrices on a device, and the lists for training and prediction.
 
 mod addressable;
 pub mod bert;
@@ -18,7 +18,7 @@ use config::ModelConfig;
 use params::{ParamKind, Params};
 use std::sync::Arc;
 
-/// An encoder whose matrices are on a device, and its head.
+/// An encoder with its matrices on a device, and its head.
 #[derive(Clone, Debug)]
 pub struct Model {
     pub config: ModelConfig,
@@ -27,15 +27,15 @@ pub struct Model {
     pub head: TaskHead,
     /// The matrices that the device holds.
     pub matrices: Vec<MatrixShape>,
-    /// Single values that train, by the names of their tensors.
+    /// Single values that train, by tensor name.
     pub chosen: Places,
 }
 
 impl Model {
-    /// A step of training, or, without a way of saving, a prediction: as the model writes it down, before any pass. Its
-    /// outputs are the logits, `[sequences, outputs]`; with `everything` also, to look at them, the hidden states of all
-    /// tokens after the embeddings and after each block, `[tokens, hidden]`, and the pooled vectors,
-    /// `[sequences, hidden]`.
+    /// A training step, or a prediction if there is no way of saving, as the model writes it, before any pass. Its
+    /// outputs are the logits, `[sequences, outputs]`. With `everything` also the hidden states of all tokens after the
+    /// embeddings and after each block, `[tokens, hidden]`, and the pooled vectors, `[sequences, hidden]`, for
+    /// inspection.
     pub fn write_down(&self, train: Option<Saving>, everything: bool) -> List {
         let mut b = Builder::new(train);
         let pass = self.encoder.forward(&mut b, everything);
@@ -56,7 +56,7 @@ impl Model {
         b.finish()
     }
 
-    /// The same after the passes: what runs.
+    /// The same after the passes: what actually runs.
     pub fn list(&self, train: Option<Saving>, everything: bool) -> Arc<List> {
         let mut list = self.write_down(train, everything);
         list.freeze(self.params.with_gradient());
@@ -74,12 +74,12 @@ impl Model {
         Arc::new(list)
     }
 
-    /// For batches of up to `limits` on a backend with elements of so many bytes.
+    /// For batches of up to `limits` on a backend with this element size.
     pub fn program(&self, limits: Limits, element: ElementBytes, train: Option<Saving>) -> Program {
         self.list(train, false).place(limits, element)
     }
 
-    /// The parameters that must have a gradient in a list that trains: all that train but the key's biases, whose
+    /// The parameters that must have a gradient in a training list: all that train except the key's biases, whose
     /// gradient is zero.
     pub fn gradients(&self) -> Vec<ParamRange> {
         let has_one = |kind: ParamKind| kind != ParamKind::Bias(Component::Key);
@@ -87,8 +87,8 @@ impl Model {
         trained.map(|param| param.range).collect()
     }
 
-    /// What the given programs need of a device beside the matrices; they share one arena. Of several `ranks` each has room
-    /// for what they exchange.
+    /// The device memory that the given programs need in addition to the matrices; they share one arena. With several
+    /// `ranks`, each also needs room for what they exchange.
     pub fn memory(&self, programs: &[&Program], ranks: usize) -> Memory {
         let trainable = self.params.trainable();
         Memory {
@@ -112,7 +112,7 @@ impl Model {
         backend.write_params(Slot::Value, self.params.whole(), self.params.initial())
     }
 
-    /// Whether every weight trains, and not biases and the head alone.
+    /// Whether every weight trains, not only biases and the head.
     pub fn trains_weights(&self) -> bool {
         self.encoder.embeddings.trains.is_some()
     }

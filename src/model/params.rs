@@ -1,8 +1,8 @@
-//! Every parameter that is held in f32, by its Hugging Face name, and where it lies in the flat vector.
+//! Every parameter held in f32, by its Hugging Face name, and its place in the flat vector.
 //!
-//! Biases, LayerNorm gains, the task head and, in full fine-tuning, the encoder's matrices live in one f32
-//! vector: first all that trains, in the order of the forward pass, then the frozen rest. The optimizer, clipping, the
-//! checkpoint and the delta therefore each see one contiguous buffer, and "is it trained" is a comparison of offsets.
+//! Biases, LayerNorm gains, the task head and, in full fine-tuning, the encoder's matrices live in one f32 vector:
+//! first everything that trains, in the order of the forward pass, then the frozen rest. So the optimizer, clipping,
+//! the checkpoint and the delta each see one contiguous buffer, and "is it trained" is a comparison of offsets.
 
 use crate::program::ParamRange;
 use crate::room::filled;
@@ -17,21 +17,21 @@ pub enum ParamKind {
     Bias(Component),
     /// LayerNorm's γ.
     Gain,
-    /// A matrix of low rank, which a method adds.
+    /// A low-rank matrix added by a method.
     LowRank,
-    /// Single values that are added to a tensor of the encoder.
+    /// Single values added to a tensor of the encoder.
     Entries,
-    /// Where such values belong and what is there; no part of the model.
+    /// The places of such values and the checkpoint's values there; not part of the model.
     Places,
-    /// Zeros, for a matrix that has no bias; no part of the model.
+    /// Zeros for a matrix without a bias; not part of the model.
     Zeros,
-    /// Factors of columns, which a method adds.
+    /// Factors on columns, added by a method.
     Factor,
-    /// A matrix or table of the encoder that trains; a frozen one is no parameter.
+    /// A matrix or table of the encoder that trains; a frozen one is not a parameter.
     Weight,
     /// Part of the task head; always trains.
     Head,
-    /// A number that the loss works with, and no part of the model.
+    /// A number used by the loss; not part of the model.
     Loss,
 }
 
@@ -54,9 +54,9 @@ pub struct NewParam {
     pub layer: Option<usize>,
     pub shape: Vec<usize>,
     pub trains: bool,
-    /// Single values of it train, which are parameters of their own: it has a gradient, and the optimizer does not see it.
+    /// Single values of it train, as parameters of their own: it has a gradient, but the optimizer does not see it.
     pub in_part: bool,
-    /// Empty stands for zeros.
+    /// Empty means zeros.
     pub values: Vec<f32>,
 }
 
@@ -64,7 +64,7 @@ pub struct NewParam {
 #[derive(Clone, Debug)]
 pub struct Params {
     list: Vec<Param>,
-    /// The place in the list of each name.
+    /// Each name's index in the list.
     places: HashMap<String, usize>,
     values: Vec<f32>,
     count: usize,
@@ -73,14 +73,14 @@ pub struct Params {
 }
 
 impl Params {
-    /// Lays the parameters out: those that train first, each group in the order given.
+    /// Lays out the parameters: those that train first, each group in the given order.
     ///
     /// # Errors
-    /// There is no memory for their values.
+    /// Not enough memory for their values.
     pub fn new(items: Vec<NewParam>) -> Result<Self> {
         let mut params = Self::without_values(&items);
         let mut values = filled(0.0, params.count, "parameters")?;
-        // Each is freed as soon as it is copied.
+        // Each is freed once it is copied.
         for (param, item) in params.list.iter().zip(items) {
             let ParamRange { offset, len } = param.range;
             debug_assert!(item.values.is_empty() || item.values.len() == len, "{}", item.name);
@@ -90,14 +90,14 @@ impl Params {
         Ok(params)
     }
 
-    /// The same without a place for values: a plan asks for sizes, which may be beyond what any machine holds.
+    /// The same without room for values: a plan asks for sizes that may exceed any machine's memory.
     pub fn without_values(items: &[NewParam]) -> Self {
         let len = |p: &NewParam| p.shape.iter().product::<usize>();
         let group = |p: &NewParam| usize::from(!p.trains) + usize::from(!p.trains && !p.in_part);
         let mut counts = [0; 3];
         items.iter().for_each(|p| counts[group(p)] += len(p));
         let [trainable, in_part, frozen] = counts;
-        // A head of an odd size comes last of what trains: behind it devices read 16 bytes at a time again.
+        // The last trained parameter is a head of any size: after it, devices read 16 bytes at a time again.
         let behind = trainable.next_multiple_of(4);
         let with_gradient = if in_part > 0 { behind + in_part } else { trainable };
         let first_frozen = behind + in_part;
@@ -129,7 +129,7 @@ impl Params {
         &self.list
     }
 
-    /// Those that train, in the order of the forward pass, which is also their order in the vector.
+    /// Those that train, in the order of the forward pass, which is their order in the vector too.
     pub fn trained(&self) -> impl Iterator<Item = &Param> {
         self.list.iter().filter(|p| p.trains)
     }
@@ -139,7 +139,7 @@ impl Params {
         self.trainable
     }
 
-    /// Number of values with a gradient: those that train, and behind them vectors of which single values do.
+    /// Number of values with a gradient: those that train, followed by vectors of which single values do.
     pub fn with_gradient(&self) -> usize {
         self.with_gradient
     }
@@ -155,7 +155,7 @@ impl Params {
         &self.values
     }
 
-    /// Frees the initial values, once a backend has them: a second copy of a whole model is worth freeing.
+    /// Frees the initial values once a backend has them: they can be as large as the whole model.
     pub fn forget_initial(&mut self) {
         self.values = Vec::new();
     }
@@ -170,15 +170,15 @@ impl Params {
         ParamRange { offset: 0, len: self.trainable }
     }
 
-    /// Overwrites initial values (a task head given by the user).
+    /// Overwrites initial values (for a task head given by the user).
     pub fn set_initial(&mut self, range: ParamRange, values: &[f32]) {
         self.values[range.offset..range.offset + range.len].copy_from_slice(values);
     }
 
-    /// Where a parameter lies.
+    /// A parameter's range.
     ///
     /// # Panics
-    /// When the name was never added: the model asks only for names it added itself.
+    /// If the name was never added: the model only asks for names it added itself.
     pub fn range(&self, name: &str) -> ParamRange {
         match self.places.get(name) {
             Some(&place) => self.list[place].range,
@@ -186,7 +186,7 @@ impl Params {
         }
     }
 
-    /// The range itself if it trains: the form in which backward operations take gradients.
+    /// The range if it trains: the form in which backward operations take gradients.
     pub fn if_trained(&self, range: ParamRange) -> Option<ParamRange> {
         (range.offset < self.trainable).then_some(range)
     }

@@ -1,28 +1,28 @@
 //! What is kept of the forward pass for the backward pass, and how the rest is recomputed.
 //!
 //! With frozen weights a BERT block needs, per token, two x̂ (2h elements), attention's q, k, v and output (4h) and the
-//! activation's derivative (4h). A LayerNorm's output is never kept where its x̂ is: it is γ·x̂ + β. Where more is left
-//! out, its operations stand in backward once more, before their first reader, on the same values and with the same
-//! dropout sites.
+//! activation's derivative (4h). A LayerNorm's output is never kept if its x̂ is: it is γ·x̂ + β. If more is left out,
+//! its operations are repeated in backward before their first reader, on the same values and with the same dropout
+//! sites.
 
 use super::{In, Info, List, Op, Out, Restore, Storage, Use, Value, What};
 use std::collections::{HashMap, HashSet};
 
-/// What each block keeps. All but a derivative or an x̂ in fewer bits are exact: the same operations on the same numbers,
-/// so that on the CPU the gradients have the same bits; where activations have 16 bits, what is made again from
-/// a stored x̂ differs by its rounding.
+/// What each block keeps. Everything except a derivative or an x̂ in fewer bits is exact: the same operations on the
+/// same numbers, so on the CPU the gradients are bit-identical. With 16-bit activations, what is recomputed from a
+/// stored x̂ differs by its rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Saving {
-    /// Keep each block's input alone and run its forward pass again; the last block, whose backward comes first,
-    /// keeps what it needs. Not together with any other field.
+    /// Keep only each block's input and rerun its forward pass; the last block, whose backward comes first, keeps what
+    /// it needs. Cannot be combined with any other field.
     pub checkpoint: bool,
-    /// Make q, k and v again from the x̂ of the block below, and attention's output from those.
+    /// Recompute q, k and v from the x̂ of the block below, and attention's output from those.
     pub attention_again: bool,
-    /// Make the activation's derivative again from the x̂ of the attention's LayerNorm.
+    /// Recompute the activation's derivative from the x̂ of the attention's LayerNorm.
     pub slope_again: bool,
     /// How the activation's derivative is kept.
     pub slope: Storage,
-    /// How the x̂ of both LayerNorms are kept.
+    /// How the x̂ of both LayerNorms is kept.
     pub x_hat: Storage,
 }
 
@@ -36,14 +36,14 @@ impl Saving {
         x_hat: Storage::Activation,
     };
 
-    /// The least that is exact without running whole blocks again.
+    /// The least that is exact without rerunning whole blocks.
     pub const RECOMPUTE: Self = Self { attention_again: true, slope_again: true, ..Self::KEEP };
 
     pub const CHECKPOINT: Self = Self { checkpoint: true, ..Self::KEEP };
 
-    /// The exact modes, fastest first: the work that each adds to a step's products (a forward pass is 24h² operations
-    /// per token and block, a backward pass the same) is 0, 1/8, 1/6, 7/24 and nearly 1/2, and in the second and fourth
-    /// attention's, which grows with the sequences: another 1/24 where they have h/2 tokens.
+    /// The exact modes, fastest first. The work each adds to a step's products (a forward pass is 24h² operations per
+    /// token and block, a backward pass the same) is 0, 1/8, 1/6, 7/24 and nearly 1/2; the second and fourth also add
+    /// attention's, which grows with sequence length: another 1/24 at h/2 tokens.
     pub const EXACT: [Self; 5] = [
         Self::KEEP,
         Self { attention_again: true, ..Self::KEEP },
@@ -52,18 +52,18 @@ impl Saving {
         Self::CHECKPOINT,
     ];
 
-    /// Whether the gradients are those of [`Saving::KEEP`].
+    /// Whether the gradients equal those of [`Saving::KEEP`].
     pub fn is_exact(self) -> bool {
         (self.slope, self.x_hat) == (Storage::Activation, Storage::Activation)
     }
 
-    /// Whether what is of this kind is made again where that can be.
+    /// Whether values of this kind are recomputed if possible.
     fn makes_again(self, what: What) -> bool {
         match what {
             What::Embeddings | What::Hidden => true,
-            // Products of low rank beside others are made again with those.
+            // A low-rank product is recomputed together with what it is added to.
             What::Qkv | What::Lse | What::Attended | What::LowRank => self.attention_again,
-            // The activation's value is kept where something beside it trains: one product makes both again.
+            // The activation's value is kept if something next to it trains: one product recomputes both.
             What::Slope | What::Inner | What::Before => self.slope_again,
             _ => false,
         }
@@ -77,8 +77,8 @@ impl Default for Saving {
 }
 
 impl List {
-    /// Has backward make again what `saving` does not keep. After [`List::freeze`]; drops the operations of backward that
-    /// nothing needs.
+    /// Makes backward recompute what `saving` does not keep. Runs after [`List::freeze`]; drops backward operations
+    /// that nothing needs.
     pub fn again(&mut self, saving: Saving) {
         let needed = self.needed();
         let backward = self.parts.backward..self.parts.end;
@@ -121,22 +121,22 @@ impl List {
 
 /// The backward pass being rewritten.
 struct Again<'a> {
-    /// As it was.
+    /// The original.
     list: &'a List,
     saving: Saving,
-    /// The forward operation that writes a value.
+    /// The forward operation that writes each value.
     maker: HashMap<Value, usize>,
     /// The forward values that backward reads.
     saved: HashSet<Value>,
-    /// The blocks that run again from their input.
+    /// The blocks that rerun from their input.
     rerun: HashSet<u16>,
-    /// Whose backward is being written.
+    /// The block whose backward is being written.
     block: Option<u16>,
-    /// What stands for a value that was made again.
+    /// The new value of each one that was recomputed.
     made: HashMap<Value, Value>,
     /// All values, new ones last.
     values: Vec<Info>,
-    /// The forward values that another one took the place of.
+    /// The forward values that another value has replaced in place.
     gone: HashSet<Value>,
     /// Backward so far.
     ops: Vec<Op>,
@@ -144,7 +144,7 @@ struct Again<'a> {
 }
 
 impl Again<'_> {
-    /// All but the last that would keep more than twice their input.
+    /// All except the last that would keep more than twice their input.
     fn blocks_to_run_again(&self) -> HashSet<u16> {
         let block_of = |value: &Value| self.list.info(*value).block;
         let last = self.list.values.iter().filter_map(|info| info.block).max();
@@ -168,7 +168,7 @@ impl Again<'_> {
         many.map(|(block, _)| block).filter(|&block| Some(block) != last).collect()
     }
 
-    /// Adds an operation of backward, behind what it reads and what was not kept.
+    /// Adds an operation of backward, after what it reads and was not kept.
     fn copy(&mut self, at: usize) {
         let mut op = self.list.ops[at].clone();
         self.block = self.list.blocks[at];
@@ -191,7 +191,7 @@ impl Again<'_> {
             && !self.saving.makes_again(info.what)
     }
 
-    /// Where backward finds a value: kept, made again, or, where neither can be, kept after all.
+    /// Where backward finds a value: kept, recomputed, or, if neither is possible, kept after all.
     fn find(&mut self, value: Value) -> Value {
         let Some(&maker) = self.maker.get(&value) else {
             return value;
@@ -203,7 +203,7 @@ impl Again<'_> {
             return made;
         }
         let info = *self.list.info(value);
-        // A block that runs again does so from its input, which another one made.
+        // A block that reruns starts from its input, which another block made.
         let gone = self.gone.contains(&value);
         if self.saving.checkpoint && info.block != self.block && !gone {
             return value;
@@ -221,7 +221,7 @@ impl Again<'_> {
         self.made[&value]
     }
 
-    /// A LayerNorm's output from its x̂, if that is there and whole: in fewer bits it would give another output.
+    /// A LayerNorm's output from its x̂, if that is kept at full precision: in fewer bits the output would differ.
     fn restore(&mut self, value: Value, maker: usize) -> Option<Value> {
         let (restored, x_hat, norm) = self.list.ops[maker].restores()?;
         let there = match self.made.get(&x_hat) {
@@ -237,7 +237,7 @@ impl Again<'_> {
         Some(out)
     }
 
-    /// A forward operation once more, into new values.
+    /// Repeats a forward operation, into new values.
     fn run(&mut self, at: usize) {
         let mut op = self.list.ops[at].clone();
         op.visit(&mut |used| match used {
@@ -258,7 +258,7 @@ impl Again<'_> {
         self.blocks.push(self.block);
     }
 
-    /// A value that stands for one of forward. A derivative made again is read at once, so it is stored whole.
+    /// A new value for one of forward. A recomputed derivative is read at once, so it is stored at full precision.
     fn fresh(&mut self, value: Value) -> Value {
         let mut info = *self.list.info(value);
         if info.what == What::Slope && self.saving.slope_again {

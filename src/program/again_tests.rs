@@ -1,4 +1,4 @@
-//! What backward makes again.
+//! What backward recomputes.
 
 use crate::program::toy::{LIMITS, list, names};
 use crate::program::{ElementBytes, Op, Saving, Storage, What};
@@ -31,7 +31,7 @@ fn a_slope_is_made_again_from_the_x_hat_below_and_stands_before_its_reader() {
     let of = backward(saving);
     let first = of.iter().position(|&name| name == "Restore").unwrap();
     assert_eq!(&of[first..first + 3], ["Restore", "Linear", "LinearBack"]);
-    // The lowest block's input is the embeddings: looked up once more.
+    // The lowest block's input is the embeddings, which are looked up again.
     assert!(of.contains(&"Embed"), "{of:?}");
     assert!(!kept(saving).contains(&What::Slope));
     assert!(!kept(saving).contains(&What::Embeddings));
@@ -55,7 +55,7 @@ fn a_slope_that_is_made_again_is_alone_and_whole() {
 #[test]
 fn a_block_runs_again_from_its_input_and_the_last_one_does_not() {
     let of = backward(Saving::CHECKPOINT);
-    // One block of two: its two products and its LayerNorm stand once in backward.
+    // One block of two: its two products and its LayerNorm occur once in backward.
     let count = |name: &str| of.iter().filter(|&&n| n == name).count();
     assert_eq!((count("Linear"), count("ResidualNorm")), (2, 1), "{of:?}");
     assert!(kept(Saving::CHECKPOINT).contains(&What::Embeddings));
@@ -68,7 +68,7 @@ fn a_layernorm_whose_x_hat_has_fewer_bits_keeps_its_output_where_that_is_read() 
     assert!(kept(saving).contains(&What::Hidden));
 }
 
-/// A product of one block whose place a LayerNorm of the next takes: it cannot be kept for that block's second run.
+/// A product of one block that a LayerNorm of the next overwrites: it cannot be kept for that block's second run.
 #[test]
 fn what_another_value_took_the_place_of_is_made_again_and_not_read() {
     use crate::program::{
@@ -135,7 +135,7 @@ fn what_another_value_took_the_place_of_is_made_again_and_not_read() {
         let mut list = b.finish();
         list.again(saving);
         list.prune();
-        // Placing verifies: whatever is read is there.
+        // Placing verifies that everything read is there.
         Arc::new(list).place(LIMITS, ElementBytes::all(4));
     }
 }

@@ -1,5 +1,5 @@
-//! Writes a list down: each function adds operations and returns what they make, so that a block's forward and backward
-//! read like its mathematics.
+//! Writes a list: each function adds operations and returns what they make, so that a block's forward and backward read
+//! like its mathematics.
 
 use super::{
     Activation, Aside, Dest, Dropout, GainGrad, In, Info, Linear, LinearBack, List, Norm, NormBack,
@@ -7,7 +7,7 @@ use super::{
     Update, Value, WeightGrad, WeightId, What, Zero,
 };
 
-/// Collects operations; see the module's head.
+/// Collects operations; see the module documentation.
 #[derive(Debug)]
 pub struct Builder {
     list: List,
@@ -20,21 +20,21 @@ pub struct Builder {
 pub struct LinearLayer {
     /// `[outputs, inputs]`
     pub weight: WeightId,
-    /// Where the matrix's gradient goes; `None` where it is frozen.
+    /// Where the matrix's gradient goes; `None` if it is frozen.
     pub trains: Option<ParamRange>,
     /// Parts of equal length.
     pub bias: Vec<ParamRange>,
     pub inputs: usize,
     pub outputs: usize,
-    /// Single values that are added to the matrix, and train.
+    /// Single values added to the matrix, which train.
     pub sparse: Option<Sparse>,
 }
 
-/// A residual connection and the LayerNorm behind it.
+/// A residual connection and the LayerNorm after it.
 #[derive(Clone, Copy, Debug)]
 pub struct NormLayer {
     pub norm: Norm,
-    /// On the branch beside the residual.
+    /// On the branch that is added to the residual.
     pub dropout: Dropout,
     /// Whether γ trains.
     pub gain_trains: bool,
@@ -44,7 +44,7 @@ pub struct NormLayer {
 #[derive(Clone, Copy, Debug)]
 pub struct Normed {
     pub out: Value,
-    /// What was normalised, where the residual stream goes on beside it.
+    /// The LayerNorm's input, if the residual stream continues next to it.
     pub sum: Value,
     x_hat: Value,
     rstd: Value,
@@ -62,13 +62,13 @@ pub struct Activated {
 #[derive(Clone, Copy, Debug)]
 pub enum Dx<'a> {
     New,
-    /// It is added to this.
+    /// Added to this.
     Onto(Value),
-    /// Through the activation that made the input, whose slope this is; its layer gets its bias's gradient.
+    /// Through the activation that made the input, whose slope this is; its layer gets its bias gradient.
     Through(Value, &'a LinearLayer),
 }
 
-/// The gradients at a LayerNorm: of the residual, and of the branch beside it.
+/// The gradients at a LayerNorm: of the residual and of the branch.
 #[derive(Clone, Copy, Debug)]
 pub struct Branches {
     pub residual: Value,
@@ -76,7 +76,7 @@ pub struct Branches {
 }
 
 impl Builder {
-    /// A list that trains in this way of saving, or one that only predicts, without dropout.
+    /// A list that trains with this way of saving, or one that only predicts, without dropout.
     pub fn new(train: Option<Saving>) -> Self {
         let mut builder = Self { list: List::default(), train, block: None };
         if train.is_some() {
@@ -86,12 +86,12 @@ impl Builder {
         builder
     }
 
-    /// What follows belongs to this block, or to none.
+    /// What follows belongs to this block, or to no block.
     pub fn enter(&mut self, block: Option<usize>) {
         self.block = block.map(|block| block as u16);
     }
 
-    /// Forward, the loss included, has been written; what follows is backward.
+    /// Forward, including the loss, is written; what follows is backward.
     pub fn turn(&mut self) {
         self.list.parts.backward = self.list.ops.len();
     }
@@ -115,13 +115,13 @@ impl Builder {
         self.list
     }
 
-    /// A tensor, before the operation that writes it.
+    /// A tensor, created before the operation that writes it.
     pub fn value(&mut self, what: What, rows: Rows, width: usize, storage: Storage) -> Value {
         self.list.values.push(Info { what, block: self.block, rows, width, storage });
         Value(self.list.values.len() as u32 - 1)
     }
 
-    /// A tensor of another's shape and storage.
+    /// A tensor with the shape and storage of another.
     pub fn like(&mut self, what: What, value: Value) -> Value {
         let Info { rows, width, storage, .. } = *self.list.info(value);
         self.value(what, rows, width, storage)
@@ -141,7 +141,7 @@ impl Builder {
         self.list.blocks.push(self.block);
     }
 
-    /// Dropout in training; none in prediction.
+    /// Dropout in training, none in prediction.
     pub fn dropout(&self, dropout: Dropout) -> Dropout {
         match self.train {
             Some(_) => dropout,
@@ -151,7 +151,7 @@ impl Builder {
 
     /// `x·Wᵀ + bias`
     pub fn linear(&mut self, what: What, x: Value, layer: &LinearLayer) -> Value {
-        // A LayerNorm makes the stream in the place of such a product.
+        // A LayerNorm overwrites such a product with the stream.
         let storage = if what == What::Product { Storage::Stream } else { Storage::Activation };
         let out = self.value(what, self.info(x).rows, layer.outputs, storage);
         self.product(x, layer, None, out, None);
@@ -195,8 +195,8 @@ impl Builder {
         });
     }
 
-    /// The gradient of a layer's input `x`, from that of its output. The matrix's gradient comes first, where it trains:
-    /// `dx` may take the place of what that reads.
+    /// The gradient of a layer's input `x`, from that of its output. The matrix's gradient, if it trains, comes first:
+    /// `dx` may overwrite what that reads.
     pub fn linear_back(&mut self, dy: Value, layer: &LinearLayer, x: Value, to: Dx<'_>) -> Value {
         if layer.trains.is_some() {
             self.push(WeightGrad { dy: In(dy), x: In(x), grad: Sum(layer.trains) });
@@ -224,7 +224,7 @@ impl Builder {
         }
     }
 
-    /// `x`, its last columns multiplied by factors where there are any.
+    /// `x` with its last columns multiplied by factors, if there are any.
     pub fn scale(&mut self, x: Value, factor: Option<ParamRange>) -> Value {
         let Some(factor) = factor else {
             return x;
@@ -234,8 +234,8 @@ impl Builder {
         out
     }
 
-    /// From the gradient of what [`scale`](Self::scale) made of `x` to that of `x`; with the slope of the activation that
-    /// made it, to that before the activation.
+    /// From the gradient of the output of [`scale`](Self::scale) to that of its input `x`; given the slope of the
+    /// activation that made `x`, to the gradient before the activation.
     pub fn scale_back(
         &mut self,
         dy: Value,
@@ -278,8 +278,8 @@ impl Builder {
         Normed { out, sum, x_hat, rstd, layer }
     }
 
-    /// Through a LayerNorm; the linear layer that made its branch, `below`, gets its bias's gradient.
-    /// `beside` is the gradient of the sum from where the stream went on, if it did.
+    /// Back through a LayerNorm; the linear layer that made its branch, `below`, gets its bias gradient. `beside` is
+    /// the gradient of the sum from where the stream continued, if it did.
     pub fn norm_back(
         &mut self,
         dy: Value,

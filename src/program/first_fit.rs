@@ -1,12 +1,12 @@
-//! First fit over time: each stretch of the arena goes to the lowest offset that nothing alive at the same time occupies.
+//! First fit over time: each stretch of the arena gets the lowest offset that nothing alive at the same time occupies.
 //!
-//! What a deep model keeps is alive together, so that to look through all of it for each tensor would take the square of
-//! the layers. Here a tree over the operations knows which offsets are in use, in stretches that grow together where
-//! tensors lie side by side; a look into it costs about the tree's depth.
+//! In a deep model everything kept is alive together, so searching all of it for each tensor would be quadratic in the
+//! layers. Here a tree over the operations knows which offsets are in use, in stretches that merge when tensors are
+//! adjacent; a query costs about the tree's depth.
 
 use std::ops::Range;
 
-/// Which offsets are in use, and at which operations.
+/// Which offsets are in use at which operations.
 #[derive(Debug)]
 pub(super) struct FirstFit {
     /// A power of two; node `n` has the children `2n` and `2n + 1`, and the leaves, one per operation, come last.
@@ -23,13 +23,13 @@ struct Node {
 }
 
 impl FirstFit {
-    /// Empty, for lifetimes that end with operation `last` at the latest.
+    /// Empty, for lifetimes that end no later than operation `last`.
     pub(super) fn new(last: usize) -> Self {
         let leaves = (last + 1).next_power_of_two();
         Self { leaves, nodes: vec![Node::default(); 2 * leaves] }
     }
 
-    /// Occupies the lowest `len` bytes that are free from operation `first` to `last`; returns their offset.
+    /// Occupies the lowest `len` bytes that are free from operation `first` to `last` and returns their offset.
     pub(super) fn take(&mut self, len: usize, (first, last): (usize, usize)) -> usize {
         let inside = self.inside(first, last);
         let around = [self.around(first), self.around(last)].concat();
@@ -46,7 +46,7 @@ impl FirstFit {
         offset
     }
 
-    /// The fewest nodes whose operations are those from `first` to `last`.
+    /// The fewest nodes that cover the operations from `first` to `last`.
     fn inside(&self, first: usize, last: usize) -> Vec<usize> {
         let (mut from, mut to) = (first + self.leaves, last + 1 + self.leaves);
         let mut nodes = Vec::new();
@@ -64,14 +64,14 @@ impl FirstFit {
         nodes
     }
 
-    /// The nodes that have this operation, the root last.
+    /// The nodes that contain this operation, root last.
     fn around(&self, op: usize) -> Vec<usize> {
         let up = |&node: &usize| (node > 1).then_some(node / 2);
         std::iter::successors(Some(op + self.leaves), up).collect()
     }
 }
 
-/// The lowest offset from which on `len` bytes are in none of the `sets`.
+/// The lowest offset at which `len` bytes are in none of the `sets`.
 fn lowest(len: usize, sets: &[&Stretches]) -> usize {
     let mut offset = 0;
     loop {
@@ -83,18 +83,18 @@ fn lowest(len: usize, sets: &[&Stretches]) -> usize {
     }
 }
 
-/// Offsets as stretches in their order, none of which touch.
+/// Ranges of offsets in order, none of which touch.
 #[derive(Clone, Debug, Default)]
 struct Stretches(Vec<Range<usize>>);
 
 impl Stretches {
-    /// Where the first stretch ends that has a part of `wanted`.
+    /// Where the first stretch that overlaps `wanted` ends.
     fn end_of_hit(&self, wanted: &Range<usize>) -> Option<usize> {
         let at = self.0.partition_point(|stretch| stretch.end <= wanted.start);
         self.0.get(at).filter(|stretch| stretch.start < wanted.end).map(|stretch| stretch.end)
     }
 
-    /// Grows together with what it touches.
+    /// Merges with what it touches.
     fn add(&mut self, new: Range<usize>) {
         let from = self.0.partition_point(|stretch| stretch.end < new.start);
         let to = self.0.partition_point(|stretch| stretch.start <= new.end);

@@ -1,11 +1,11 @@
-//! Writes down products of low rank beside a linear layer's: two small layers, and columns that are added to the output.
+//! Writes low-rank products next to a linear layer: two small layers, and columns added to the output.
 
 use super::{
     AddColumns, Builder, Dropout, Dx, In, LinearLayer, Out, Over, Storage, TakeColumns, Times,
     Value, What,
 };
 
-/// `times · dropout(x)·Aᵀ·Bᵀ` beside a layer.
+/// `times · dropout(x)·Aᵀ·Bᵀ` next to a layer.
 #[derive(Clone, Debug)]
 pub struct LowRank {
     /// `[rank, inputs]`
@@ -14,11 +14,11 @@ pub struct LowRank {
     pub b: LinearLayer,
     pub times: f32,
     pub dropout: Dropout,
-    /// The first of the columns of the layer's output that it is added to.
+    /// The first column of the layer's output that it is added to.
     pub from: usize,
 }
 
-/// What a product of low rank leaves for its backward.
+/// What a low-rank product leaves for its backward.
 #[derive(Clone, Copy, Debug)]
 pub struct LowRankPass {
     taken: Value,
@@ -26,7 +26,7 @@ pub struct LowRankPass {
 }
 
 impl Builder {
-    /// Adds products to what a layer makes of `x`.
+    /// Adds the products to the layer's output on `x`.
     pub fn add_low_rank(
         &mut self,
         x: Value,
@@ -49,8 +49,8 @@ impl Builder {
         (now, passes)
     }
 
-    /// Adds to `dx`, the gradient of what the layer took, the products' part of it: with the slope of the activation that
-    /// made that, of the layer `through.1`, that before the activation.
+    /// Adds the products' share to `dx`, the gradient of the layer's input; given the slope of the activation that made
+    /// that input (of the layer `through.1`), it is the gradient before the activation.
     pub fn low_rank_back(
         &mut self,
         dy: Value,

@@ -1,17 +1,17 @@
-//! A step as data: a list of plain operations, and what is done with such a list before it runs.
+//! A step as data: a list of plain operations, and what happens to such a list before it runs.
 //!
-//! Model code writes a step down once with a [`Builder`], forward and backward side by side. There is no autograd:
-//! every gradient in a list was written by hand. Passes then delete and copy operations, and never reorder them:
+//! Model code writes a step once with a [`Builder`], forward and backward side by side. There is no autograd: every
+//! gradient in a list was written by hand. Passes then delete and copy operations but never reorder them:
 //!
 //! | pass | does |
 //! |---|---|
-//! | [`List::freeze`] | takes out the gradients of parameters that do not train |
-//! | [`List::again`] | has backward make again what [`Saving`] does not keep |
+//! | [`List::freeze`] | removes the gradients of parameters that do not train |
+//! | [`List::again`] | makes backward recompute what [`Saving`] does not keep |
 //! | [`List::prune`] | drops what no output and no gradient needs |
 //! | [`List::place`] | derives each tensor's lifetime and gives it a place in one arena: a [`Program`] |
 //! | [`Program::verify`] | checks the result without asking the passes |
 //!
-//! A backend runs the program ([`crate::backend::Backend::run`]). Nothing here knows a device, a model family or a
+//! A backend runs the program ([`crate::backend::Backend::run`]). Nothing here depends on a device, a model family or a
 //! batch.
 
 mod again;
@@ -39,7 +39,7 @@ pub use terms::*;
 
 use std::ops::Range;
 
-/// The operations of a step in the order in which they run.
+/// The operations of a step in execution order.
 #[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub struct List {
     pub ops: Vec<Op>,
@@ -48,12 +48,12 @@ pub struct List {
     /// What is known of each [`Value`].
     pub values: Vec<Info>,
     pub parts: Parts,
-    /// Read from outside after the list has run; alive to its end.
+    /// Read from outside after the list has run; alive until the end.
     pub outputs: Vec<Value>,
 }
 
-/// Where the parts of a list begin. What stands before `forward` begins an optimizer step, what stands from `end` on
-/// ends it; a list that does not train has forward alone.
+/// Where the parts of a list begin. Operations before `forward` begin an optimizer step, those from `end` on end it; a
+/// list that does not train has only forward.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Parts {
     pub forward: usize,
@@ -64,16 +64,16 @@ pub struct Parts {
 /// Which part of an optimizer step a run is: one of its micro-batches, or what begins or ends the step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Span {
-    /// Begins the step.
+    /// Includes the beginning of the step.
     first: bool,
-    /// Goes forward and backward through a batch.
+    /// Includes forward and backward of a batch.
     batch: bool,
-    /// Ends the step.
+    /// Includes the end of the step.
     last: bool,
 }
 
 impl Span {
-    /// The only batch of its step.
+    /// A step with a single batch.
     pub const WHOLE: Self = Self::micro_batch(true, true);
     /// The beginning of a step without a batch.
     pub const BEGIN: Self = Self { first: true, batch: false, last: false };
@@ -91,12 +91,12 @@ impl Span {
     }
 }
 
-/// The numbers that change from step to step, which therefore stand in no operation.
+/// The numbers that change from step to step and are therefore not part of any operation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Numbers {
     /// Multiplies each sequence's loss: one over the sequences of the optimizer step, whose loss is a mean.
     pub weight: f32,
-    /// What [`Update`] does; needed where the span is the last.
+    /// Settings of [`Update`]; needed if the span is the last.
     pub update: Option<AdamW>,
 }
 
@@ -118,12 +118,12 @@ impl List {
         self.blocks[at].map_or(name.to_owned(), |block| format!("{name} of block {block}"))
     }
 
-    /// Whether backward is part of it.
+    /// Whether it has a backward.
     pub fn trains(&self) -> bool {
         self.parts.backward < self.ops.len()
     }
 
-    /// The operations of a span: one stretch, as what begins a step comes first and what ends it last.
+    /// The operations of a span: one contiguous range, since what begins a step comes first and what ends it last.
     pub fn range(&self, span: Span) -> Range<usize> {
         let first = match span {
             Span { first: true, .. } => 0,
@@ -138,7 +138,7 @@ impl List {
         first..last
     }
 
-    /// The rows of the task head: tokens where one of its layers is on tokens.
+    /// The rows of the task head: tokens if one of its layers is on tokens.
     pub fn head_rows(&self) -> Rows {
         let of_tokens = |op: &Op| match op {
             Op::Dense(op) => self.info(op.x.0).rows == Rows::Tokens,
@@ -147,7 +147,7 @@ impl List {
         if self.ops.iter().any(of_tokens) { Rows::Tokens } else { Rows::Sequences }
     }
 
-    /// Rows and most columns of the tensors of labelled tokens, where there are any.
+    /// Rows and largest width of the tensors of labelled tokens, if any.
     pub fn labelled(&self, limits: Limits) -> Option<[usize; 2]> {
         let labelled = self.values.iter().filter(|value| matches!(value.rows, Rows::Labelled(_)));
         labelled
@@ -155,7 +155,7 @@ impl List {
             .reduce(|a, b| [a[0].max(b[0]), a[1].max(b[1])])
     }
 
-    /// The most columns of a tensor on tokens or sequences, and the most columns of an attention head.
+    /// The largest width of a tensor on tokens or sequences, and of an attention head.
     pub fn widest(&self) -> (usize, usize) {
         let others = self.values.iter().filter(|value| !matches!(value.rows, Rows::Labelled(_)));
         let widths = others.map(|value| value.width);

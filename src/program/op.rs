@@ -1,12 +1,13 @@
-//! The operations: about two dozen fused ones, each with its backward beside it.
+//! The operations: about two dozen fused ones, each next to its backward.
 //!
-//! Adding one here makes both backends fail to compile until they know it, and nothing else: what a pass needs to know
-//! stands in the types of its fields ([`operand`](super::operand)), what the verifier needs behind them.
+//! Adding one here makes both backends fail to compile until they support it; nothing else changes: the types of its
+//! fields ([`operand`](super::operand)) tell a pass what it needs, the shapes behind them the verifier.
 //!
-//! Shapes are `[rows, width]` as [`Info`](super::Info) has them; `rows` are tokens or sequences. `act` is the backend's
-//! activation type, `stream` its type for the residual stream, `either` one of both, `slope` and `x_hat` `act` or codes. A linear layer's matrix is `[outputs, inputs]`, as Hugging Face
-//! stores it, and serves both `y = x·Wᵀ` and `dx = dy·W`. A value is written whole unless its operand adds to it.
-//! Gradients of parameters always add up; [`Zero`] clears them.
+//! Shapes are `[rows, width]` as in [`Info`](super::Info); `rows` are tokens or sequences. `act` is the backend's
+//! activation type, `stream` its type for the residual stream, `either` one of the two, `slope` and `x_hat` are `act`
+//! or codes. A linear layer's matrix is `[outputs, inputs]`, as Hugging Face stores it, and serves both `y = x·Wᵀ` and
+//! `dx = dy·W`. A value is overwritten entirely unless its operand adds to it. Parameter gradients always accumulate;
+//! [`Zero`] clears them.
 
 use super::operand::{Aside, Dest, In, Operand, Out, Over, Sum, Use, Value};
 use super::{
@@ -14,9 +15,9 @@ use super::{
     TableIds, Times, WeightId,
 };
 
-/// Makes a struct for each operation, and [`Op`] of all of them. What a field must be stands behind it: rows and width
-/// of a tensor and how it may be stored, the length of a parameter, or a name for a number. A name means one number
-/// throughout an operation.
+/// Makes a struct for each operation, and the enum [`Op`] over them. Each field is followed by its requirements: rows,
+/// width and storage of a tensor, the length of a parameter, or a name for a number. Within an operation a name always
+/// means the same number.
 macro_rules! ops {
     ($(
         $(#[$doc:meta])*
@@ -57,7 +58,7 @@ macro_rules! ops {
                 }
             }
 
-            /// Calls `f` with each field of which something is said, and what that is.
+            /// Calls `f` with each field that has requirements, and those.
             pub(super) fn expect(&mut self, f: &mut dyn FnMut(Expected, &mut dyn Operand)) {
                 match self {
                     $(Op::$name(op) => {
@@ -82,30 +83,30 @@ macro_rules! ops {
     };
 }
 
-/// What stands behind a field of an operation.
+/// The requirements of an operation's field.
 pub(super) struct Expected {
     pub field: &'static str,
-    /// Rows, comma and width, or a length alone, which is a product of names and numbers.
+    /// Rows, comma and width, or only a length; each is a product of names and numbers.
     pub shape: &'static [&'static str],
-    /// Of a tensor.
+    /// The storage of a tensor.
     pub stored: &'static str,
 }
 
 ops! {
-    /// Begins an optimizer step: all gradients of parameters and the step's loss become zero.
+    /// Begins an optimizer step: zeroes all parameter gradients and the step's loss.
     Zero {}
 
-    /// `out = dropout(LN(word[id] + position[pos] + token_type[type]))` of the batch's tokens.
+    /// `out = dropout(LN(word[id] + position[pos] + token_type[type]))` for the batch's tokens.
     Embed {
         tables: TableIds,
-        /// Entries beside the tables.
+        /// Entries added to the tables.
         added: Option<AddedRows>,
         norm: Norm = [width],
         dropout: Dropout,
         out: Out = [tokens, width] stream,
     }
 
-    /// Backward of [`Embed`] where γ trains, and maybe the tables. Nothing was kept for it: x̂ is computed again from the
+    /// Backward of [`Embed`] if γ, and possibly the tables, train. Nothing was kept for it: x̂ is recomputed from the
     /// tables, which no step changes between its forward and its backward.
     EmbedBack {
         tables: TableIds,
@@ -114,11 +115,11 @@ ops! {
         dropout: Dropout,
         /// From the gradient of the output to that of the tables' sum.
         dx: Over = [tokens, width] stream,
-        /// Its rows get the gradients of the tokens that they stand for, in the order of the tokens.
+        /// Its rows get the gradients of their tokens, in token order.
         dword: Sum = [words * width],
         dposition: Sum = [positions * width],
         dtype: Sum = [types * width],
-        /// Of all entries beside the tables.
+        /// For all entries added to the tables.
         dadded: Sum = [entries],
         dgamma: Sum = [width],
         dbeta: Sum = [width],
@@ -128,12 +129,12 @@ ops! {
     Linear {
         x: In = [rows, inputs] either,
         weight: WeightId,
-        /// Parts of equal length (query, key and value of a fused product are three).
+        /// Parts of equal length (query, key and value of a fused product make three).
         bias: Vec<ParamRange> = [outputs],
         act: Option<Activation>,
-        /// At least one of both is there.
+        /// At least one of the two is present.
         out: Aside = [rows, outputs] either,
-        /// Where there is an activation.
+        /// If there is an activation.
         slope: Aside = [rows, outputs] slope,
     }
 
@@ -141,16 +142,16 @@ ops! {
     LinearBack {
         dy: In = [rows, outputs] either,
         weight: WeightId,
-        /// The slope of the activation that made the layer's input, so that `dx` is the gradient before that activation.
-        /// Not together with `+=`.
+        /// The slope of the activation that made the layer's input, so that `dx` is the gradient before that
+        /// activation. Cannot be combined with `+=`.
         slope: Option<In> = [rows, inputs] slope,
         dx: Dest = [rows, inputs] either,
         /// Column sums of the final `dx`: the bias gradient of the layer below, fused.
         dbias: Sum = [inputs],
     }
 
-    /// `y[to] += Σ value · x[from]` over the entries of a sparse matrix S: `y += x·Sᵀ` by its rows, `dx += dy·S` by its
-    /// columns.
+    /// `y[to] += Σ value · x[from]` over the entries of a sparse matrix S: by rows `y += x·Sᵀ`, by columns
+    /// `dx += dy·S`.
     SparseAdd {
         x: In = [rows, inputs] either,
         entries: Entries,
@@ -158,7 +159,7 @@ ops! {
         y: Over = [rows, outputs] either,
     }
 
-    /// `grad[k] += Σ dy[row of k] · x[column of k]`, over the rows of both: the gradient of the entries alone.
+    /// `grad[k] += Σ dy[row of k] · x[column of k]` over the rows of both: the gradient of the entries only.
     SparseGrad {
         dy: In = [rows, outputs] either,
         x: In = [rows, inputs] either,
@@ -175,7 +176,7 @@ ops! {
         places: ParamRange = [count],
     }
 
-    /// `grad[k] +=` the gradient at a place of the parameter vector, which becomes zero: backward of [`SparseSet`].
+    /// `grad[k] +=` the gradient at a place of the parameter vector, which is then zeroed: backward of [`SparseSet`].
     SparseTake {
         places: ParamRange = [count],
         grad: Sum = [count],
@@ -185,7 +186,7 @@ ops! {
     Activate {
         x: In = [rows, width] either,
         act: Activation,
-        /// At least one of both is there.
+        /// At least one of the two is present.
         out: Aside = [rows, width] act,
         slope: Aside = [rows, width] slope,
     }
@@ -198,7 +199,7 @@ ops! {
         dbias: Sum = [width],
     }
 
-    /// `out = times · dropout(x[from.., of each row])`: some of the columns.
+    /// `out = times · dropout(x[from.., of each row])`: takes some columns.
     TakeColumns {
         x: In = [rows, width] either,
         from: usize,
@@ -207,7 +208,7 @@ ops! {
         out: Out = [rows, taken] act,
     }
 
-    /// `y[from.., of each row] += times · dropout(x)`: onto some of the columns.
+    /// `y[from.., of each row] += times · dropout(x)`: adds to some columns.
     AddColumns {
         x: In = [rows, taken] either,
         from: usize,
@@ -216,27 +217,27 @@ ops! {
         y: Over = [rows, width] either,
     }
 
-    /// `out = x`, its last columns multiplied by a factor each.
+    /// `out = x` with each of its last columns multiplied by a factor.
     Scale {
         x: In = [rows, width] act,
         factor: ParamRange = [scaled],
         out: Out = [rows, width] act,
     }
 
-    /// Backward of [`Scale`]: the gradient of its input, in the place of that of its output.
+    /// Backward of [`Scale`]: overwrites the gradient of its output with that of its input.
     ScaleBack {
         dx: Over = [rows, width] act,
         /// What was scaled.
         x: In = [rows, width] act,
         factor: ParamRange = [scaled],
-        /// The slope of the activation that made `x`, so that `dx` is the gradient before that activation. Where it is, all
-        /// columns have factors.
+        /// The slope of the activation that made `x`, so that `dx` is the gradient before that activation. If given,
+        /// all columns have factors.
         slope: Option<In> = [rows, width] slope,
         /// Column sums of the incoming gradient ⊙ x.
         dfactor: Sum = [scaled],
     }
 
-    /// `grad += dyᵀ·x`: the gradient of a linear layer's matrix. In no list that trains biases alone.
+    /// `grad += dyᵀ·x`: the gradient of a linear layer's matrix. Absent from lists that train only biases.
     WeightGrad {
         dy: In = [rows, outputs] either,
         x: In = [rows, inputs] either,
@@ -250,12 +251,12 @@ ops! {
         heads: usize = [heads],
         dropout: Dropout,
         out: Out = [tokens, width] act,
-        /// Log of the softmax's denominator; it lies as `[heads, tokens]`.
+        /// Log of the softmax's denominator, laid out as `[heads, tokens]`.
         lse: Aside = [tokens, heads] f32,
     }
 
-    /// Backward of [`Attention`]; the probabilities are made again from q, k and lse. There is no gradient of the key's
-    /// bias: softmax ignores a shift that all keys share, so it is zero (Namazifar et al., arXiv 2302.08626).
+    /// Backward of [`Attention`]; recomputes the probabilities from q, k and lse. The key's bias has no gradient here:
+    /// softmax ignores a shift that all keys share, so it is zero (Namazifar et al., arXiv 2302.08626).
     AttentionBack {
         qkv: In = [tokens, 3 * width] act,
         out: In = [tokens, width] act,
@@ -264,13 +265,13 @@ ops! {
         heads: usize = [heads],
         dropout: Dropout,
         dqkv: Out = [tokens, 3 * width] act,
-        /// Column sums of dq, and of dv.
+        /// Column sums of dq and of dv.
         dquery: Sum = [width],
         dvalue: Sum = [width],
     }
 
-    /// [`Attention`] for the first token of each sequence alone, over the keys and values of all: what the last block
-    /// needs where the head reads one token per sequence. Dropout's row is `sequence · heads + head`.
+    /// [`Attention`] for only the first token of each sequence, over the keys and values of all tokens: all the last
+    /// block needs if the head reads one token per sequence. Dropout's row is `sequence · heads + head`.
     FirstAttention {
         query: In = [sequences, width] act,
         /// k and v side by side.
@@ -313,23 +314,23 @@ ops! {
         residual: In = [rows, width] stream,
         dropout: Dropout,
         norm: Norm = [width],
-        /// Where the residual stream goes on beside the LayerNorm, as in pre-norm encoders.
+        /// If the residual stream continues next to the LayerNorm, as in pre-norm encoders.
         sum: Aside = [rows, width] stream,
-        /// `(sum - mean) · rstd`. Kept in place of the output: inverting `(y - β) / γ` loses precision where γ is small.
+        /// `(sum - mean) · rstd`. Kept instead of the output: inverting `(y - β) / γ` loses precision if γ is small.
         x_hat: Aside = [rows, width] x_hat,
-        /// `1 / √(variance + eps)`. There with `x_hat`.
+        /// `1 / √(variance + eps)`. Present together with `x_hat`.
         rstd: Aside = [rows, 1] f32,
     }
 
-    /// `out = γ·x̂ + β`: what a LayerNorm wrote in forward, from the x̂ that it kept whole.
+    /// `out = γ·x̂ + β`: a LayerNorm's forward output, from x̂ kept at full precision.
     Restore {
         x_hat: In = [rows, width] act,
         norm: Norm = [width],
         out: Out = [rows, width] stream,
     }
 
-    /// Backward of [`ResidualNorm`]: with `dz` the gradient of the sum, the residual's gradient is `dz` and the branch's
-    /// `dropout′(dz)`.
+    /// Backward of [`ResidualNorm`]: with `dz` the gradient of the sum, the residual's gradient is `dz` and the
+    /// branch's is `dropout′(dz)`.
     NormBack {
         x_hat: In = [rows, width] x_hat,
         rstd: In = [rows, 1] f32,
@@ -337,9 +338,9 @@ ops! {
         dropout: Dropout,
         /// From the gradient of the output to `dz`.
         dx: Over = [rows, width] stream,
-        /// The gradient of the sum from where that went on beside the LayerNorm.
+        /// The gradient of the sum where it bypassed the LayerNorm.
         beside: Option<In> = [rows, width] stream,
-        /// The branch's gradient; none without dropout, where it is `dz` itself.
+        /// The branch's gradient; absent without dropout, when it is `dz` itself.
         branch: Option<Out> = [rows, width] stream,
         /// Column sums of the incoming gradient.
         dbeta: Sum = [width],
@@ -354,7 +355,7 @@ ops! {
         grad: Sum = [width],
     }
 
-    /// `grad += column sums of dropout′(dy)`: a bias gradient where nothing below it is needed.
+    /// `grad += column sums of dropout′(dy)`: a bias gradient if nothing below it is needed.
     ColumnSum {
         dy: In = [rows, width] stream,
         dropout: Dropout,
@@ -364,14 +365,14 @@ ops! {
     /// `out[s] = pool(x[tokens of s])`
     Pool {
         kind: PoolKind,
-        /// All tokens, or for [`PoolKind::Cls`] the first alone.
+        /// All tokens, or for [`PoolKind::Cls`] only the first ones.
         x: In = [rows, width] stream,
         /// One row per sequence; for [`PoolKind::Each`] one per token, and for [`PoolKind::Labelled`] one per labelled token.
         out: Out = [pooled, width] f32,
     }
 
-    /// Backward of [`Pool`]: spreads the gradient of the pooled vectors over that of the hidden states, all of which is
-    /// written. An F32 gradient becomes an activation here, so here a loss scale enters.
+    /// Backward of [`Pool`]: spreads the gradient of the pooled vectors over that of the hidden states, writing all of
+    /// it. An F32 gradient becomes an activation here, so this is where the loss scale is applied.
     PoolBack {
         kind: PoolKind,
         dy: In = [pooled, width] f32,
@@ -388,12 +389,12 @@ ops! {
         y: Out = [rows, outputs] f32,
     }
 
-    /// Backward of [`Dense`] from the gradient before its tanh on.
+    /// Backward of [`Dense`], from the gradient before its tanh.
     DenseBack {
         x: In = [rows, inputs] f32,
         weight: HeadWeight = [outputs * inputs],
         dropout: Dropout,
-        /// `x` came out of the tanh of the layer below: `dx` is the gradient before it.
+        /// `x` is the output of the tanh of the layer below: `dx` is the gradient before it.
         tanh: bool,
         dy: In = [rows, outputs] f32,
         dx: Aside = [rows, inputs] f32,
@@ -401,7 +402,7 @@ ops! {
         dbias: Sum = [outputs],
     }
 
-    /// `y = LN(act(x))`: what stands between the two products of a head on masked words.
+    /// `y = LN(act(x))`: what comes between the two products of a masked-words head.
     ActNorm {
         x: In = [rows, width] f32,
         act: Activation,
@@ -409,7 +410,7 @@ ops! {
         y: Out = [rows, width] f32,
     }
 
-    /// Backward of [`ActNorm`], which makes again from `x` what it needs.
+    /// Backward of [`ActNorm`], which recomputes what it needs from `x`.
     ActNormBack {
         x: In = [rows, width] f32,
         act: Activation,
@@ -422,23 +423,23 @@ ops! {
     /// Adds the weighted losses of the batch's targets to the step's loss.
     Loss {
         kind: LossKind,
-        /// Factors on the losses of the classes.
+        /// Factors on the losses of each class.
         class_weights: Option<ParamRange> = [outputs],
         logits: In = [rows, outputs] f32,
         dlogits: Aside = [rows, outputs] f32,
     }
 
-    /// Ends an optimizer step: one step of AdamW over all that trains.
+    /// Ends an optimizer step: one AdamW step over everything that trains.
     Update {}
 }
 
 impl Op {
-    /// Whether something comes of it beside values and gradients.
+    /// Whether it has effects other than values and gradients.
     pub fn acts(&self) -> bool {
         matches!(self, Self::Zero(_) | Self::SparseSet(_) | Self::Loss(_) | Self::Update(_))
     }
 
-    /// An input whose place an output may take where the input dies here: the gradient over the slope.
+    /// An input whose place an output may take if the input dies here: the gradient takes the slope's.
     pub fn may_share(&self) -> Option<(Value, Value)> {
         match self {
             Self::LinearBack(LinearBack {
@@ -448,7 +449,7 @@ impl Op {
         }
     }
 
-    /// The value of another that it can be made from without its own inputs: a LayerNorm's output from its x̂.
+    /// Another value that its output can be made from without its own inputs: a LayerNorm's output from its x̂.
     pub fn restores(&self) -> Option<(Value, Value, Norm)> {
         match self {
             Self::ResidualNorm(op) => op.x_hat.0.map(|x_hat| (op.x.now, x_hat, op.norm)),
@@ -481,7 +482,7 @@ impl Op {
         })
     }
 
-    /// The pairs of which the second lies where the first lay.
+    /// Pairs whose second value takes the place of the first.
     pub fn overs(&self) -> Vec<(Value, Value)> {
         self.collect(|used| match used {
             Use::Over(was, now) => Some((*was, *now)),

@@ -1,9 +1,9 @@
-//! Operands of operations. A field's type says what the operation does with it; passes know nothing else of most
-//! operations.
+//! Operands of operations. A field's type says what the operation does with it; for most operations passes know nothing
+//! else.
 //!
-//! Three rules of aliasing. [`Over`] is a kernel's demand: both values have one place, and nobody reads the first one
-//! later. [`Op::may_share`](super::Op::may_share) is the planner's option: an output takes the place of an input that
-//! dies there. All other operands of one operation lie apart.
+//! Three rules of aliasing. [`Over`] is required by a kernel: both values share one place, and nobody reads the first
+//! one later. [`Op::may_share`](super::Op::may_share) is an option for the planner: an output takes the place of an
+//! input that dies there. All other operands of an operation are disjoint.
 
 use super::{
     Activation, AddedRows, Dropout, Entries, HeadWeight, LossKind, Norm, ParamRange, PoolKind,
@@ -28,22 +28,22 @@ pub struct In(pub Value);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Out(pub Value);
 
-/// Read, and `now` is written in its place; nobody reads `was` later.
+/// Read, and overwritten by `now`; nobody reads `was` later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Over {
     pub was: Value,
     pub now: Value,
 }
 
-/// Written for whoever reads it; left out where nobody does.
+/// Written if something reads it, left out otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Aside(pub Option<Value>);
 
-/// A parameter's gradient, which gets `+=`; left out where the parameter is frozen.
+/// A parameter's gradient, accumulated with `+=`; left out if the parameter is frozen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sum(pub Option<ParamRange>);
 
-/// A tensor of its own, or `+=` to one.
+/// A new tensor, or `+=` to an existing one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dest {
     New(Out),
@@ -51,7 +51,7 @@ pub enum Dest {
 }
 
 impl Dest {
-    /// What is there afterwards.
+    /// The value afterwards.
     pub fn now(self) -> Value {
         match self {
             Self::New(Out(value)) => value,
@@ -73,16 +73,16 @@ pub enum Use<'a> {
 
 /// A field of an operation.
 pub trait Operand {
-    /// Calls `f` with what the operation does here.
+    /// Calls `f` with what the operation does with this field.
     fn visit(&mut self, f: &mut dyn FnMut(Use<'_>));
 
-    /// The lengths of the parameters that it names, or a number that is a size.
+    /// The lengths of the parameters it names, or a number if it is a size.
     fn lengths(&self) -> Vec<usize> {
         Vec::new()
     }
 }
 
-/// An operand that is one use.
+/// An operand with a single use.
 macro_rules! used {
     ($($kind:ident as $name:ident($($field:tt),*);)*) => {$(
         impl Operand for $kind {
@@ -118,7 +118,7 @@ impl<T: Operand> Operand for Option<T> {
     }
 }
 
-/// Settings of an operation, which are no tensors; of some, lengths are known.
+/// Settings of an operation, which are not tensors; some have known lengths.
 macro_rules! settings {
     ($($kind:ty $(: |$it:ident| $lengths:expr)?;)*) => {$(
         impl Operand for $kind {

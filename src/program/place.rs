@@ -1,5 +1,5 @@
-//! From a list to a program: each value's lifetime, and from the lifetimes a place for each in one arena, so that the peak
-//! is known before the first step, nothing is allocated during one, and addresses never change.
+//! From a list to a program: finds each value's lifetime and from the lifetimes a place for each in one arena. So the
+//! peak is known before the first step, nothing is allocated during a step, and addresses never change.
 
 use super::first_fit::FirstFit;
 use super::{ElementBytes, Info, Limits, List, Op, Region, Span, Value, What};
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-/// Alignment of every tensor: a cache line, and the 16-byte accesses of the kernels.
+/// Alignment of every tensor: enough for a cache line and for the kernels' 16-byte accesses.
 pub const ALIGN: usize = 256;
 
 /// A list whose values have places, for batches of up to certain limits.
@@ -21,13 +21,13 @@ pub struct Program {
     id: u64,
 }
 
-/// Where a value lies, and when.
+/// Where a value lies and when it is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     pub region: Region,
-    /// The first and the last operation that touches it; `None` where none does.
+    /// The first and the last operation that touch it; `None` if none does.
     pub alive: Option<(usize, usize)>,
-    /// The first of the values that lie in one place.
+    /// The first of the values that share its place.
     pub home: usize,
 }
 
@@ -45,8 +45,8 @@ impl Program {
         Self { list, places, bytes, limits, id: id.finish() }
     }
 
-    /// A list whose values lie where the caller says, for operations on values that no other has made: `regions` has one for
-    /// each value.
+    /// A list whose values lie where the caller puts them, for operations on values that no other operation makes:
+    /// `regions` has one per value.
     pub fn laid_by_hand(list: List, regions: &[Region], limits: Limits) -> Self {
         let last = list.ops.len();
         let places = regions.iter().enumerate();
@@ -65,12 +65,12 @@ impl Program {
         self.bytes
     }
 
-    /// The largest batches that it has room for.
+    /// The largest batches that fit.
     pub fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// The same for programs that are the same: a recording can be kept under it.
+    /// Equal for identical programs, so a recording can be stored under it.
     pub fn id(&self) -> u64 {
         self.id
     }
@@ -95,7 +95,7 @@ impl Program {
         output.map(|&value| self.tensor(value))
     }
 
-    /// The tensors that are kept from forward to backward, each place once.
+    /// The tensors kept from forward to backward, each place once.
     pub fn saved(&self) -> impl Iterator<Item = (&Info, Region)> {
         let mut homes = HashMap::new();
         let values = (0..self.places.len()).filter(|&value| self.is_kept(value));
@@ -118,7 +118,7 @@ impl Program {
 }
 
 impl List {
-    /// Places the values for batches of up to `limits` on a backend with elements of so many bytes.
+    /// Places the values for batches of up to `limits` on a backend with this element size.
     pub fn place(self: &Arc<Self>, limits: Limits, element: ElementBytes) -> Program {
         let program = self.placed(limits, element, &self.lifetimes());
         if cfg!(debug_assertions)
@@ -161,7 +161,7 @@ impl List {
         Program::new(Arc::clone(self), places, total, limits)
     }
 
-    /// The first and the last operation that touches each value; outputs live to the end.
+    /// The first and the last operation that touch each value; outputs live to the end.
     pub(super) fn lifetimes(&self) -> Vec<Option<(usize, usize)>> {
         let mut alive: Vec<Option<(usize, usize)>> = vec![None; self.values.len()];
         for (i, op) in self.ops.iter().enumerate() {
@@ -178,8 +178,8 @@ impl List {
         alive
     }
 
-    /// The values that lie in one place, by the first of them: those that must, and those that may where the first dies
-    /// as one of its size is born.
+    /// The values that share a place, by the first of them: those that must, and those that may if the first dies as
+    /// one of its size is born.
     fn homes(&self, bytes: &[usize], alive: &[Option<(usize, usize)>]) -> Vec<usize> {
         let mut home: Vec<usize> = (0..bytes.len()).collect();
         for (i, op) in self.ops.iter().enumerate() {
@@ -198,7 +198,7 @@ impl List {
     }
 }
 
-/// The offset of each value with a span, and the bytes of all: largest first, each at the lowest offset that nothing
+/// The offset of each value that has a span, and the total bytes: largest first, each at the lowest offset that nothing
 /// alive at the same time occupies.
 fn pack(bytes: &[usize], span: &[Option<(usize, usize)>]) -> (Vec<usize>, usize) {
     let mut order: Vec<(usize, (usize, usize))> =

@@ -1,4 +1,4 @@
-//! Where values lie.
+//! Where values are placed.
 
 use super::{pack, padded};
 use crate::program::toy::{LIMITS, list};
@@ -26,7 +26,7 @@ fn values_alive_together_never_overlap() {
     }
 }
 
-/// The rule as it is said, in the square of the tensors.
+/// The rule taken literally, quadratic in the tensors.
 fn by_the_rule(bytes: &[usize], span: &[Option<(usize, usize)>]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..bytes.len()).filter(|&value| span[value].is_some()).collect();
     order.sort_by_key(|&value| (Reverse(bytes[value]), span[value].map(|(first, _)| first), value));
@@ -47,7 +47,7 @@ fn by_the_rule(bytes: &[usize], span: &[Option<(usize, usize)>]) -> Vec<usize> {
 
 #[test]
 fn every_value_lies_at_the_lowest_offset_that_is_free_for_its_life() {
-    // Few sizes and many, lives that nest around a turn, as in a step, and lives that do not.
+    // Few sizes and many; lifetimes that nest around a turning point, as in a step, and ones that do not.
     let mut state = 7u64;
     let mut below = |limit: usize| {
         state =

@@ -1,19 +1,19 @@
-//! Removes what does not train, and what no output or gradient needs: how far down backward goes, and what forward
-//! keeps for it.
+//! Removes what does not train and what no output or gradient needs: this decides how far down backward goes, and what
+//! forward keeps for it.
 
 use super::{ColumnSum, Dropout, In, List, NormBack, Op, Out, Use, Value};
 use std::collections::HashSet;
 
-/// What of a list is needed.
+/// Which parts of a list are needed.
 pub(super) struct Needed {
-    /// Of each operation.
+    /// Per operation.
     pub ops: Vec<bool>,
     /// The values that a needed operation or the outside reads.
     pub values: HashSet<Value>,
 }
 
 impl List {
-    /// Takes out the gradients of frozen parameters: the first `trainable` elements train.
+    /// Removes the gradients of frozen parameters: the first `trainable` elements train.
     pub fn freeze(&mut self, trainable: usize) {
         for op in &mut self.ops {
             op.visit(&mut |used| {
@@ -26,7 +26,7 @@ impl List {
         }
     }
 
-    /// Drops operations that nothing needs, and values that nobody reads beside those that somebody does.
+    /// Drops operations that nothing needs, and unread values of those that remain.
     pub fn prune(&mut self) {
         let needed = self.needed();
         let kept = |from: usize, to: usize| needed.ops[from..to].iter().filter(|&&n| n).count();
@@ -47,8 +47,8 @@ impl List {
         }
     }
 
-    /// Backwards through the list: an operation is needed for a value that is read later, for a gradient, or for what it
-    /// does beside them.
+    /// Backwards through the list: an operation is needed for a value that is read later, for a gradient, or for
+    /// another effect.
     pub(super) fn needed(&mut self) -> Needed {
         let mut values: HashSet<Value> = self.outputs.iter().copied().collect();
         let mut ops = vec![false; self.ops.len()];
@@ -69,13 +69,13 @@ impl List {
     }
 }
 
-/// Those of which `keep` says so, place by place.
+/// Keeps the items whose entry in `keep` is true.
 fn retain<T>(items: &mut Vec<T>, keep: &[bool]) {
     let mut keep = keep.iter();
     items.retain(|_| keep.next() == Some(&true));
 }
 
-/// Where nothing goes on below a LayerNorm, β's gradient is a column sum of what arrives, and forward need not keep x̂.
+/// If nothing below a LayerNorm is needed, β's gradient is a column sum of what arrives, and forward need not keep x̂.
 fn beta_alone(norm: &NormBack, read: &HashSet<Value>) -> Option<ColumnSum> {
     let goes_on = read.contains(&norm.dx.now)
         || norm.branch.is_some_and(|Out(branch)| read.contains(&branch))

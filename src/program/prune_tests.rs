@@ -19,7 +19,7 @@ fn a_list_that_predicts_keeps_nothing_for_backward() {
 #[test]
 fn frozen_parameters_have_no_gradient() {
     let mut list = list(Some(Saving::KEEP));
-    // Block 0 trains, what lies behind it in the vector does not.
+    // Block 0 trains; what follows it in the vector does not.
     list.freeze(100);
     let sums: Vec<_> = list.ops.iter().flat_map(Op::sums).collect();
     assert_eq!(sums.len(), 3);

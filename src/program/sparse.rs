@@ -1,41 +1,42 @@
-//! Single trained values added to a frozen matrix, and the operations that a layer with such values adds to its products.
+//! Single trained values added to a frozen matrix, and the operations that a layer with such values adds to its
+//! products.
 
 use super::{
     Activate, ActivateBack, Activated, Activation, Aside, Builder, In, LinearLayer, Over,
     ParamRange, SparseAdd, SparseGrad, Sum, Value, What,
 };
 
-/// The places of a sparse matrix's entries, one way round: by its rows or by its columns. They are whole numbers, which lie as
-/// the bits of f32 in the parameter vector: where each line begins and the last one ends (`lines + 1`), and then, `count` each
-/// in the order of the lines, the columns that are read, those that are added to, and the numbers of the values.
+/// The places of a sparse matrix's entries, by rows or by columns. They are integers stored as f32 bits in the
+/// parameter vector: where each line begins and the last one ends (`lines + 1`), and then, `count` each in line order,
+/// the columns read, the columns added to, and the numbers of the values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Entries {
     pub places: ParamRange,
-    /// The rows or columns that there are entries of; of a table all rows.
+    /// The rows or columns that have entries; for a table all rows.
     pub lines: usize,
     pub count: usize,
 }
 
 impl Entries {
-    /// Whole numbers for so many lines and entries.
+    /// The number of integers for this many lines and entries.
     pub fn words(lines: usize, count: usize) -> usize {
         lines + 1 + 3 * count
     }
 }
 
-/// A sparse matrix beside a layer's.
+/// A sparse matrix next to a layer's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sparse {
     pub by_rows: Entries,
     pub by_columns: Entries,
-    /// They train, in the order of the rows.
+    /// They train, in row order.
     pub values: ParamRange,
 }
 
-/// Entries beside the tables of words, positions and token types, whose values lie one after the other.
+/// Entries added to the tables of words, positions and token types, whose values are stored one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AddedRows {
-    /// By rows, all of which are there.
+    /// By rows, including all of them.
     pub tables: [Entries; 3],
     pub values: ParamRange,
 }
@@ -53,7 +54,7 @@ impl AddedRows {
 }
 
 impl Builder {
-    /// Adds `x·Sᵀ` to what a layer makes of `x`.
+    /// Adds `x·Sᵀ` to a layer's output on `x`.
     pub(super) fn add_entries(&mut self, x: Value, y: Value, sparse: &Sparse) -> Value {
         self.sparse_add(x, y, sparse.by_rows, sparse.values)
     }
@@ -64,7 +65,7 @@ impl Builder {
         self.push(SparseGrad { dy: In(dy), x: In(x), entries: sparse.by_rows, grad });
     }
 
-    /// Adds `dy·S` to the gradient of what the layer took.
+    /// Adds `dy·S` to the gradient of the layer's input.
     pub(super) fn entries_back(&mut self, dy: Value, dx: Value, sparse: &Sparse) -> Value {
         self.sparse_add(dy, dx, sparse.by_columns, sparse.values)
     }
@@ -75,13 +76,13 @@ impl Builder {
         now
     }
 
-    /// What an activation makes of `x`, into tensors that are there.
+    /// Applies an activation to `x`, into existing tensors.
     pub(super) fn activate(&mut self, x: Value, act: Activation, to: Activated) {
         let Activated { out, slope } = to;
         self.push(Activate { x: In(x), act, out: Aside(Some(out)), slope: Aside(Some(slope)) });
     }
 
-    /// Back through the activation behind the layer `below`, which gets its bias's gradient.
+    /// Back through the activation after the layer `below`, which gets its bias gradient.
     pub(super) fn activate_back(&mut self, dx: Value, slope: Value, below: &LinearLayer) -> Value {
         let now = self.like(What::Gradient, dx);
         let dbias = Sum(below.bias.first().copied());

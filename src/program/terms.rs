@@ -1,4 +1,4 @@
-//! The words in which operations are described: memory that they name, and the mathematics that they choose.
+//! The terms used to describe operations: the memory they name and the mathematics they choose.
 
 use anyhow::{Result, ensure};
 use std::hash::{Hash, Hasher};
@@ -53,19 +53,19 @@ impl TableIds {
     }
 }
 
-/// How many rows a tensor has, resolved against the current batch.
+/// How many rows a tensor has, resolved per batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rows {
     /// One per token.
     Tokens,
     /// One per sequence.
     Sequences,
-    /// One per labelled token of a batch, in their order; there is room for so many.
+    /// One per labelled token of a batch, in order; there is room for this portion.
     Labelled(Portion),
 }
 
-/// The most labelled tokens of a batch: so many thousandths of its tokens, and one more per sequence. A row that is
-/// labelled in part always has one, and the number of the others is rounded.
+/// The most labelled tokens of a batch: this many thousandths of its tokens, plus one per sequence. A partly labelled
+/// row always has one, and the number of the others is rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Portion {
     pub thousandths: u16,
@@ -75,7 +75,7 @@ impl Portion {
     /// Every token may have a label.
     pub const ALL: Self = Self { thousandths: 1000 };
 
-    /// The least that holds this share.
+    /// The smallest portion that holds this share.
     pub fn of(share: f64) -> Self {
         Self { thousandths: (share.clamp(0.0, 1.0) * 1000.0).ceil() as u16 }
     }
@@ -108,7 +108,7 @@ impl Limits {
         }
     }
 
-    /// The least that holds what each of two holds.
+    /// The smallest limits that hold both.
     #[must_use]
     pub fn join(self, other: Self) -> Self {
         Self {
@@ -119,7 +119,7 @@ impl Limits {
     }
 }
 
-/// Bytes of an element on a backend.
+/// Bytes per element on a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ElementBytes {
     /// Of [`Storage::Activation`].
@@ -138,27 +138,27 @@ impl ElementBytes {
 /// How a tensor is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Storage {
-    /// The backend's activation type: what products read and what is kept for backward.
+    /// The backend's activation type: read by products and kept for backward.
     Activation,
-    /// The residual stream and its gradient, in which the errors of all layers add up: a backend may have more bits for it
-    /// than for other activations.
+    /// The residual stream and its gradient, where the errors of all layers add up: a backend may give it more bits
+    /// than other activations.
     Stream,
     F32,
-    /// A LayerNorm's x̂ in one signed byte c each: `x̂ = c·|c|·√width/127²`, with the root rounded to the nearest. No row
-    /// of normalised values leaves ±√width, and steps that grow with the root serve the many small values as well as
-    /// the few outliers that BERT's rows have.
+    /// A LayerNorm's x̂ in one signed byte c each: `x̂ = c·|c|·√width/127²`, with the root rounded to nearest. No
+    /// normalised row leaves ±√width, and step sizes that grow with the root of the value suit both the many small
+    /// values and the few outliers of BERT's rows.
     XHat8,
     /// An activation function's derivative in one byte each. The codes are linear, `d = (code - zero) · step`, rounded
-    /// to the nearest, over the range that GELU's derivative has (−0.129 to 1.129); 0 and 1, which are all the values
-    /// of ReLU's and the limits of GELU's, are exact. Here the step is 1/200 and the zero 26.
+    /// to nearest, over the range of GELU's derivative (−0.129 to 1.129). 0 and 1, the only values of ReLU's derivative
+    /// and the limits of GELU's, are exact. Here the step is 1/200 and the zero 26.
     Slope8,
-    /// As [`Self::Slope8`], two to a byte, the even column in its low half, rows on whole bytes: step 1/11, zero 2, at
-    /// most 15.
+    /// Like [`Self::Slope8`] but two per byte, the even column in the low half, rows padded to whole bytes: step 1/11,
+    /// zero 2, at most 15.
     Slope4,
 }
 
 impl Storage {
-    /// Bytes of one row on a backend with elements of so many bytes.
+    /// Bytes per row on a backend with this element size.
     pub fn row_bytes(self, width: usize, element: ElementBytes) -> usize {
         match self {
             Self::Activation => width * element.activation,
@@ -169,12 +169,12 @@ impl Storage {
         }
     }
 
-    /// Bytes of a tensor: whole 32-bit words.
+    /// Bytes of a tensor, in whole 32-bit words.
     pub fn bytes(self, rows: usize, width: usize, element: ElementBytes) -> usize {
         (rows * self.row_bytes(width, element)).next_multiple_of(4)
     }
 
-    /// What the square of a code of [`Self::XHat8`] is multiplied with.
+    /// The factor for the square of a [`Self::XHat8`] code.
     pub fn x_hat_unit(width: usize) -> f32 {
         (width as f32).sqrt() / (127.0 * 127.0)
     }
@@ -183,7 +183,7 @@ impl Storage {
 /// Makes [`What`] and the names of its variants.
 macro_rules! what {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// What a tensor is: its name in a listing, and what [`Saving`](super::Saving) goes by.
+        /// What a tensor is: its name in a listing, and what [`Saving`](super::Saving) decides by.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum What { $($(#[$doc])* $variant),* }
 
@@ -203,18 +203,18 @@ impl What {
 }
 
 what! {
-    /// The output of the embeddings. Never kept for backward where it can be looked up once more.
+    /// The output of the embeddings. Never kept for backward if it can be looked up again.
     Embeddings = "embeddings",
-    /// The output of a LayerNorm. Never kept for backward where its x̂ is.
+    /// The output of a LayerNorm. Never kept for backward if its x̂ is.
     Hidden = "hidden",
-    /// Query, key and value side by side, or key and value alone: with what attention makes of it, this can be made
-    /// again from the block's input.
+    /// Query, key and value side by side, or only key and value: recomputed, with attention's output, from the block's
+    /// input.
     Qkv = "qkv",
     /// Log of the softmax's denominator.
     Lse = "lse",
     /// Attention's output.
     Attended = "attended",
-    /// The same of the first tokens alone: too little to make again.
+    /// The same for first tokens only: too small to recompute.
     FirstQuery = "first query",
     FirstLse = "first lse",
     FirstAttended = "first attended",
@@ -224,18 +224,18 @@ what! {
     Slope = "slope",
     /// An activation function's value.
     Inner = "inner",
-    /// What an activation function takes, where something is added to the product before it.
+    /// The input of an activation function, if something is added to the product before it.
     Before = "before",
-    /// Inside a product of low rank.
+    /// Inside a low-rank product.
     LowRank = "low rank",
-    /// Of a linear layer, before a LayerNorm takes its place.
+    /// The output of a linear layer, before a LayerNorm overwrites it.
     Product = "product",
     /// One row per sequence from the encoder's last hidden states.
     Pooled = "pooled",
     /// Inside the task head.
     Head = "head",
     Logits = "logits",
-    /// Of any of the above.
+    /// The gradient of any of the above.
     Gradient = "gradient",
 }
 
@@ -243,7 +243,7 @@ what! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Info {
     pub what: What,
-    /// Whose forward or backward makes it.
+    /// The block whose forward or backward makes it.
     pub block: Option<u16>,
     pub rows: Rows,
     pub width: usize,
@@ -260,24 +260,25 @@ pub enum Activation {
     Relu,
 }
 
-/// Dropout at one place of the network. `p == 0` is exactly the identity.
+/// Dropout at one site in the network. `p == 0` is exactly the identity.
 ///
 /// Backward regenerates the mask: element `(row, col)` has half `col % 2` (0: the low one) of word `col % 8 / 2` of the
-/// Philox4x32-10 block with counter `[col / 8, row, site, step]` and the seed as key. It is kept where that half is not below
-/// [`Dropout::dropped`]. So one block serves eight elements, and `p` counts in units of 2⁻¹⁶. A row is a row of the tensor: a token, or a sequence where the tensor has a row for each; in attention it is
-/// `token · heads + head` of the query, and the column is the key's place in its sequence.
+/// Philox4x32-10 block with counter `[col / 8, row, site, step]` and the seed as key. The element is kept if that half
+/// is not below [`Dropout::dropped`]. So one block serves eight elements, and `p` counts in units of 2⁻¹⁶. A row is a
+/// row of the tensor: a token, or a sequence if the tensor has one row per sequence. In attention it is
+/// `token · heads + head` of the query, and the column is the key's position in its sequence.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
     /// Probability of zeroing an element.
     pub p: f32,
-    /// Distinguishes the places of the network: it belongs to an application, not to the weights.
+    /// Distinguishes the sites in the network: it belongs to an application, not to the weights.
     pub site: u32,
 }
 
 impl Dropout {
     pub const NONE: Self = Self { p: 0.0, site: 0 };
 
-    /// How many of the 2¹⁶ values of a half word zero their element: `p` rounded, though never to nothing or to everything.
+    /// How many of the 2¹⁶ values of a half word zero their element: `p` rounded, but never to none or all.
     pub fn dropped(self) -> u32 {
         match f64::from(self.p) {
             p if p <= 0.0 => 0,
@@ -286,7 +287,7 @@ impl Dropout {
         }
     }
 
-    /// What kept elements are multiplied with, so that their mean stays; 0 where none is kept.
+    /// The factor for kept elements, which preserves the mean; 0 if none is kept.
     pub fn keep(self) -> f32 {
         match HALVES - self.dropped() {
             0 => 0.0,
@@ -304,7 +305,7 @@ impl Hash for Dropout {
     }
 }
 
-/// A number that something is multiplied with.
+/// A factor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Times(pub f32);
 
@@ -335,14 +336,14 @@ pub enum PoolKind {
     Cls,
     /// The mean of all tokens of the sequence.
     Mean,
-    /// It does not: each token keeps its own.
+    /// None: each token keeps its own.
     Each,
-    /// It does not, and the labelled tokens alone go on.
+    /// None, and only the labelled tokens go on.
     Labelled(Portion),
 }
 
 impl PoolKind {
-    /// The rows of what is pooled.
+    /// The rows of the result.
     pub fn rows(self) -> Rows {
         match self {
             Self::Cls | Self::Mean => Rows::Sequences,
@@ -351,7 +352,7 @@ impl PoolKind {
         }
     }
 
-    /// Holds the rows of hidden states and of what becomes of them against this way of pooling.
+    /// Checks the rows of hidden states and of the pooled result against this way of pooling.
     ///
     /// # Errors
     /// When rows are pooled that are not there, or the result has others.
@@ -368,32 +369,31 @@ impl PoolKind {
 /// The matrix of a layer of the task head: `[out, in]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HeadWeight {
-    /// Comes from the checkpoint and stays as it is (BERT's pooler).
+    /// Comes from the checkpoint and stays frozen (BERT's pooler).
     Frozen(WeightId),
     /// Trains with the biases.
     Param(ParamRange),
 }
 
-/// What the logits are compared with; the labels are the batch's.
+/// What the logits are compared with; the labels come with the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LossKind {
-    /// Softmax cross-entropy over the logits of a row, which is a sequence or a token.
+    /// Softmax cross-entropy over the logits of a row: a sequence or a token.
     CrossEntropy,
     /// `(logit - label)²` of each output.
     MeanSquared,
-    /// Sigmoid cross-entropy of each output, whose label is between 0 and 1
-    /// (`torch.nn.BCEWithLogitsLoss`).
+    /// Sigmoid cross-entropy of each output, with a label between 0 and 1 (`torch.nn.BCEWithLogitsLoss`).
     Binary,
-    /// Two outputs per token: softmax cross-entropy of each over the tokens of a sequence, against the token where a span
-    /// starts and the one where it ends (`BertForQuestionAnswering`).
+    /// Two outputs per token: softmax cross-entropy of each over the tokens of a sequence, against the start and the
+    /// end token of a span (`BertForQuestionAnswering`).
     Span,
 }
 
 impl LossKind {
-    /// Holds what a loss is taken of against its kind.
+    /// Checks the logits of a loss against its kind.
     ///
     /// # Errors
-    /// Logits of other rows or another width, or weights of classes where there are none.
+    /// Logits with other rows or another width, or class weights for a loss without classes.
     pub fn check(self, logits: &Info, class_weights: bool) -> Result<()> {
         let Info { rows, width, .. } = *logits;
         let fits = match self {
@@ -408,8 +408,8 @@ impl LossKind {
     }
 }
 
-/// AdamW (Loshchilov & Hutter, 2019; `torch.optim.AdamW`) over the whole trainable vector, after clipping its
-/// gradient to a global norm. A step whose gradient is not finite changes nothing.
+/// AdamW (Loshchilov & Hutter, 2019; `torch.optim.AdamW`) over the whole trainable vector, after clipping its gradient
+/// to a global norm. A step with a gradient that is not finite changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {
     pub lr: f32,
@@ -417,7 +417,7 @@ pub struct AdamW {
     pub beta2: f32,
     pub eps: f32,
     pub weight_decay: f32,
-    /// 0 switches clipping off.
+    /// 0 disables clipping.
     pub clip_norm: f32,
     /// Counts from 1; corrects the moments' bias.
     pub step: u64,
@@ -433,7 +433,7 @@ mod tests {
         for (p, dropped) in [(0.0, 0), (0.1, 6554), (0.5, 1 << 15), (1.0, 1 << 16)] {
             assert_eq!(of(p).dropped(), dropped, "{p}");
         }
-        // What is asked for never becomes nothing, or everything.
+        // A nonzero request never becomes none, nor all.
         assert_eq!(of(1e-7).dropped(), 1);
         assert_eq!(of(1.0f32.next_down()).dropped(), (1 << 16) - 1);
         assert_eq!(of(0.0).keep(), 1.0);

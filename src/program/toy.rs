@@ -1,4 +1,4 @@
-//! A small list for the tests of the passes: a feed-forward block between LayerNorms, twice, without attention.
+//! A small list for tests of the passes: a feed-forward block between LayerNorms, twice, without attention.
 
 use super::*;
 
@@ -9,7 +9,7 @@ pub const FROZEN: usize = 1000;
 
 pub const LIMITS: Limits = Limits { tokens: 64, sequences: 4, max_len: 16 };
 
-/// The range of a bias or β of a block: 0 of `output`, 1 of `intermediate`, 2 of the LayerNorm behind them.
+/// The range of a bias or β of a block: 0 for `output`, 1 for `intermediate`, 2 for the LayerNorm after them.
 pub fn bias(block: usize, which: usize) -> ParamRange {
     let len = [WIDTH, INNER, WIDTH][which];
     ParamRange { offset: 100 * block + 20 * which, len }
@@ -107,7 +107,7 @@ pub fn names(list: &List) -> Vec<&'static str> {
     list.ops.iter().map(Op::name).collect()
 }
 
-/// The list with nothing but these gradients, pruned.
+/// The list with only these gradients, pruned.
 pub fn only(train: Saving, gradients: &[ParamRange]) -> List {
     let mut list = list(Some(train));
     for op in &mut list.ops {

@@ -1,5 +1,5 @@
-//! Walks a program with a picture of the arena, as a device would run it, and without asking the passes that made it: a
-//! lifetime that is one operation too short shows up as a read of something no longer there.
+//! Walks a program with a picture of the arena, as a device would run it, and independently of the passes that made it:
+//! a lifetime that is one operation too short shows up as a read of something no longer there.
 
 use super::op::Expected;
 use super::{
@@ -9,7 +9,7 @@ use super::{
 use anyhow::{Context, Result, anyhow, ensure};
 use std::collections::{BTreeMap, HashSet};
 
-/// What is whole in the arena, by its offset: nothing of it overlaps.
+/// What is intact in the arena, by offset; entries do not overlap.
 type There = BTreeMap<usize, Value>;
 
 impl Program {
@@ -33,7 +33,7 @@ impl Program {
         there.get(&self.region(value).offset) == Some(&value)
     }
 
-    /// What an operation reads and writes against what is `there` in the arena.
+    /// Checks what an operation reads and writes against what is `there` in the arena.
     fn places(&self, op: &Op, there: &mut There, written: &mut HashSet<Value>) -> Result<()> {
         let (reads, writes, overs) = (op.reads(), op.writes(), op.overs());
         let overlap = |a: Value, b: Value| self.region(a).overlaps(self.region(b));
@@ -72,7 +72,7 @@ impl Program {
 }
 
 impl List {
-    /// Whether each of `trained`, and nothing from `trainable` on, has a gradient.
+    /// Checks that each of `trained` has a gradient and nothing from `trainable` on does.
     ///
     /// # Errors
     /// The operation that sums up a frozen parameter's gradient, or the first range that no operation adds to.
@@ -107,7 +107,7 @@ impl List {
     }
 }
 
-/// Shapes, storages and lengths against what stands behind an operation's fields, and what goes together.
+/// Checks shapes, storages and lengths against an operation's field requirements, and that the fields match.
 fn shapes(list: &List, op: &Op) -> Result<()> {
     together(list, op)?;
     let mut names = Names::default();
@@ -142,7 +142,7 @@ fn shapes(list: &List, op: &Op) -> Result<()> {
     checked
 }
 
-/// What the names in an operation's shapes stand for, from the fields so far.
+/// What the names in an operation's shapes stand for, from the fields seen so far.
 #[derive(Default)]
 struct Names {
     rows: Option<Rows>,
@@ -154,7 +154,7 @@ impl Names {
         let rows = match expected.shape[0] {
             "tokens" => Rows::Tokens,
             "sequences" => Rows::Sequences,
-            // What these must be depends on the way of pooling: see `together`.
+            // The right value depends on the way of pooling: see `together`.
             "pooled" => info.rows,
             _ => *self.rows.get_or_insert(info.rows),
         };
@@ -168,7 +168,7 @@ impl Names {
         rows == info.rows && stored && self.product(&expected.shape[2..], info.width)
     }
 
-    /// Whether a product can be `size`; a name that is new stands for what is missing.
+    /// Whether a product can be `size`; a new name gets the missing factor.
     fn product(&mut self, factors: &[&'static str], size: usize) -> bool {
         let (mut known, mut new) = (1, None);
         for &factor in factors.iter().filter(|&&factor| factor != "*") {
@@ -186,7 +186,7 @@ impl Names {
     }
 }
 
-/// Operands that cannot be combined.
+/// Refuses operands that cannot be combined.
 fn together(list: &List, op: &Op) -> Result<()> {
     match op {
         Op::Linear(op) => ensure!(

@@ -1,4 +1,4 @@
-//! Faults that are planted one by one, each of which the verifier must find.
+//! Plants faults one by one; the verifier must find each of them.
 
 use crate::program::toy::{FROZEN, LIMITS, WIDTH, bias, list};
 use crate::program::*;
@@ -65,8 +65,8 @@ fn sound_programs_pass() {
     }
 }
 
-/// Every lifetime that crosses from forward to backward, cut by one operation: found, or harmless as no other tensor took
-/// the place in that time.
+/// Every lifetime that crosses from forward to backward, cut short by one operation: detected, or harmless because no
+/// other tensor took the place in that time.
 #[test]
 fn a_lifetime_that_is_one_operation_short() {
     let list = Arc::new(passed(Saving::KEEP));
@@ -179,7 +179,7 @@ fn a_value_that_does_not_lie_over_the_one_before() {
 fn an_output_that_is_gone_at_the_end() {
     let program = sound();
     let (mut list, mut regions) = (program.list().clone(), regions(&program));
-    // The embeddings once more, as the last operation, where the logits lie.
+    // The embeddings again as the last operation, where the logits lie.
     let mut embed = list.ops[1].clone();
     let late = Value(list.values.len() as u32);
     embed.visit(&mut |used| {

@@ -2,7 +2,7 @@
 
 use std::env;
 
-/// What is known of a launcher from the variables that it sets.
+/// What is known about a launcher from the variables that it sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Launcher {
     /// Processes that it started.
@@ -11,10 +11,10 @@ pub struct Launcher {
     pub variable: &'static str,
 }
 
-/// Of Open MPI; of MPICH, Intel MPI and what else speaks PMI; of Slurm's srun.
+/// From Open MPI; from MPICH, Intel MPI and others with PMI; from Slurm's srun.
 const VARIABLES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
 
-/// The launcher of this process. In a shell that Slurm gives there is none, before srun.
+/// The launcher of this process. A shell inside a Slurm allocation has none until srun.
 pub fn launched() -> Option<Launcher> {
     by(|name| env::var(name).ok())
 }

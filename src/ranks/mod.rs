@@ -1,8 +1,8 @@
 //! The processes that train one model together, each on its share of every batch: the ranks of a run.
 //!
-//! What crosses between them is little: once per step the gradient of what trains (0.1 % of the model) and the loss, in
-//! one vector. Every rank then makes the same update, so that all hold the same values without sending them. Rank 0 alone
-//! writes and speaks. What the ranks are joined by is behind a trait: MPI, threads of one process, or nothing.
+//! Little is exchanged: once per step the gradient of what trains (0.1 % of the model) and the loss, in one vector.
+//! Every rank then makes the same update, so all hold the same values without sending them. Only rank 0 writes files
+//! and messages. The connection is behind a trait: MPI, threads of one process, or nothing.
 
 mod launched;
 #[cfg(feature = "mpi")]
@@ -20,7 +20,7 @@ use std::rc::Rc;
 
 /// One rank's view of all.
 ///
-/// Whatever they do together, all ranks call in the same order.
+/// All ranks must make these calls in the same order.
 pub trait Ranks {
     /// Which one this is, and of how many.
     fn share(&self) -> Share;
@@ -31,28 +31,28 @@ pub trait Ranks {
     /// The machine's name.
     fn host(&self) -> String;
 
-    /// Adds up the vectors of all ranks, number by number. Each is left with the sum, and all with the same bits.
+    /// Sums the vectors of all ranks element by element. Every rank gets the same bits.
     ///
     /// # Errors
-    /// When another rank is gone.
+    /// If another rank is gone.
     fn sum(&self, values: &mut [f32]) -> Result<()>;
 
-    /// Every rank's bytes, in the order of the ranks, on every rank.
+    /// Every rank's bytes, in rank order, on every rank.
     ///
     /// # Errors
-    /// When another rank is gone.
+    /// If another rank is gone.
     fn gather(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>>;
 
     /// Rank 0's bytes, on every rank; the others' `mine` is ignored.
     ///
     /// # Errors
-    /// When another rank is gone.
+    /// If another rank is gone.
     fn broadcast(&self, mine: &[u8]) -> Result<Vec<u8>>;
 
-    /// Ends the processes of all ranks with this exit code, wherever they are, and does not wait for them.
+    /// Terminates the processes of all ranks with this exit code, wherever they are, without waiting for them.
     fn abort(&self, code: u8);
 
-    /// Whether this one writes and speaks.
+    /// Whether this one writes files and messages.
     fn first(&self) -> bool {
         self.share().rank == 0
     }
@@ -97,7 +97,8 @@ impl Ranks for Alone {
 /// This process among those that a launcher started with it.
 ///
 /// # Errors
-/// When it was built without MPI or with another, so that each would do all the work and write the same files.
+/// If it was built without MPI or with another one, so that each process would do all the work and write the same
+/// files.
 pub fn join() -> Result<Rc<dyn Ranks>> {
     match launched() {
         Some(launcher) if launcher.processes > 1 => with_mpi(launcher),
@@ -119,7 +120,7 @@ fn with_mpi(Launcher { processes, variable }: Launcher) -> Result<Rc<dyn Ranks>>
     .into())
 }
 
-/// Numbers of every rank, in the order of the ranks.
+/// Numbers of every rank, in rank order.
 ///
 /// # Errors
 /// As [`Ranks::gather`].
@@ -134,7 +135,7 @@ pub fn gather_numbers(ranks: &dyn Ranks, mine: Vec<f32>) -> Result<Vec<Vec<f32>>
 /// Numbers that were sent as bytes.
 ///
 /// # Errors
-/// When they are no whole number of them.
+/// If they are not a whole number of them.
 pub fn numbers(bytes: &[u8]) -> Result<Vec<f32>> {
     ensure!(bytes.len().is_multiple_of(4), "{} bytes are no numbers of 32 bits", bytes.len());
     Ok(bytes.as_chunks::<4>().0.iter().map(|&word| f32::from_ne_bytes(word)).collect())

@@ -1,4 +1,4 @@
-//! Ranks that MPI joins, as mpirun or srun started them.
+//! Ranks connected by MPI, as started by mpirun or srun.
 
 use super::{Launcher, Ranks, Share, host_name};
 use anyhow::{Context, Result, ensure};
@@ -14,7 +14,7 @@ pub struct MpiRank {
     world: SimpleCommunicator,
     share: Share,
     here: Share,
-    /// Ends MPI when it goes.
+    /// Finalises MPI on drop.
     _universe: Universe,
 }
 
@@ -22,8 +22,8 @@ impl MpiRank {
     /// Joins the job that `launcher` started.
     ///
     /// # Errors
-    /// When MPI cannot be started, or knows of another number of processes than the launcher: it is then another
-    /// MPI's.
+    /// If MPI cannot be started, or reports another number of processes than the launcher, which then belongs to
+    /// another MPI.
     pub fn join(launcher: Launcher) -> Result<Self> {
         let (universe, _) = mpi::initialize_with_threading(mpi::Threading::Funneled)
             .context("MPI could not be started")?;
@@ -43,9 +43,9 @@ impl MpiRank {
         Ok(Self { world, share, here, _universe: universe })
     }
 
-    /// Bytes of which each rank may bring another number.
+    /// Bytes, of which each rank may contribute a different number.
     fn gather_bytes(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>> {
-        // Each message begins with a byte of no meaning: of nothing at all some MPIs make an error.
+        // Each message begins with a dummy byte: some MPIs treat empty messages as an error.
         let mine = [&[0], mine].concat();
         let mut counts: Vec<Count> = vec![0; self.share.of];
         let count = Count::try_from(mine.len()).context("too much for one message of MPI")?;

@@ -1,8 +1,8 @@
-//! What one of several processes takes of each batch.
+//! One process's part of each batch, when there are several.
 
 use std::ops::Range;
 
-/// What one of several processes takes of each batch: consecutive rows, with as even a number of tokens as rows allow.
+/// One process's part of each batch: consecutive rows, with the tokens divided as evenly as rows allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
     /// From 0.
@@ -15,14 +15,14 @@ impl Share {
     /// All of it.
     pub const WHOLE: Self = Self { rank: 0, of: 1 };
 
-    /// The places in a batch's `rows` of those that are taken; the shares of all ranks follow one another.
+    /// The indices in a batch's `rows` of its part; the parts of all ranks follow one another.
     pub fn of_batch(self, rows: &[usize], lengths: &[u32]) -> Range<usize> {
         if self == Self::WHOLE {
             return 0..rows.len();
         }
         let total: u64 = rows.iter().map(|&row| u64::from(lengths[row])).sum();
         let of = self.of as u64;
-        // A row is its rank's in whose part of the tokens its middle lies.
+        // A row belongs to the rank whose part of the tokens contains its middle.
         let mut before = 0;
         let rank_of = |&row: &usize| {
             let middle = 2 * before + u64::from(lengths[row]);

@@ -1,22 +1,22 @@
-//! Ranks that are threads of one process: what joins them in tests, on machines without MPI.
+//! Ranks that are threads of one process: for tests, on machines without MPI.
 
 use super::{Ranks, Share, host_name};
 use anyhow::{Result, bail, ensure};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 
-/// One of them; each belongs to a thread of its own.
+/// One of them; each belongs to its own thread.
 pub struct ThreadRank {
     share: Share,
     meeting: Arc<Meeting>,
 }
 
 struct Meeting {
-    /// What each rank brought.
+    /// What each rank contributed.
     brought: Mutex<Vec<Vec<u8>>>,
     all: Barrier,
 }
 
-/// As many ranks as asked for. Like those of MPI they wait for one another, so each must be used.
+/// As many ranks as requested. As with MPI they wait for one another, so each must be used.
 pub fn ranks(of: usize) -> Vec<ThreadRank> {
     let meeting =
         Arc::new(Meeting { brought: Mutex::new(vec![Vec::new(); of]), all: Barrier::new(of) });
@@ -52,7 +52,7 @@ impl Ranks for ThreadRank {
         brought.lock().unwrap_or_else(PoisonError::into_inner)[self.share.rank] = mine.to_vec();
         all.wait();
         let found = brought.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // Nobody brings anything new before all have seen this.
+        // Nobody contributes anything new before all have seen this.
         all.wait();
         Ok(found)
     }

@@ -1,6 +1,6 @@
-//! Intervals by the percentile bootstrap: seeds are drawn with replacement, and so are the rows that were measured, the same
-//! ones for both sides of a difference. Where all seeds were measured on the same rows, these are drawn once for all of
-//! them, and where each has its own, anew for each.
+//! Intervals by the percentile bootstrap: seeds are drawn with replacement, and so are the measured rows, the same ones
+//! for both sides of a difference. If all seeds were measured on the same rows, these are drawn once for all of them;
+//! if each has its own, separately for each.
 
 use super::statistics::percentile;
 use crate::rng::{Purpose, Stream};
@@ -10,38 +10,38 @@ use serde::{Deserialize, Serialize};
 
 /// How many times seeds and rows are drawn.
 pub const RESAMPLES: u64 = 10_000;
-/// The interval holds this share of them.
+/// The share of the resamples inside the interval.
 pub const SHARE: f64 = 0.95;
-/// Every sweep draws the same numbers.
+/// The same draws for every sweep.
 const SEED: u64 = 2106_10199;
 
-/// What a run answered to its dev rows at its best state.
+/// A run's answers to its dev rows in its best state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DevAnswers {
-    /// The sha256 of the rows: runs with the same were measured on the same.
+    /// The sha256 of the rows: equal for runs that were measured on the same rows.
     pub rows: String,
     pub answers: RowAnswers,
 }
 
-/// What one seed gave: a value, or with another to be compared with the difference from it.
+/// The result of one seed: a value, or its difference from another.
 #[derive(Debug, Clone, Copy)]
 pub struct OfSeed<'a> {
     pub value: f64,
-    /// The answers behind it: of the value itself, and of what it is compared with.
+    /// The answers behind it: of the value itself, and of the one it is compared with.
     pub rows: Option<(&'a DevAnswers, Option<&'a DevAnswers>)>,
 }
 
-/// The middle 95 % of what resamples give.
+/// The middle 95 % of the resamples.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
     pub low: f64,
     pub high: f64,
-    /// Whether rows were drawn, too, or seeds alone.
+    /// Whether rows were drawn too, or only seeds.
     pub rows: bool,
 }
 
-/// Of the mean over seeds; `None` with fewer than two, of which nothing can be drawn.
+/// For the mean over seeds; `None` with fewer than two, which cannot be resampled.
 pub fn interval(seeds: &[OfSeed<'_>]) -> Option<Interval> {
     if seeds.len() < 2 {
         return None;
@@ -68,7 +68,7 @@ pub fn interval(seeds: &[OfSeed<'_>]) -> Option<Interval> {
     Some(Interval { low, high, rows: rows != Draws::Seeds })
 }
 
-/// What is drawn beside seeds.
+/// What is drawn in addition to seeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Draws {
     Seeds,
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_mean_of_a_few_seeds_has_the_interval_of_all_their_resamples() {
-        // Of all 27 ordered draws of three with replacement, numpy.percentile of their means gives these.
+        // numpy.percentile of the means of all 27 ordered draws of three with replacement.
         let all = |v: [f64; 3]| -> Vec<f64> {
             let draws = (0..27).map(|i| (v[i % 3] + v[i / 3 % 3] + v[i / 9]) / 3.0);
             let mut draws: Vec<f64> = draws.collect();
@@ -139,12 +139,12 @@ mod tests {
 
     #[test]
     fn rows_are_drawn_where_they_are_known_and_as_wide_as_theory_has_them() {
-        // Two seeds alike, so that only rows vary: a mean of 400 rows, 60 % of them right.
+        // Two identical seeds, so that only rows vary: a mean of 400 rows, 60 % of them right.
         let each: Vec<f32> = (0..400).map(|row| f32::from(row % 5 < 3)).collect();
         let (one, other) = (right("a", each.clone()), right("b", each));
         let seed = |answers| OfSeed { value: 0.6, rows: Some((answers, None)) };
         let deviation = (0.6_f64 * 0.4 / 400.0).sqrt();
-        // On the same rows the second seed says nothing new; on others it halves the variance, where both were drawn.
+        // On the same rows the second seed adds nothing; on others it halves the variance, if both were drawn.
         let cases = [
             (interval(&[seed(&one), seed(&one)]), 1.0),
             (interval(&[seed(&one), seed(&other)]), 0.5),
@@ -156,7 +156,7 @@ mod tests {
             let off = ((found.high - found.low) / wide - 1.0).abs();
             assert!(off < 0.05, "{found:?}, {off}");
         }
-        // A difference of a thing to itself is none, whichever rows are drawn.
+        // The difference of something from itself is zero, whichever rows are drawn.
         let same = OfSeed { value: 0.0, rows: Some((&one, Some(&one))) };
         let none = interval(&[same, same]).unwrap();
         assert_eq!((none.low, none.high, none.rows), (0.0, 0.0, true));

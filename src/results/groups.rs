@@ -1,4 +1,4 @@
-//! The rows of a sweep's table: the runs of a variant, at each of its rates over its seeds, and the best of these rates.
+//! The rows of a sweep's table: a variant's runs at each rate over its seeds, and the best of these rates.
 
 use super::bootstrap::{DevAnswers, Interval, OfSeed, interval};
 use super::rows::{RunEnd, RunRow};
@@ -7,18 +7,18 @@ use crate::settings::metric::Metric;
 use crate::words::short;
 use std::collections::BTreeMap;
 
-/// Options that are not told apart in the table: the one is chosen, the other averaged over.
+/// Options that do not separate groups in the table: one is chosen, the other averaged over.
 const WITHIN: [&str; 2] = ["lr", "seed"];
 
-/// What runs answered to their dev rows, by the runs' names; of some it is not known.
+/// Runs' answers to their dev rows, by run name, if known.
 pub type AnswersByRun = BTreeMap<String, DevAnswers>;
 
 /// The runs of a variant at one rate.
 #[derive(Debug, Clone)]
 pub struct AtRate<'a> {
-    /// As it was written, or as it was; `various` where trials chose several.
+    /// As written, or as used; `various` if trials chose several.
     pub rate: String,
-    /// The one rate of all.
+    /// The common rate of all.
     pub lr: Option<f64>,
     pub runs: Vec<&'a RunRow>,
 }
@@ -27,24 +27,24 @@ pub struct AtRate<'a> {
 #[derive(Debug, Clone)]
 pub struct Group<'a> {
     pub variant: &'a str,
-    /// Further options that tell it apart, with their values.
+    /// Further options that distinguish it, with their values.
     pub axes: Vec<(&'a str, &'a str)>,
-    /// In the order of the grid.
+    /// In grid order.
     pub rates: Vec<AtRate<'a>>,
-    /// The place of the best of them; `None` where no run has a value.
+    /// The index of the best of them; `None` if no run has a value.
     best: Option<usize>,
 }
 
-/// A difference between two groups at the best rate of each, over the seeds that both have.
+/// A difference between two groups, each at its best rate, over the seeds that both have.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
     pub mean: f64,
     pub seeds: usize,
-    /// Of two seeds or more.
+    /// For two seeds or more.
     pub interval: Option<Interval>,
 }
 
-/// All groups, and by what they are measured.
+/// All groups, and the measure used.
 #[derive(Debug)]
 pub struct Groups<'a> {
     pub metric: Option<Metric>,
@@ -52,7 +52,7 @@ pub struct Groups<'a> {
 }
 
 impl<'a> AtRate<'a> {
-    /// Runs that came to an end with a value.
+    /// Finished runs with a value.
     pub fn measured(&self) -> impl Iterator<Item = (&'a RunRow, f64)> {
         self.runs.iter().filter_map(|run| {
             let value = run.dev.filter(|value| value.is_finite() && run.outcome == RunEnd::Done);
@@ -60,7 +60,7 @@ impl<'a> AtRate<'a> {
         })
     }
 
-    /// The best value on dev rows of each seed.
+    /// Each seed's best value on dev rows.
     pub fn dev(&self) -> Vec<f64> {
         self.measured().map(|(_, value)| value).collect()
     }
@@ -69,12 +69,12 @@ impl<'a> AtRate<'a> {
         mean(&self.dev())
     }
 
-    /// Over the seeds, of two or more.
+    /// Over the seeds, if two or more.
     pub fn deviation(&self) -> Option<f64> {
         deviation(&self.dev())
     }
 
-    /// Of the runs with a value.
+    /// Over the runs with a value.
     pub fn median_of(&self, figure: impl Fn(&RunRow) -> Option<f64>) -> Option<f64> {
         median(&self.measured().filter_map(|(run, _)| figure(run)).collect::<Vec<_>>())
     }
@@ -90,13 +90,13 @@ impl<'a> Group<'a> {
         self.rates.get(self.best?)
     }
 
-    /// The runs that say what it takes: those at its best rate. Of runs without dev rows none is best, and yet they took
-    /// something.
+    /// The runs from which costs are taken: those at its best rate. Without dev rows there is no best run, but costs
+    /// are still known.
     pub fn shown(&self) -> Option<&AtRate<'a>> {
         self.at_best().or(self.rates.first())
     }
 
-    /// The most of a figure that one of these runs has.
+    /// The maximum of a figure over these runs.
     pub fn most(&self, figure: impl Fn(&RunRow) -> Option<u64>) -> Option<u64> {
         self.shown()?.runs.iter().filter_map(|run| figure(run)).max()
     }
@@ -106,7 +106,7 @@ impl<'a> Group<'a> {
         median(&self.shown()?.runs.iter().filter_map(|run| figure(run)).collect::<Vec<_>>())
     }
 
-    /// The variant, and what else tells it apart.
+    /// The variant, and what else distinguishes it.
     pub fn label(&self) -> String {
         self.label_without("")
     }
@@ -121,7 +121,7 @@ impl<'a> Group<'a> {
         self.variant.to_owned() + &more.collect::<String>()
     }
 
-    /// The value of another option than rate and seed.
+    /// The value of an option other than rate and seed.
     pub fn axis(&self, option: &str) -> Option<&'a str> {
         self.axes.iter().find(|(name, _)| *name == option).map(|(_, value)| *value)
     }
@@ -130,7 +130,7 @@ impl<'a> Group<'a> {
         self.rates.iter().flat_map(|rate| rate.runs.iter().copied())
     }
 
-    /// How many runs came to no end of this kind.
+    /// How many runs ended in this way.
     pub fn ended(&self, end: RunEnd) -> usize {
         self.runs().filter(|run| run.outcome == end).count()
     }
@@ -145,7 +145,7 @@ impl<'a> Group<'a> {
         interval(&measured.map(seed).collect::<Vec<_>>())
     }
 
-    /// How far it is from another group; `None` where they have no seed in common.
+    /// Its difference from another group; `None` if they have no seed in common.
     pub fn difference(&self, from: &Group<'_>, answers: &AnswersByRun) -> Option<Difference> {
         let base: BTreeMap<u64, (&RunRow, f64)> =
             from.at_best()?.measured().map(|found| (found.0.seed, found)).collect();
@@ -161,7 +161,7 @@ impl<'a> Group<'a> {
 }
 
 impl<'a> Groups<'a> {
-    /// Rows in the order of the grid become groups in their order.
+    /// Groups rows in grid order.
     pub fn of(rows: &'a [RunRow]) -> Self {
         let metric = rows.iter().find_map(|row| row.metric);
         let mut list: Vec<Group<'a>> = Vec::new();
@@ -199,13 +199,13 @@ impl<'a> Groups<'a> {
         Self { metric, list }
     }
 
-    /// The variant with which the others are compared.
+    /// The variant that the others are compared with.
     pub fn first_variant(&self) -> &'a str {
         self.list.first().map_or("", |group| group.variant)
     }
 
-    /// With which a group is compared: that of the first variant which has the same values of the further options that both
-    /// have. `None` for the first variant's own, and where there is none or more than one.
+    /// The group to compare with: that of the first variant with the same values of the further options that both have.
+    /// `None` for the first variant itself, and if there is none or more than one.
     pub fn compared_with(&self, group: &Group<'_>) -> Option<&Group<'a>> {
         let first = self.first_variant();
         let agrees = |other: &&Group<'_>| {
@@ -220,7 +220,8 @@ impl<'a> Groups<'a> {
     }
 }
 
-/// The best mean, among the rates at which the most seeds have a value: a rate at which some diverge is not better for it.
+/// The best mean, among the rates with values for the most seeds: a rate at which some seeds diverge does not gain from
+/// it.
 fn best(rates: &[AtRate<'_>], metric: Option<Metric>) -> Option<usize> {
     let higher = metric.is_none_or(Metric::higher_is_better);
     let most = rates.iter().map(|at| at.dev().len()).max().filter(|&most| most > 0)?;
@@ -263,7 +264,7 @@ mod tests {
         let rates: Vec<_> = group.rates.iter().map(|at| at.rate.as_str()).collect();
         assert_eq!(rates, ["0.001", "0.003", "0.01"]);
         let best = group.at_best().unwrap();
-        // At the highest rate the mean is higher, of two seeds alone.
+        // At the highest rate the mean is higher, but over only two seeds.
         assert_eq!((best.rate.as_str(), best.lr), ("0.003", Some(3e-3)));
         assert!((best.mean().unwrap() - 0.82).abs() < 1e-12);
         assert!((best.deviation().unwrap() - 0.01).abs() < 1e-12);

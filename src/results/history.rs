@@ -1,11 +1,11 @@
-//! How a run went, from its log: the loss of its steps and what each evaluation measured.
+//! The course of a run, from its log: the loss of its steps and the measures of each evaluation.
 
 use crate::settings::metric::Metric;
 use crate::train::log::records;
 use anyhow::Result;
 use std::path::Path;
 
-/// Values by step, in their order.
+/// Values by step, in order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct History {
     pub loss: Vec<(f64, f64)>,

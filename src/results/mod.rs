@@ -1,4 +1,4 @@
-//! What several runs have found, side by side: rows, statistics over seeds, tables and pictures.
+//! The results of several runs compared: rows, statistics over seeds, tables and pictures.
 
 pub mod bootstrap;
 pub mod groups;

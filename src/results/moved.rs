@@ -1,4 +1,4 @@
-//! How far fine-tuning moved a model's values: by layer and kind of what trains.
+//! How far fine-tuning moved a model's values: by layer and component.
 
 use crate::formats::delta::Delta;
 use crate::formats::model_tensors::ModelTensors;
@@ -6,17 +6,17 @@ use crate::settings::biases::Component;
 use anyhow::Result;
 use std::cell::RefCell;
 
-/// Mean |Δ| of each kind in each layer; `None` where nothing trained.
+/// Mean |Δ| of each kind in each layer; `None` if nothing trained.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Moved {
-    /// The kinds that every layer has, with the values of each layer.
+    /// The kinds that exist in every layer, with the values of each layer.
     pub by_layer: Vec<(Component, Vec<Option<f64>>)>,
-    /// Those that the model has once.
+    /// Those that exist once per model.
     pub single: Vec<(Component, Option<f64>)>,
 }
 
 impl Moved {
-    /// Of these kinds; `moved` knows the value of a module.
+    /// For these kinds; `moved` returns the value of a module.
     pub fn of(
         components: &[Component],
         layers: usize,
@@ -36,8 +36,8 @@ impl Moved {
         }
     }
 
-    /// How far a delta is from its base; `prefix` is what the delta puts before the encoder's names. A bias that the base
-    /// lacks began at zero.
+    /// How far a delta is from its base; `prefix` is the delta's prefix for the encoder's names. A bias that the base
+    /// lacks started at zero.
     ///
     /// # Errors
     /// A base that is damaged, or of another shape.
@@ -58,14 +58,14 @@ impl Moved {
         failed.into_inner().map_or(Ok(moved), Err)
     }
 
-    /// Whether anything is known to have moved.
+    /// Whether no movement is known.
     pub fn is_empty(&self) -> bool {
         let by_layer = self.by_layer.iter().flat_map(|(_, values)| values);
         let mut all = by_layer.chain(self.single.iter().map(|(_, value)| value));
         !all.any(Option::is_some)
     }
 
-    /// The mean of several, of the same kinds and layers; `None` of none.
+    /// The mean of several with the same kinds and layers; `None` if there are none.
     pub fn mean(all: &[Self]) -> Option<Self> {
         let first = all.first()?;
         let mean = |of: &dyn Fn(&Self) -> Option<f64>| -> Option<f64> {

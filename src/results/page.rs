@@ -6,7 +6,7 @@ use super::table::ResultTable;
 use super::units::{bytes, measure, seconds};
 use anyhow::Result;
 
-/// Wide enough for a table on a screen; on paper a picture is not cut in two.
+/// Wide enough for a table on a screen; in print a picture is not split between pages.
 const STYLE: &str = "
   body { font: 16px/1.45 system-ui, sans-serif; color: #222; max-width: 1280px; margin: 2em auto; padding: 0 1em; }
   h1 { font-size: 1.6em; } h2 { font-size: 1.2em; margin-top: 2.2em; }
@@ -60,7 +60,7 @@ pub fn html(
     ];
     let runs: Vec<_> = rows.iter().map(cells).collect();
     push_table(&mut page, &heading, &runs, &["why"]);
-    // What each run has of its own stands in the table.
+    // Settings of single runs are in the table.
     let shared = settings.split("[[run]]").next().unwrap_or_default().trim();
     page += &format!("<h2>Settings of all runs</h2>\n<pre>{}</pre>\n", escaped(shared));
     page += "</body>\n</html>\n";
@@ -90,7 +90,7 @@ fn cells(row: &RunRow) -> Vec<String> {
     ]
 }
 
-/// Columns that are `texts` are to be read, the others to be compared.
+/// Columns in `texts` are text, the others are numbers to compare.
 fn push_table(page: &mut String, heading: &[&str], rows: &[Vec<String>], texts: &[&str]) {
     *page += "<div class=\"wide\"><table>\n<thead><tr>";
     for name in heading {

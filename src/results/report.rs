@@ -15,15 +15,15 @@ use crate::train::output::{DELTA_FILE, METRICS_FILE};
 use anyhow::{Context, Result};
 use std::path::Path;
 
-/// The folder of the pictures, in the sweep's.
+/// The folder of the pictures, within the sweep's.
 pub const PICTURES: &str = "pictures";
 pub const PAGE: &str = "report.html";
 pub const TABLE: &str = "sweep.md";
 
-/// The model that the runs began with.
+/// The runs' base model.
 pub struct BaseOfRuns<'a> {
     pub tensors: &'a ModelTensors,
-    /// What deltas put before the encoder's names.
+    /// The deltas' prefix for the encoder's names.
     pub prefix: &'a str,
 }
 
@@ -33,8 +33,8 @@ pub fn files() -> impl Iterator<Item = String> {
     [PAGE, TABLE].map(str::to_owned).into_iter().chain(pictures::NAMES.iter().flat_map(of))
 }
 
-/// Writes the report on the runs whose rows these are, in the order of the grid. Pictures of an earlier one that are not
-/// drawn now are removed. `settings` is the list of runs as the folder keeps it.
+/// Writes the report on the runs with these rows, in grid order. Pictures of an earlier report that are not drawn now
+/// are removed. `settings` is the list of runs stored in the folder.
 ///
 /// # Errors
 /// A log, a delta or the base is damaged; a file cannot be written.
@@ -151,7 +151,7 @@ mod tests {
         for outside in ["<script", "src=", "href=", "@import", "url("] {
             assert!(!page.contains(outside), "{outside}");
         }
-        // A picture that a new report lacks is no longer there.
+        // A picture missing from a new report is removed.
         let one = [rows[0].clone()];
         write(folder.path(), &one, &AnswersByRun::new(), None, settings).unwrap();
         assert!(!there(&"pictures/learning-rates.svg".to_owned()));

@@ -1,4 +1,4 @@
-//! One line for each run of a sweep, as JSON: what it was, how it ended, what it took and what it reached.
+//! One line for each run of a sweep, as JSON: what it was, how it ended, its costs and its results.
 
 use crate::settings::metric::Metric;
 use anyhow::{Context, Result, bail};
@@ -10,38 +10,38 @@ use std::collections::{BTreeMap, HashMap};
 #[serde(rename_all = "kebab-case")]
 pub enum RunEnd {
     Done,
-    /// A loss or gradient that is no finite number.
+    /// A loss or gradient that is not finite.
     Diverged,
     Failed,
 }
 
-/// One run. What is not known of it, or is no number, is `None`; bytes are bytes and times are seconds.
+/// One run. Unknown values, and those that are not numbers, are `None`; sizes are in bytes and times in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunRow {
     pub run: String,
-    /// The row of the table that it belongs to.
+    /// The table row that it belongs to.
     pub variant: String,
     pub method: String,
-    /// What `--biases` selects, under a method that takes it.
+    /// What `--biases` selects, for a method that uses it.
     pub biases: Option<String>,
     /// By option, the value of each that takes several values in the sweep.
     pub axes: BTreeMap<String, String>,
     pub seed: u64,
-    /// The highest rate: what was asked for, or what a trial chose.
+    /// The peak rate: as requested, or as chosen by a trial.
     pub lr: Option<f64>,
     pub outcome: RunEnd,
     /// What went wrong.
     pub why: Option<String>,
-    /// Rows that were trained on.
+    /// Training rows.
     pub train_rows: Option<u64>,
     pub steps: Option<u64>,
     pub trained_parameters: Option<u64>,
-    /// Of training alone, and of one optimizer step, the median.
+    /// Of training only, and of one optimizer step, the median.
     pub seconds: Option<f64>,
     pub seconds_per_step: Option<f64>,
     pub tokens_per_s: Option<f64>,
-    /// Memory on the device as it was planned before the run, and as it was allocated.
+    /// Memory on the device as planned before the run, and as allocated.
     pub planned_bytes: Option<u64>,
     pub allocated_bytes: Option<u64>,
     /// Activations kept for backward.
@@ -52,16 +52,16 @@ pub struct RunRow {
     /// The best value of `metric` on the dev rows, and its step.
     pub dev: Option<f64>,
     pub dev_step: Option<u64>,
-    /// All measures there, by their keys.
+    /// All measures there, by key.
     pub dev_scores: BTreeMap<String, Option<f64>>,
-    /// `metric` on rows that were trained on, of the same state.
+    /// `metric` on training rows, in the same state.
     pub train: Option<f64>,
-    /// Where it left what it made, within the sweep's folder.
+    /// The folder of its files, within the sweep's folder.
     pub folder: String,
 }
 
 impl RunRow {
-    /// How much better it is on what it has seen.
+    /// How much better it is on rows that it has seen.
     pub fn gap(&self) -> Option<f64> {
         Some(self.train? - self.dev?)
     }
@@ -69,7 +69,7 @@ impl RunRow {
     /// As a line of the file.
     ///
     /// # Errors
-    /// None: all of it can be written.
+    /// None: everything can be serialised.
     pub fn to_line(&self) -> Result<String> {
         let mut line = serde_json::to_string(self).context("cannot make a JSON line")?;
         line.push('\n');
@@ -77,10 +77,10 @@ impl RunRow {
     }
 }
 
-/// The rows of a file, and whether its last line was cut by a kill: that one is left out.
+/// The rows of a file, and whether its last line was cut off by a kill; that one is left out.
 ///
 /// # Errors
-/// A line that is no row, or the second of a run, by its number.
+/// A line that is not a row, or the second for a run, by line number.
 pub fn read_rows(text: &str) -> Result<(Vec<RunRow>, bool)> {
     let whole = text.rfind('\n').map_or(0, |end| end + 1);
     let mut rows: Vec<RunRow> = Vec::new();
@@ -102,7 +102,7 @@ pub fn read_rows(text: &str) -> Result<(Vec<RunRow>, bool)> {
 pub mod tests {
     use super::*;
 
-    /// A run that came to its end.
+    /// A run that finished.
     pub fn row(variant: &str, lr: f64, seed: u64, dev: f64) -> RunRow {
         let run = format!("{variant}-lr{lr}-seed{seed}");
         let axes = [("lr", lr.to_string()), ("seed", seed.to_string())];
@@ -135,7 +135,7 @@ pub mod tests {
         }
     }
 
-    /// The same run, which came to no end.
+    /// The same run, but diverged.
     pub fn diverged(row: RunRow) -> RunRow {
         RunRow {
             outcome: RunEnd::Diverged,

@@ -1,25 +1,25 @@
 //! Means, spreads and percentiles of a few numbers.
 
-/// `None` of none.
+/// `None` if empty.
 pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// The sample standard deviation (over n − 1); `None` of fewer than two.
+/// The sample standard deviation (over n − 1); `None` for fewer than two.
 pub fn deviation(values: &[f64]) -> Option<f64> {
     let mean = mean(values).filter(|_| values.len() > 1)?;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     Some((squares / (values.len() - 1) as f64).sqrt())
 }
 
-/// `None` of none; of an even number the mean of the two in the middle.
+/// `None` if empty; for an even number the mean of the middle two.
 pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     percentile(&sorted, 0.5)
 }
 
-/// Of sorted values, between the two nearest in proportion, as NumPy does by default; `None` of none.
+/// For sorted values, interpolated linearly between the two nearest, as NumPy does by default; `None` if empty.
 pub fn percentile(sorted: &[f64], share: f64) -> Option<f64> {
     let place = share * sorted.len().checked_sub(1)? as f64;
     let (low, high) = (place.floor() as usize, place.ceil() as usize);

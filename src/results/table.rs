@@ -1,4 +1,4 @@
-//! The table of a sweep, as text and as Markdown, and what has to be said with it.
+//! The table of a sweep, as text and as Markdown, with its notes.
 
 use super::bootstrap::{Interval, RESAMPLES};
 use super::groups::{AnswersByRun, AtRate, Group, Groups};
@@ -7,7 +7,7 @@ use super::units::{bytes, difference, measure, seconds};
 use crate::table::{TextTable, grouped};
 use crate::words::{count, list};
 
-/// A row for each group of runs.
+/// One row per group of runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResultTable {
     pub heading: Vec<String>,
@@ -92,18 +92,18 @@ impl ResultTable {
     }
 }
 
-/// What was compared, and what was drawn for the intervals, to be said once.
+/// What was compared, and what was drawn for the intervals, to be stated once.
 #[derive(Default)]
 struct Drawn {
-    /// Differences of one seed.
+    /// Whether there are differences for a single seed.
     single: bool,
     rows: bool,
     seeds_alone: Vec<String>,
-    /// The fewest seeds of an interval.
+    /// The fewest seeds behind an interval.
     fewest: Option<usize>,
     /// Compared over fewer seeds than the row has.
     fewer: Vec<String>,
-    /// With no row or no seed to be compared with.
+    /// Without a row or seed to compare with.
     alone: Vec<String>,
     no_seed: Vec<String>,
 }

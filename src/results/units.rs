@@ -1,4 +1,4 @@
-//! How sizes, times and values are written for people.
+//! How sizes, times and values are formatted for people.
 
 use crate::words::short;
 
@@ -7,10 +7,10 @@ pub fn measure(value: f64) -> String {
     if value.abs() < 1e3 { format!("{value:.4}") } else { short(value) }
 }
 
-/// A difference of such values, whose sign is to be seen.
+/// A difference of such values, with its sign.
 pub fn difference(value: f64) -> String {
     let value = measure(value);
-    // What rounds to nothing has no direction.
+    // A difference that rounds to zero has no sign.
     let zero = |text: &str| text.bytes().all(|byte| matches!(byte, b'0' | b'.'));
     match value.strip_prefix('-') {
         Some(size) if zero(size) => format!("+{size}"),
@@ -19,7 +19,7 @@ pub fn difference(value: f64) -> String {
     }
 }
 
-/// A size in decimal units, three digits of it.
+/// A size in decimal units, with three digits.
 pub fn bytes(bytes: u64) -> String {
     let units = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
     let value = bytes as f64;
@@ -29,7 +29,7 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
-/// A time, three digits of it.
+/// A time, with three digits.
 pub fn seconds(value: f64) -> String {
     match value {
         v if v < 1.0 => format!("{} ms", three_digits(1e3 * v)),

@@ -1,12 +1,12 @@
-//! What is known of a benchmark's task: its labels, its measures, its files and its recipe. The tasks themselves are the
-//! table of `benchmarks`; whatever depends on a task asks its row and knows no task by name.
+//! What is known about a benchmark's task: its labels, measures, files and recipe. The tasks themselves are the table
+//! in `benchmarks`; code that depends on a task asks its row and knows no task by name.
 
 use super::benchmarks::TASKS;
 use super::metric::Metric;
 use super::schedule::ScheduleKind;
 use super::task::Task;
 
-/// A benchmark: where its tasks are fetched from and how answers are handed in.
+/// A benchmark: where to fetch its tasks and how to submit answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suite {
     Glue,
@@ -21,7 +21,7 @@ impl Suite {
         }
     }
 
-    /// The data set on the hub.
+    /// The dataset on the hub.
     pub fn repository(self) -> &'static str {
         match self {
             Self::Glue => "nyu-mll/glue",
@@ -30,11 +30,11 @@ impl Suite {
     }
 }
 
-/// A class as the task has it. In the hub's files it stands as its place in the task's list.
+/// A class as the task defines it. The hub's files store its index in the task's list.
 #[derive(Debug)]
 pub struct NamedClass {
     pub name: &'static str,
-    /// The benchmark's own word for it, in its files and in what is handed in.
+    /// The benchmark's own word for it, in its files and in submissions.
     pub word: &'static str,
 }
 
@@ -42,14 +42,14 @@ pub struct NamedClass {
 #[derive(Debug)]
 pub enum Answers {
     Classes(&'static [NamedClass]),
-    /// Numbers from one to the other.
+    /// Numbers in this range.
     Scores(f32, f32),
 }
 
-/// The columns that a row is made of.
+/// The columns that make up a row.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// Joined by `: ` where there are several.
+    /// Joined by `: ` if there are several.
     pub text: &'static [&'static str],
     pub pair: Option<&'static str>,
     pub label: &'static str,
@@ -58,52 +58,52 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// What the text's column is called in a delta and in messages.
+    /// The name of the text's column in a delta and in messages.
     pub fn text_name(&self) -> String {
         self.text.join(": ")
     }
 }
 
-/// Rows that lie in files of their own.
+/// Rows in separate files.
 #[derive(Debug)]
 pub struct TaskPart {
-    /// Tells several of a kind apart; empty where there is one.
+    /// Distinguishes several of a kind; empty if there is one.
     pub name: &'static str,
-    /// What the hub calls it.
+    /// The hub's name for it.
     pub split: &'static str,
-    /// Its file in the benchmark's own archive: the first of these that is there.
+    /// Its file in the benchmark's own archive: the first of these that exists.
     pub files: &'static [&'static str],
-    /// The file to hand in.
+    /// The file to submit.
     pub submission: &'static str,
 }
 
-/// What the benchmark's own archive is like.
+/// The form of the benchmark's own archive.
 #[derive(Debug)]
 pub struct Archive {
     pub folder: &'static str,
     pub columns: Wanted,
-    /// The header of its training file; empty where it has none, or none that another's could be taken for.
+    /// The header of its training file; empty if it has none, or none that could be confused with another's.
     pub header: &'static [&'static str],
-    /// Its test rows have labels.
+    /// Whether its test rows have labels.
     pub has_test_labels: bool,
-    /// The columns of training files that have no header.
+    /// The columns of training files without a header.
     pub bare: Option<&'static [&'static str]>,
-    /// Rows with fewer fields than the header has are known, and left out.
+    /// Whether some rows are known to have too few fields, and are left out.
     pub has_broken_rows: bool,
-    /// A file that names the training rows that are development rows, by two columns of ids.
+    /// A file that lists the training rows that are development rows, by two columns of ids.
     pub dev_ids: Option<(&'static str, [&'static str; 2])>,
 }
 
-/// How a task is trained where nothing is said.
+/// A task's default training settings.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Recipe {
-    /// Of methods that freeze the matrices.
+    /// For methods that freeze the matrices.
     pub lr: f64,
     pub epochs: u64,
     pub batch_size: usize,
     pub max_length: usize,
     pub schedule: ScheduleKind,
-    /// Whose it is.
+    /// Where it comes from.
     pub source: &'static str,
 }
 
@@ -116,7 +116,7 @@ pub struct NamedTask {
     pub help: &'static str,
     pub suite: Suite,
     pub answers: Answers,
-    /// Those of the benchmark; the first chooses the best evaluation.
+    /// The benchmark's; the first chooses the best evaluation.
     pub measures: &'static [Metric],
     /// The columns on the hub.
     pub columns: Wanted,
@@ -155,12 +155,12 @@ impl NamedTask {
         }
     }
 
-    /// The class whose F1 is one of the measures: the last, as benchmarks with an F1 have it.
+    /// The class whose F1 is one of the measures: the last, as in the benchmarks with an F1.
     pub fn positive(&self) -> Option<u32> {
         self.measures.contains(&Metric::F1).then(|| self.classes().len() as u32 - 1)
     }
 
-    /// Everything that an evaluation of this task has besides the loss.
+    /// Everything that an evaluation of this task reports in addition to the loss.
     pub fn reported(&self) -> Vec<Metric> {
         let others = self.kind().facts().measures.iter().filter(|m| !self.measures.contains(m));
         self.measures.iter().chain(others).copied().collect()

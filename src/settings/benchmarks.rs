@@ -1,10 +1,10 @@
-//! The tasks that have a name, each one row of [`TASKS`]: GLUE's, and those of SuperGLUE that are single texts or pairs.
+//! The named tasks, one row of [`TASKS`] each: GLUE's, and those of SuperGLUE that are single texts or pairs.
 
 use super::benchmark::{Answers, Archive, NamedClass, NamedTask, Recipe, Suite, TaskPart, Wanted};
 use super::metric::Metric;
 use super::schedule::ScheduleKind;
 
-/// Tasks of the suites that are no single texts or pairs, and why they are refused.
+/// Tasks of the suites that are not single texts or pairs, and why they are refused.
 pub const REFUSED: [(&str, &str); 4] = [
     (
         "copa",
@@ -16,7 +16,7 @@ pub const REFUSED: [(&str, &str); 4] = [
     ("wsc", "each row asks about two marked words within one text"),
 ];
 
-/// The authors' code; a rate of its own is an author's advice for MNLI.
+/// As in the authors' code, except that MNLI's rate is an author's advice.
 const AUTHORS: Recipe = Recipe {
     lr: 1e-3,
     epochs: 16,

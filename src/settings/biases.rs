@@ -1,8 +1,8 @@
 //! The `--biases` language: which kinds of bias train, and in which layers.
 //!
-//! Each name selects exactly one kind of bias. (The published code of the method matched substrings of parameter
-//! names, so its `output` also took the attention's output and its `output_layernorm` also the attention's
-//! LayerNorm; here they are four names.)
+//! Each name selects exactly one kind of bias. (The method's published code matched substrings of parameter names, so
+//! its `output` also included the attention's output and its `output_layernorm` also the attention's LayerNorm; here
+//! these are four names.)
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -80,7 +80,7 @@ impl Component {
         [Component::AttentionLayerNorm, Component::OutputLayerNorm, Component::EmbeddingsLayerNorm];
 
     fn row(self) -> &'static Row {
-        // The declaration order of the enum is the order of the table; a test holds them together.
+        // The enum is declared in table order; a test checks this.
         &TABLE[self as usize]
     }
 
@@ -89,13 +89,13 @@ impl Component {
         self.row().name
     }
 
-    /// The paper's symbol, without its layer index; empty for the two that the paper leaves without one.
+    /// The paper's symbol, without its layer index; empty for the two without one in the paper.
     pub fn symbol(self) -> &'static str {
         self.row().symbol
     }
 
-    /// The module in a Hugging Face checkpoint that owns the bias, below `encoder.layer.N.` for the kinds that
-    /// every layer has and below the model's prefix for the others; the parameter is this plus `.bias`.
+    /// The module in a Hugging Face checkpoint that owns the bias, below `encoder.layer.N.` for the kinds that every
+    /// layer has and below the model's prefix for the others; the parameter is this plus `.bias`.
     pub fn module(self) -> &'static str {
         self.row().module
     }
@@ -105,7 +105,7 @@ impl Component {
         self.row().per_layer
     }
 
-    /// Whether it is a linear layer's.
+    /// Whether it belongs to a linear layer.
     pub fn is_linear(self) -> bool {
         !Self::LAYER_NORMS.contains(&self)
     }
@@ -146,7 +146,7 @@ impl FromStr for Component {
     }
 }
 
-/// Layers `first..=last`, counted from 0; no `last` means to the last layer.
+/// Layers `first..=last`, counted from 0; without `last`, up to the last layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct LayerRange {
     first: usize,
@@ -199,9 +199,9 @@ impl fmt::Display for LayerRange {
     }
 }
 
-/// Which biases train: for each component that has any, the layers, as sorted ranges that do not touch.
+/// Which biases train: for each component with any, the layers, as sorted ranges that do not touch.
 ///
-/// The form is canonical: two ways of writing the same choice are equal and print the same.
+/// The form is canonical: equal selections compare equal and print the same, however they were written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct BiasSelection {
@@ -238,7 +238,7 @@ impl BiasSelection {
     /// Reads `all`, `none`, or names with optional layer ranges: `query,intermediate@4..6,pooler`.
     ///
     /// # Errors
-    /// An unknown name (with the nearest known one), a wrong range, a range on a component that no layer has.
+    /// An unknown name (with the nearest known one), a wrong range, a range on a component that is not per layer.
     pub fn parse(text: &str) -> Result<Self, UsageError> {
         match text.trim() {
             "all" => return Ok(Self::all()),
@@ -287,7 +287,7 @@ impl BiasSelection {
     /// Checks the ranges against a model with `layers` layers.
     ///
     /// # Errors
-    /// A range that names a layer the model does not have.
+    /// A range with a layer that the model does not have.
     pub fn validate(&self, layers: usize) -> Result<(), UsageError> {
         for (component, ranges) in &self.chosen {
             for range in ranges {
@@ -336,7 +336,7 @@ fn merge(ranges: &mut Vec<LayerRange>) {
     let mut merged: Vec<LayerRange> = Vec::with_capacity(ranges.len());
     for range in ranges.drain(..) {
         match merged.last_mut() {
-            // `last` of None reaches every later layer; `+ 1` joins 0..2 and 3..5.
+            // `last` of None covers every later layer; `+ 1` joins 0..2 and 3..5.
             Some(before)
                 if before.last.is_none_or(|last| range.first <= last.saturating_add(1)) =>
             {

@@ -10,7 +10,7 @@ use std::str::FromStr;
 #[serde(into = "String", try_from = "String")]
 pub struct ByteSize(pub usize);
 
-/// Larger units first, and binary before decimal, so that a size is written in the largest that divides it.
+/// Larger units first, and binary before decimal, so that a size is written in the largest unit that divides it.
 const UNITS: [(&str, usize); 6] = [
     ("GiB", 1 << 30),
     ("GB", 1_000_000_000),
@@ -43,7 +43,7 @@ impl FromStr for ByteSize {
             .ok_or_else(wrong)?;
         let number: f64 = number.parse().map_err(|_| wrong())?;
         let bytes = number * scale as f64;
-        // Beyond 2^53 a float does not count bytes any more, and no machine has them.
+        // Beyond 2^53 a float cannot count single bytes, and no machine has that many.
         if bytes > (1u64 << 53) as f64 {
             return Err(wrong());
         }

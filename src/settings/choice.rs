@@ -1,5 +1,5 @@
-//! An option that takes one of a few names. Each name and its line of help stand once, in the enum itself; the command
-//! line makes a parser of them (`cli::choice`), so that settings need not know how a command line is read.
+//! An option with a few named values. Each name and its help line are written once, in the enum itself; the command
+//! line builds a parser from them (`cli::choice`), so that settings need not know about the command line.
 
 use crate::backend::cpu::Arithmetic;
 use crate::backend::cuda::HalfType;
@@ -11,21 +11,21 @@ use crate::program::PoolKind;
 pub trait Choice: Copy + Send + Sync + 'static {
     const ALL: &'static [Self];
 
-    /// As it is written on the command line and in files.
+    /// As written on the command line and in files.
     fn name(self) -> &'static str;
 
     /// For `--help`.
     fn help(self) -> &'static str;
 
     /// # Errors
-    /// None of the names.
+    /// An unknown name.
     fn from_name(name: &str) -> Result<Self, String> {
         let named = Self::ALL.iter().find(|choice| choice.name() == name);
         named.copied().ok_or_else(|| format!("invalid variant: {name}"))
     }
 }
 
-/// Makes an enum whose variants are written, read and explained by the name and the help beside each.
+/// Makes an enum whose variants are written, read and explained by the name and help given with each.
 macro_rules! choices {
     ($(#[$meta:meta])* pub enum $type:ident {
         $($(#[$attribute:meta])* $variant:ident = $name:tt, $help:tt;)+
@@ -63,7 +63,7 @@ macro_rules! choices {
 pub(super) use choices;
 
 choices! {
-    /// What becomes of rows whose label says that there is none: empty, "-", "nan", "null", -1 or -100 beside 0 and 1.
+    /// What happens to rows whose label marks a missing one: empty, "-", "nan", "null", -1 or -100 next to 0 and 1.
     pub enum Unlabelled {
         #[default]
         Refuse = "refuse",
@@ -76,7 +76,7 @@ choices! {
 }
 
 impl Unlabelled {
-    /// Whether nothing was asked for, so that settings need not say it.
+    /// Whether this is the default, so that settings need not state it.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
@@ -96,7 +96,7 @@ choices! {
 }
 
 impl Pooling {
-    /// `None` where the checkpoint decides.
+    /// `None` if the checkpoint decides.
     pub fn kind(self) -> Option<PoolKind> {
         match self {
             Self::Auto => None,
@@ -111,7 +111,7 @@ impl From<PoolKind> for Pooling {
         match kind {
             PoolKind::Cls => Self::Cls,
             PoolKind::Mean => Self::Mean,
-            // A head on tokens has no pooling to choose.
+            // A head on tokens has no choice of pooling.
             PoolKind::Each | PoolKind::Labelled(_) => Self::Auto,
         }
     }
@@ -170,10 +170,10 @@ choices! {
 }
 
 impl Precision {
-    /// What it is on a CPU, where matrices train in f32 alone.
+    /// The arithmetic on a CPU, where matrices only train in f32.
     ///
     /// # Errors
-    /// A GPU's, and bf16 for matrices that train.
+    /// A precision for GPUs, or bf16 for matrices that train.
     pub fn on_cpu(self, matrices_train: bool) -> Result<Arithmetic, UsageError> {
         match self {
             Self::Auto if matrices_train => Ok(Arithmetic::F32),
@@ -189,7 +189,7 @@ impl Precision {
         }
     }
 
-    /// Which of the types it is on a device: never `Auto`.
+    /// The actual type on a device: never `Auto`.
     ///
     /// # Errors
     /// The device lacks it.
@@ -206,10 +206,10 @@ impl Precision {
         })
     }
 
-    /// What it is on a GPU.
+    /// The type on a GPU.
     ///
     /// # Errors
-    /// A CPU's.
+    /// A precision for CPUs.
     pub fn on_gpu(self) -> Result<HalfType, UsageError> {
         match self {
             Self::Auto | Self::Bf16 => Ok(HalfType::Bf16),

@@ -1,4 +1,4 @@
-//! `--device`: what a run computes on. Only the name of it: opening it is the backend's business.
+//! `--device`: what a run computes on. Only its name: the backend opens it.
 
 use crate::error::UsageError;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! The settings of `--method lora`: rank, scale, dropout, and the layers that get a product of low rank.
+//! The settings of `--method lora`: rank, scale, dropout, and the layers that get a low-rank product.
 
 use super::biases::Component;
 use crate::error::{UsageError, suggestion};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// The largest rank: a product of more is no saving beside any of these models' matrices.
+/// The largest rank: a higher one would save nothing compared with any of these models' matrices.
 pub const MOST_RANK: usize = 1024;
 
 /// What a run with `--method lora` adds.
@@ -14,10 +14,10 @@ pub const MOST_RANK: usize = 1024;
 pub struct Lora {
     #[serde(rename = "lora-rank")]
     pub rank: usize,
-    /// A product is multiplied with this over the rank.
+    /// A product is multiplied by this divided by the rank.
     #[serde(rename = "lora-alpha")]
     pub alpha: f64,
-    /// Of what a product takes.
+    /// On a product's input.
     #[serde(rename = "lora-dropout")]
     pub dropout: f64,
     #[serde(rename = "lora-on")]
@@ -31,7 +31,7 @@ impl Default for Lora {
 }
 
 impl Lora {
-    /// What a product is multiplied with.
+    /// The factor on a product.
     pub fn scale(&self) -> f32 {
         (self.alpha / self.rank as f64) as f32
     }
@@ -42,8 +42,8 @@ impl Lora {
 #[serde(try_from = "String", into = "String")]
 pub struct Projections(Vec<Component>);
 
-/// Those that there are. The intermediate layer's product goes through its activation where it is made, so that nothing can
-/// be added to it before.
+/// The supported ones. The intermediate layer's product goes through its activation as it is computed, so nothing can
+/// be added to it before that.
 const KNOWN: [Component; 5] = [
     Component::Query,
     Component::Key,

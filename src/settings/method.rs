@@ -1,4 +1,4 @@
-//! The methods of fine-tuning. Each says once what it trains, which settings it takes and what its run leaves; whatever
+//! The fine-tuning methods. Each states once what it trains, which settings it takes and what its run leaves; code that
 //! depends on the method asks for these facts and does not know the methods. A new method is a name and its facts.
 
 use super::biases::BiasSelection;
@@ -36,7 +36,7 @@ pub enum TrainedBiases {
     /// Those of `--biases`.
     Selected,
     None,
-    /// None; they say how many other values train.
+    /// None; they determine how many other values train.
     Counted,
     /// Those of the LayerNorms, whose gains train with them.
     LayerNorms,
@@ -49,22 +49,22 @@ pub enum Adds {
     Nothing,
     /// Factors on columns of what a block computes.
     Factors,
-    /// Products of low rank beside those of linear layers.
+    /// Low-rank products next to those of linear layers.
     LowRank,
-    /// Values beside single parameters.
+    /// Values added to single parameters.
     Entries,
-    /// Values beside whole rows and columns of matrices.
+    /// Values added to whole rows and columns of matrices.
     Lines,
-    /// Biases to linear layers that the checkpoint has none for; of those that are selected these alone train.
+    /// Biases for linear layers that have none in the checkpoint; of the selected biases only these train.
     Biases,
 }
 
-/// What a run is for: the result that it leaves.
+/// The kind of result that a run leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leaves {
-    /// What trained, to be put on its base model.
+    /// What trained, for use with its base model.
     Delta,
-    /// A model of its own, a folder.
+    /// A complete model, in a folder.
     Model,
 }
 
@@ -78,21 +78,21 @@ impl Leaves {
     }
 }
 
-/// What a method is, beside its name.
+/// What a method is, apart from its name.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Facts {
     pub biases: TrainedBiases,
     pub adds: Adds,
-    /// Whether matrices and embedding tables stay as they are. Those that train are f32, and want a learning rate and ways
-    /// of saving of their own.
+    /// Whether matrices and embedding tables stay frozen. Those that train are f32, and need a different learning rate
+    /// and other ways of saving.
     pub freezes_weights: bool,
     pub leaves: Leaves,
-    /// The usual highest learning rate: ten to a hundred times lower where the matrices train.
+    /// The default peak learning rate: ten to a hundred times lower if the matrices train.
     pub lr: f64,
 }
 
 impl Facts {
-    /// Whether `--biases` says what, or how much, trains.
+    /// Whether `--biases` selects what, or how much, trains.
     pub fn takes_biases(self) -> bool {
         matches!(self.biases, TrainedBiases::Selected | TrainedBiases::Counted)
     }
@@ -167,22 +167,22 @@ impl Method {
         }
     }
 
-    /// Those that `compare` and `plan` set side by side where they are told none.
+    /// Those compared by `compare` and `plan` by default.
     pub const COMPARED: [Self; 3] = [Self::Bitfit, Self::Head, Self::Full];
 
-    /// Whether any matrix of the encoder trains: on a CPU that is in f32.
+    /// Whether any matrix of the encoder trains; on a CPU that is in f32.
     pub fn trains_matrices(self) -> bool {
         let facts = self.facts();
         !facts.freezes_weights || facts.adds == Adds::LowRank
     }
 
-    /// Whether it trains nothing but what biases and head are to the authors of BitFit, whose recipes have its rate.
+    /// Whether it trains only what BitFit's authors count as biases and head, whose recipes include its rate.
     pub fn is_as_published(self) -> bool {
         let facts = self.facts();
         facts.freezes_weights && facts.adds == Adds::Nothing
     }
 
-    /// The methods of which something is true.
+    /// The methods for which a condition holds.
     pub fn which(holds: impl Fn(Facts) -> bool) -> impl Iterator<Item = Self> {
         let all = Self::ALL.iter().copied();
         all.filter(move |method| holds(method.facts()))
@@ -198,7 +198,7 @@ impl Method {
         }
     }
 
-    /// How weights are stored where nothing is said.
+    /// The default storage of weights.
     pub fn default_weights(self) -> WeightStorage {
         match self.facts().freezes_weights {
             true => WeightStorage::default(),

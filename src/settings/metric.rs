@@ -1,4 +1,4 @@
-//! `--metric`: the names of the measures, and which of two values is the better one. `tasks::metrics` computes them.
+//! `--metric`: the names of the measures, and which of two values is better. `tasks::metrics` computes them.
 
 use super::task_choice::TaskChoice;
 use crate::error::{UsageError, suggestion};
@@ -11,25 +11,25 @@ use std::str::FromStr;
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
     Accuracy,
-    /// Of the positive class, where a named task has one; of answers word by word, as SQuAD has it.
+    /// Of the positive class, if a named task has one; for answers word by word, as in SQuAD.
     F1,
     MacroF1,
     MicroF1,
     Matthews,
     Pearson,
     Spearman,
-    /// Of entities, over all types together; so are precision and recall.
+    /// Of entities, over all types together; precision and recall likewise.
     EntityF1,
     Precision,
     Recall,
-    /// The share of questions whose answer is right to the word.
+    /// The share of questions whose answer matches exactly.
     ExactMatch,
-    /// Of the questions that have an answer.
+    /// Over the questions that have an answer.
     HasAnswerF1,
     HasAnswerExact,
-    /// The share of the questions without an answer that are given none.
+    /// The share of the questions without an answer that get none.
     NoAnswerExact,
-    /// `e` to the mean loss of hidden words: lower is better, as of the loss.
+    /// `e` to the mean loss of hidden words: lower is better, as for the loss.
     Perplexity,
     /// The mean loss on the development set.
     Loss,

@@ -1,4 +1,4 @@
-//! What a user can ask for, checked once, whether it comes from the command line or from a file.
+//! What a user can request, checked once, whether it comes from the command line or from a file.
 
 pub mod benchmark;
 pub mod benchmarks;

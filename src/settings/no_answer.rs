@@ -1,19 +1,19 @@
-//! When a question is left unanswered, where the texts of a task do not answer every question.
+//! When to leave a question unanswered, if a task's texts do not answer every question.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A question is given no answer where the score of none exceeds that of the best answer by more than this.
+/// A question gets no answer if the score of no answer exceeds that of the best answer by more than this.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum NoAnswer {
     /// Every question has an answer, as in SQuAD 1.1.
     Never,
-    /// A difference of logits, as `null_score_diff_threshold` of transformers' scripts.
+    /// A difference of logits, like `null_score_diff_threshold` in transformers' scripts.
     Above(f64),
 }
 
 impl NoAnswer {
-    /// The threshold, where there is one.
+    /// The threshold, if there is one.
     pub fn threshold(self) -> Option<f64> {
         match self {
             Self::Never => None,

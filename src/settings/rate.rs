@@ -1,22 +1,22 @@
-//! `--lr`: a learning rate, or that a trial is to choose one.
+//! `--lr`: a learning rate, or a request for a trial to choose one.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 use std::str::FromStr;
 
-/// How a trial is asked for.
+/// How to request a trial.
 const AUTO: &str = "auto";
 
-/// The highest learning rate of a run.
+/// The peak learning rate of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rate {
     Is(f64),
-    /// A trial of a few chooses it before the run.
+    /// Chosen by a trial of a few rates before the run.
     Auto,
 }
 
 impl Rate {
-    /// The number, once there is one.
+    /// The number, if known.
     pub fn number(self) -> Option<f64> {
         match self {
             Self::Is(rate) => Some(rate),

@@ -1,4 +1,4 @@
-//! `--saving`: a way of saving by name, or the choice left to the memory limit. The ways are listed once, here.
+//! `--saving`: a way of saving by name, or a choice by memory limit. This is the only list of the ways.
 
 use crate::error::UsageError;
 use crate::program::{Saving, Storage};
@@ -10,9 +10,8 @@ const KEEP: Saving = Saving::KEEP;
 const GELU8: Saving = Saving { slope: Storage::Slope8, ..KEEP };
 const GELU4: Saving = Saving { slope: Storage::Slope4, ..KEEP };
 
-/// Every way there is, with the names that ask for it: the exact ones, fastest first, then those that lose something.
-/// The activation's derivative is either made again or kept in fewer bits; and what is made again from an x̂ of 8 bits
-/// would not be what forward had.
+/// Every way with its names: the exact ones, fastest first, then the lossy ones. The activation's derivative is either
+/// recomputed or kept in fewer bits, never both; and recomputing from an 8-bit x̂ would not give forward's values.
 pub const WAYS: [(&str, Saving); 12] = [
     ("keep", KEEP),
     ("recompute-qkv", Saving { attention_again: true, ..KEEP }),

@@ -1,4 +1,4 @@
-//! `--schedule` and `--warmup`: how they are written. What learning rate they give a step is `train::schedule`'s.
+//! `--schedule` and `--warmup`: how they are written. `train::schedule` computes the resulting learning rates.
 
 use super::choice::choices;
 use std::fmt;
@@ -27,7 +27,7 @@ pub enum Warmup {
 }
 
 impl Warmup {
-    /// Number of warm-up steps in a run of `total` steps; a fraction is rounded up, as `transformers` does.
+    /// Number of warm-up steps in a run of `total` steps; a fraction is rounded up, as in `transformers`.
     pub fn steps(self, total: u64) -> u64 {
         match self {
             Warmup::Steps(steps) => steps,
@@ -46,7 +46,7 @@ impl fmt::Display for Warmup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Warmup::Steps(steps) => write!(f, "{steps}"),
-            // `{:?}` keeps the ".0" that tells a fraction from a number of steps.
+            // `{:?}` keeps the ".0" that distinguishes a fraction from a number of steps.
             Warmup::Fraction(fraction) => write!(f, "{fraction:?}"),
         }
     }

@@ -3,14 +3,14 @@
 use super::train::TrainConfig;
 use std::collections::BTreeMap;
 
-/// A run that is to be made.
+/// A run to execute.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SweepRun {
-    /// Its folder's name, too.
+    /// Also the name of its folder.
     pub name: String,
-    /// The row of the table that it belongs to.
+    /// The table row that it belongs to.
     pub variant: String,
-    /// By option: its value, as it was written, of each option that takes several values within some variant.
+    /// By option: its value, as written, for each option that takes several values within some variant.
     pub axes: BTreeMap<String, String>,
     pub config: TrainConfig,
 }

@@ -1,6 +1,6 @@
-//! The tasks. Each says once what its loss is, where its head sits, how it is measured and which class of transformers
-//! loads it; whatever depends on the task asks for these facts. What a task makes of labels and logits is in
-//! [`crate::tasks`], a file each.
+//! The tasks. Each states once what its loss is, where its head sits, how it is measured and which transformers class
+//! loads it; code that depends on the task asks for these facts. How a task handles labels and logits is in
+//! [`crate::tasks`], one file each.
 
 use super::choice::choices;
 use super::metric::Metric;
@@ -25,36 +25,36 @@ choices! {
     }
 }
 
-/// The share of a text's tokens that are hidden, where nothing is said.
+/// The default share of a text's tokens that are hidden.
 pub const MASK_PROBABILITY: f64 = 0.15;
 
-/// What an example of a task is.
+/// What a task's examples are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reads {
     /// A text or a pair, a row of a table.
     Texts,
-    /// Words with a tag each.
+    /// Words with one tag each.
     Words,
     /// A question and a text that may answer it.
     Questions,
-    /// A text as it is: a line, or a column of a table.
+    /// Plain text: a line, or a column of a table.
     Running,
 }
 
-/// What a task is, beside its name.
+/// What a task is, apart from its name.
 #[derive(Debug, Clone, Copy)]
 pub struct TaskFacts {
     pub reads: Reads,
     pub loss: LossKind,
-    /// Whether the head answers for each token, and not for the text.
+    /// Whether the head answers for each token rather than for the text.
     pub each_token: bool,
     /// Whether its outputs have names.
     pub named: bool,
     /// The fewest outputs.
     pub least_outputs: usize,
-    /// The measures that an evaluation reports besides the loss, the default choice first.
+    /// The measures that an evaluation reports in addition to the loss, the default choice first.
     pub measures: &'static [Metric],
-    /// The end of the transformers class, after the model's name.
+    /// The suffix of the transformers class, after the model's name.
     pub class: &'static str,
     /// `problem_type` of a `…ForSequenceClassification`.
     pub problem_type: Option<&'static str>,
@@ -66,8 +66,8 @@ impl Task {
         matches!(self.facts().loss, LossKind::Binary | LossKind::MeanSquared)
     }
 
-    /// How the head reads the tokens of a task on them. `mask_probability` is the share of a text's tokens that are hidden,
-    /// where words are to be found again.
+    /// How the head reads the tokens, for a task on tokens. `mask_probability` is the share of a text's tokens that are
+    /// hidden, if the task is to predict them.
     pub fn pooling_of_tokens(self, mask_probability: f64) -> PoolKind {
         match self {
             Self::MaskedLm => PoolKind::Labelled(Portion::of(mask_probability)),

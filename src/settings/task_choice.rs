@@ -1,4 +1,4 @@
-//! `--task`: what the labels are, or a task of a benchmark by its name, which says that and much more.
+//! `--task`: what the labels are, or a named benchmark task, which determines that and much more.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,7 +26,7 @@ impl TaskChoice {
         kinds.chain(TASKS.iter().map(|task| (task.name, task.help)))
     }
 
-    /// Names that are known and refused.
+    /// Known names that are refused.
     pub fn refused() -> impl Iterator<Item = &'static str> {
         REFUSED.iter().map(|&(name, _)| name)
     }
@@ -45,12 +45,12 @@ impl TaskChoice {
         }
     }
 
-    /// Whether a label may be a list: a named task has one for a text.
+    /// Whether a label may be a list: a named task has one label per text.
     pub fn takes_lists(self) -> bool {
         self.named().is_none() && self.kind().takes_lists()
     }
 
-    /// What an evaluation reports besides the loss; the first chooses where nothing is said.
+    /// What an evaluation reports in addition to the loss; the first is the default choice.
     pub fn measures(self) -> Vec<Metric> {
         match self {
             Self::Kind(kind) => kind.facts().measures.to_vec(),

@@ -1,4 +1,4 @@
-//! The settings of a training run, checked once; everything behind the command line takes them from here.
+//! The settings of a training run, checked once; everything after the command line takes them from here.
 //!
 //! The serialised form uses the names of the command line's options as keys, so the file that a run leaves with
 //! its results can be used with `--config`.
@@ -36,7 +36,7 @@ pub enum Length {
 /// Where the rows for evaluation come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum DevSource {
-    /// A file of its own.
+    /// A separate file.
     #[serde(rename = "dev")]
     File(PathBuf),
     /// This share of the training file's rows, drawn with the run's seed and not trained on.
@@ -44,7 +44,7 @@ pub enum DevSource {
     Fraction(f64),
 }
 
-/// Everything that decides what a training run does. Made by the command line, complete and checked.
+/// Everything that determines a training run. Built by the command line, complete and checked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TrainConfig {
@@ -53,20 +53,20 @@ pub struct TrainConfig {
     pub weights: WeightStorage,
     pub pooling: Pooling,
     pub pooler: PoolerInit,
-    /// A safetensors file with the head's first weights under their Hugging Face names.
+    /// A safetensors file with the head's initial weights under their Hugging Face names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_head: Option<PathBuf>,
-    /// A delta on the same base, whose biases are the first.
+    /// A delta on the same base that provides the initial biases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_delta: Option<PathBuf>,
 
     pub method: Method,
     pub biases: BiasSelection,
-    /// Of `--method lora` alone.
+    /// Only for `--method lora`.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub lora: Option<Lora>,
 
-    /// `None` where a named task has its rows from `data`, or from the hub.
+    /// `None` if a named task's rows come from `data`, or from the hub.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<PathBuf>,
     /// The folder with a named task's files.
@@ -74,7 +74,7 @@ pub struct TrainConfig {
     pub data: Option<PathBuf>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub dev: Option<DevSource>,
-    /// So many of the rows to train on, drawn with the seed; `None` is all.
+    /// Train on only this many rows, drawn with the seed; `None` means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_rows: Option<usize>,
     pub format: FormatChoice,
@@ -86,39 +86,39 @@ pub struct TrainConfig {
     pub text_pair_column: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_column: Option<String>,
-    /// What stands between the labels or numbers of a text; JSON lists need none.
+    /// What separates the labels or numbers of a text; JSON lists need nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_separator: Option<String>,
     #[serde(default, skip_serializing_if = "Unlabelled::is_default")]
     pub unlabelled: Unlabelled,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_weights: Option<Weighting>,
-    /// Tokens to keep of a text; `None` is as many as the checkpoint says, else as it has positions.
+    /// Tokens to keep of a text; `None` means the checkpoint's limit, otherwise its number of positions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
-    /// Tokens that the windows on a long text share; `None` is as the task has it.
+    /// Tokens shared by consecutive windows on a long text; `None` means the task's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stride: Option<usize>,
-    /// Most tokens of an answer to a question; `None` is as the task has it.
+    /// Most tokens of an answer to a question; `None` means the task's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_answer_length: Option<usize>,
-    /// The share of a text's tokens that are hidden, where words are to be found again; `None` is 0.15.
+    /// The share of a text's tokens that are hidden, if the task is to predict them; `None` is 0.15.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask_probability: Option<f64>,
-    /// Hide all tokens of a word or none.
+    /// Hide words only as a whole.
     #[serde(default, skip_serializing_if = "is_false")]
     pub whole_word_masking: bool,
-    /// Take the rows in the order of the file, every epoch.
+    /// Take the rows in file order in every epoch.
     pub no_shuffle: bool,
 
     #[serde(flatten)]
     pub length: Length,
     /// Sequences per batch.
     pub batch_size: usize,
-    /// A batch also ends before it would hold more tokens than this.
+    /// A batch also ends before it would exceed this many tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_tokens: Option<usize>,
-    /// Batches whose gradients make one optimizer step.
+    /// Batches whose gradients are summed for one optimizer step.
     pub grad_accumulation: usize,
     pub lr: Rate,
     pub betas: [f64; 2],
@@ -126,18 +126,18 @@ pub struct TrainConfig {
     pub weight_decay: f64,
     pub schedule: ScheduleKind,
     pub warmup: Warmup,
-    /// Highest norm of the gradient; 0 turns clipping off.
+    /// Maximum norm of the gradient; 0 disables clipping.
     pub clip_norm: f64,
-    /// Of hidden states, attention probabilities and the head's input alike; `None` is what the model's config says.
+    /// For hidden states, attention probabilities and the head's input; `None` means the model config's value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropout: Option<f64>,
-    /// Below 2^63, the largest integer of the configuration file's format.
+    /// Below 2^63, to fit the integers of the configuration file's format.
     pub seed: u64,
 
     /// Optimizer steps between evaluations; `None` is once per epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_steps: Option<u64>,
-    /// What is to choose the best state; `None` is what the labels have first.
+    /// The measure that chooses the best state; `None` means the first that the labels have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<Metric>,
     /// Evaluations without a better value before training stops.
@@ -145,26 +145,27 @@ pub struct TrainConfig {
     pub patience: Option<u64>,
 
     pub saving: SavingChoice,
-    /// Bytes that the run may take on the device.
+    /// Most bytes that the run may use on the device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<ByteSize>,
 
     /// Empty in a result, which may be anywhere.
     #[serde(default, skip_serializing_if = "is_nowhere")]
     pub output: PathBuf,
-    /// Optimizer steps between checkpoints; `None` is at every evaluation and end of epoch.
+    /// Optimizer steps between checkpoints; `None` means at every evaluation and end of epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub save_steps: Option<u64>,
-    /// Minutes after which a checkpoint is saved between those, 0 for never; `None` is five, or never with `save_steps`.
+    /// Minutes after which a checkpoint is saved in between, 0 for never; `None` means five, or never with
+    /// `save_steps`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub save_minutes: Option<f64>,
-    /// Event files beside the log.
+    /// Event files in addition to the log.
     #[serde(default, skip_serializing_if = "is_false")]
     pub tensorboard: bool,
 
     pub device: DeviceChoice,
     pub precision: Precision,
-    /// `None` is one per processor core.
+    /// `None` means one per processor core.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
 }
@@ -177,12 +178,12 @@ fn is_nowhere(path: &Path) -> bool {
     path == Path::new("")
 }
 
-/// A model's name as others can read it: of a folder `./NAME`, which no hub has.
+/// A model's name for others to read: for a folder `./NAME`, which no hub has.
 pub fn without_place(model: &str) -> String {
     let folder = Path::new(model);
     match folder.is_dir() {
         true => {
-            // Of `.`, the folder's own.
+            // For `.`, the folder's own name.
             let whole = folder.canonicalize().unwrap_or_default();
             let last = folder.file_name().or(whole.file_name()).unwrap_or_default();
             format!("./{}", last.to_string_lossy())
@@ -192,8 +193,8 @@ pub fn without_place(model: &str) -> String {
 }
 
 impl TrainConfig {
-    /// The settings as a result carries them, without what is known on this machine alone: files by their names, and a
-    /// model that is a folder as `./NAME`, which no hub has. The same run in another folder has the same.
+    /// The settings as stored in a result, without what only this machine knows: files by name only, and a model folder
+    /// as `./NAME`, which no hub has. The same run in another folder gives the same settings.
     #[must_use]
     pub fn without_places(&self) -> Self {
         let name = |path: &Path| path.file_name().map(PathBuf::from).unwrap_or_default();
@@ -213,18 +214,18 @@ impl TrainConfig {
                 other => other,
             }),
             output: PathBuf::new(),
-            // Of how a run is watched, its result knows nothing.
+            // How a run is watched is not part of its result.
             tensorboard: false,
             ..self.clone()
         }
     }
 
-    /// What chooses the best state, as far as the task says it and not the labels.
+    /// What chooses the best state, as far as the task determines it without the labels.
     pub fn metric(&self) -> Metric {
         self.metric.unwrap_or_else(|| self.task.measures()[0])
     }
 
-    /// Settings with every default, for the three things that have none.
+    /// Settings with every default, given the three that have none.
     pub fn with_defaults(model: String, train: Option<PathBuf>, output: PathBuf) -> Self {
         Self {
             model,
@@ -282,17 +283,17 @@ impl TrainConfig {
         }
     }
 
-    /// The share of a text's tokens that are hidden, where words are to be found again.
+    /// The share of a text's tokens that are hidden, if the task is to predict them.
     pub fn mask_probability(&self) -> f64 {
         self.mask_probability.unwrap_or(MASK_PROBABILITY)
     }
 
-    /// How the head reads the tokens of a task on them.
+    /// How the head reads the tokens, for a task on tokens.
     pub fn pooling_of_tokens(&self) -> PoolKind {
         self.task.kind().pooling_of_tokens(self.mask_probability())
     }
 
-    /// The rate where nobody gives one: a named task's recipe has its own for frozen weights.
+    /// The default rate: a named task's recipe has its own for frozen weights.
     pub fn usual_lr(method: Method, task: TaskChoice) -> f64 {
         match task.named() {
             Some(task) if method.is_as_published() => task.recipe.lr,
@@ -300,12 +301,12 @@ impl TrainConfig {
         }
     }
 
-    /// Whether there are rows to evaluate on: asked for, or a named task's own.
+    /// Whether there are rows to evaluate on: requested, or a named task's own.
     pub fn has_dev(&self) -> bool {
         self.dev.is_some() || self.train.is_none()
     }
 
-    /// Tokens to keep of a text: what is asked for, else what a named task's recipe has, within a model's `positions`.
+    /// Tokens to keep of a text: as requested, otherwise as in a named task's recipe, within a model's `positions`.
     pub fn max_length(&self, positions: usize) -> Option<usize> {
         let of_recipe = |task: &NamedTask| task.recipe.max_length.min(positions);
         self.max_length.or(self.task.named().map(of_recipe))
@@ -314,20 +315,20 @@ impl TrainConfig {
     /// The settings as a configuration file, without comments.
     ///
     /// # Errors
-    /// None for settings that are valid.
+    /// None if the settings are valid.
     pub fn to_toml(&self) -> anyhow::Result<String> {
         toml::to_string(self).context("cannot write the settings down")
     }
 
-    /// Reads back what [`to_toml`](Self::to_toml) wrote, as found in a delta file. A configuration file by a user
-    /// goes through the command line instead, which fills in defaults.
+    /// Parses what [`to_toml`](Self::to_toml) wrote, as found in a delta file. A user's configuration file goes through
+    /// the command line instead, which fills in defaults.
     ///
     /// # Errors
     /// A missing key, a value of the wrong kind or out of range.
     pub fn from_toml(text: &str) -> anyhow::Result<Self> {
         let mut config: Self =
             toml::from_str(text).context("the recorded training settings do not parse")?;
-        // Earlier versions named a measure where no rows were there for it, too.
+        // Earlier versions stored a measure even if there were no rows for it.
         config.metric = config.metric.filter(|_| config.has_dev());
         config.validate().context("the recorded training settings are not valid")?;
         Ok(config)

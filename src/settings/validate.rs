@@ -1,4 +1,4 @@
-//! What settings can be: the range of each value, and what the values say about each other.
+//! Valid settings: the range of each value, and constraints between values.
 
 use super::biases::BiasSelection;
 use super::choice::{PoolerInit, Pooling, WeightStorage};
@@ -12,10 +12,10 @@ use crate::error::UsageError;
 use crate::program::LossKind;
 use std::fmt;
 
-/// More threads than this would take longer to start than any run gains by them.
+/// More threads than this would take longer to start than any run would gain from them.
 pub const MOST_THREADS: usize = 1024;
 
-/// A setting that cannot be: the option's name without dashes, and what is wrong with its value.
+/// An invalid setting: the option's name without dashes, and the problem with its value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("--{option} {problem}")]
 pub struct InvalidSetting {
@@ -42,7 +42,7 @@ fn require(
     Err(InvalidSetting { option, problem: format!("must {must}, got {value}") })
 }
 
-/// What the optimizer computes with is f32: a value must be one there, too, and neither nothing nor all.
+/// The optimizer computes in f32, in which a value must also be valid: not rounded to 0 or infinity.
 fn single(option: &'static str, value: f64) -> Result<(), InvalidSetting> {
     let near = value as f32;
     let kept = near.is_finite() && (value == 0.0 || near.abs() >= f32::MIN_POSITIVE);
@@ -54,7 +54,7 @@ fn below_one(option: &'static str, value: f64) -> Result<(), InvalidSetting> {
 }
 
 /// # Errors
-/// A number that is no probability of dropout.
+/// A number that is not a valid dropout probability.
 pub fn dropout(value: f64) -> Result<(), InvalidSetting> {
     require((0.0..1.0).contains(&value), "dropout", "be from 0 to below 1", &value)?;
     single("dropout", value)?;
@@ -62,7 +62,7 @@ pub fn dropout(value: f64) -> Result<(), InvalidSetting> {
 }
 
 /// # Errors
-/// A number that products of low rank cannot have.
+/// An invalid setting for low-rank products.
 pub fn lora(lora: &Lora) -> Result<(), InvalidSetting> {
     let (rank, alpha) = (lora.rank, lora.alpha);
     let fits = (1..=MOST_RANK).contains(&rank);
@@ -94,10 +94,10 @@ pub fn method_for(task: Task, method: Method) -> Result<(), InvalidSetting> {
 }
 
 impl TrainConfig {
-    /// Checks every value's range and what values say about each other.
+    /// Checks the range of every value and the constraints between values.
     ///
     /// # Errors
-    /// The first setting that cannot be, with what is allowed.
+    /// The first invalid setting, with what is allowed.
     pub fn validate(&self) -> Result<(), InvalidSetting> {
         self.validate_paths()?;
         self.validate_numbers()?;
@@ -159,7 +159,7 @@ impl TrainConfig {
         Ok(())
     }
 
-    /// Checks that a run's paths can stand in its `settings.toml`.
+    /// Checks that a run's paths can be stored in its `settings.toml`.
     fn validate_paths(&self) -> Result<(), InvalidSetting> {
         let dev = match &self.dev {
             Some(DevSource::File(path)) => Some(path),
@@ -189,7 +189,7 @@ impl TrainConfig {
         }
     }
 
-    /// Checks what has a use for the task's examples.
+    /// Checks settings that depend on the task's examples.
     fn validate_reading(&self) -> Result<(), InvalidSetting> {
         let facts = self.task.kind().facts();
         let asks = facts.reads == Reads::Questions;
@@ -217,7 +217,7 @@ impl TrainConfig {
         }
     }
 
-    /// Checks where the rows come from.
+    /// Checks the sources of the rows.
     fn validate_rows(&self) -> Result<(), InvalidSetting> {
         let invalid = |option, problem| Err(InvalidSetting { option, problem });
         let Some(task) = self.task.named() else {
@@ -264,7 +264,7 @@ impl TrainConfig {
         Ok(())
     }
 
-    /// Checks what the method takes.
+    /// Checks the method's settings.
     fn validate_method(&self) -> Result<(), InvalidSetting> {
         let invalid = |option, problem| Err(InvalidSetting { option, problem });
         let (method, facts) = (self.method, self.method.facts());
@@ -338,7 +338,7 @@ impl TrainConfig {
             finite(option, value)?;
             require(value >= 0.0, option, "be 0 or more", &value)
         };
-        // Counts are kept as TOML has them, in 63 bits.
+        // Counts are stored as in TOML, in 63 bits.
         let countable =
             |option, value: u64| require(value < 1 << 63, option, "be below 2^63", &value);
         let at_least_one = |option, value: Option<u64>| match value {

@@ -6,11 +6,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where the factors on the losses of the classes come from.
+/// The source of the factors on the losses of the classes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum Weighting {
-    /// `rows / (classes · rows of the class)`, as in scikit-learn: all classes together count the same.
+    /// `rows / (classes · rows of the class)`, as in scikit-learn: every class has the same total weight.
     Balanced,
     /// The square root of that.
     InverseSqrt,

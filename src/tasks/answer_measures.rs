@@ -1,5 +1,5 @@
-//! How good answers are, as SQuAD 2.0 measures: words without case, punctuation and articles, the best of several right
-//! answers, and the threshold from which on none is given.
+//! How good answers are, by SQuAD 2.0's measures: words without case, punctuation and articles, the best of several
+//! right answers, and the threshold from which on no answer is given.
 
 use std::collections::HashMap;
 
@@ -10,8 +10,8 @@ pub struct Measured {
     pub f1: f64,
 }
 
-/// What is left of an answer to compare: lower case, without ASCII punctuation and English articles, words parted by one
-/// space.
+/// What an answer is compared by: lower case, without ASCII punctuation and English articles, words separated by single
+/// spaces.
 pub fn normalised(answer: &str) -> String {
     let mut text = answer.to_lowercase();
     text.retain(|c| !c.is_ascii_punctuation());
@@ -29,12 +29,12 @@ pub fn normalised(answer: &str) -> String {
     kept.split(is_space).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// What Python's `str.split` parts words at.
+/// Where Python's `str.split` splits words.
 fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-/// An answer against the right ones, of which the nearest counts; where there are none, no answer is right.
+/// An answer compared with the right ones, of which the nearest counts; if there are none, no answer is right.
 pub fn measured<'a>(answer: &str, right: impl IntoIterator<Item = &'a str>) -> Measured {
     let answer = normalised(answer);
     let right = right.into_iter().map(normalised).filter(|right| !right.is_empty());
@@ -72,20 +72,20 @@ fn against(answer: &str, right: &str) -> Measured {
     Measured { exact: same, f1: 2.0 * precision * recall / (precision + recall) }
 }
 
-/// What a threshold is chosen by.
+/// What a threshold is chosen from.
 #[derive(Clone, Copy, Debug)]
 pub struct Doubt {
     /// By how much the score of no answer exceeds that of the best answer.
     pub score: f64,
-    /// What the best answer is worth: nothing where the text answers nothing.
+    /// The value of the best answer: 0 if the text does not answer the question.
     pub worth: f64,
     /// Whether the text answers the question.
     pub answered: bool,
 }
 
-/// The score up to which answers are to be given for the highest sum of worth, in which a question without an answer
-/// counts 1 if it gets none. SQuAD 2.0's script gives the last score that is answered; this is half way to the next, since
-/// the same logits out of another batch may differ in their last bits. Of several the lowest.
+/// The score up to which to give answers, for the highest total value; a question without an answer counts 1 if it gets
+/// none. SQuAD 2.0's script returns the last score that is answered; this is half way to the next, since the same
+/// logits from another batch may differ in their last bits. On a tie the lowest.
 pub fn best_threshold(doubts: &[Doubt]) -> f64 {
     let mut order: Vec<&Doubt> = doubts.iter().filter(|doubt| doubt.score.is_finite()).collect();
     order.sort_by(|a, b| a.score.total_cmp(&b.score));

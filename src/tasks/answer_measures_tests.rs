@@ -1,7 +1,7 @@
 use super::*;
 use serde::Deserialize;
 
-/// `scripts/squad_measures.py` writes it, and holds it against SQuAD's own script.
+/// Written by `scripts/squad_measures.py`, which compares it with SQuAD's own script.
 const FIXTURE: &str = include_str!("../../tests/fixtures/squad/measures.json");
 
 #[derive(Deserialize)]
@@ -47,7 +47,7 @@ fn doubts(of: &[(f64, f64, bool)]) -> Vec<Doubt> {
     of.iter().map(|&(score, worth, answered)| Doubt { score, worth, answered }).collect()
 }
 
-/// What a threshold is worth.
+/// The total value at a threshold.
 fn sum_at(threshold: f64, doubts: &[Doubt]) -> f64 {
     let worth = |doubt: &Doubt| match (doubt.score > threshold, doubt.answered) {
         (true, answered) => f64::from(u8::from(!answered)),
@@ -74,7 +74,7 @@ fn the_threshold_is_that_of_squad_and_worth_what_it_promises() {
 
 #[test]
 fn equal_scores_are_answered_together() {
-    // Between the two lies what SQuAD's script would promise, which no threshold keeps.
+    // Between the two lies what SQuAD's script would promise but no threshold delivers.
     let tie = doubts(&[(1.0, 1.0, true), (1.0, 0.0, false), (2.0, 0.0, false)]);
     assert!(best_threshold(&tie) < 1.0);
     let tie = doubts(&[(1.0, 1.0, true), (1.0, 1.0, true), (1.0, 0.0, false)]);

@@ -1,6 +1,6 @@
-//! Answers to questions as parts of a text (`…ForQuestionAnswering` of transformers): two logits per token say where the
-//! answer starts and where it ends; the first token of the sequence stands for no answer. Training takes the first of
-//! several right answers; a question's answer is the best over its windows.
+//! Answers to questions as parts of a text (`…ForQuestionAnswering` of transformers): two logits per token say where
+//! the answer starts and where it ends; the first token of the sequence stands for no answer. Training uses the first
+//! of several right answers; the answer to a question is the best over its windows.
 
 use super::answer_measures::{Doubt, Measured, best_threshold, measured};
 use super::classification::log_softmax;
@@ -20,14 +20,14 @@ use std::ops::Range;
 pub const OUTPUTS: usize = 2;
 /// Special tokens around a question and a text: RoBERTa's.
 const MOST_SPECIALS: usize = 4;
-/// Most tokens of an answer, where the user does not say.
+/// Default for the most tokens of an answer.
 pub const LONGEST: usize = 30;
-/// Answers of a question that its probabilities are shared among, as in transformers' scripts.
+/// The number of a question's best answers over which its probabilities are normalised, as in transformers' scripts.
 const BEST: usize = 20;
-/// Tokens that two windows share, where there is room for twice as many.
+/// Tokens shared by consecutive windows, if there is room for twice as many.
 const STRIDE: usize = 128;
 
-/// How answers are read off the logits.
+/// How answers are decoded from the logits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Answering {
     /// Most tokens of an answer.
@@ -42,7 +42,7 @@ impl Default for Answering {
 }
 
 impl Answering {
-    /// As documents to train on ask for it: where all have an answer, one is always given.
+    /// The default for documents to train on: if all have an answer, one is always given.
     pub fn of(documents: &Documents) -> Self {
         match some_unanswered(documents) {
             true => Self::default(),
@@ -51,7 +51,7 @@ impl Answering {
     }
 }
 
-/// How far windows of `max_len` tokens overlap: each is to get on by more than it repeats.
+/// The overlap of windows of `max_len` tokens: each must advance by more than it repeats.
 pub fn stride(max_len: usize) -> usize {
     let room = max_len.saturating_sub(longest_question(max_len) + MOST_SPECIALS);
     if room >= 2 * STRIDE { STRIDE } else { room / 4 }
@@ -70,12 +70,12 @@ pub fn is_unanswered(document: &Document) -> bool {
     right(document).is_empty()
 }
 
-/// Whether questions without an answer are among documents.
+/// Whether documents include questions without an answer.
 pub fn some_unanswered(documents: &Documents) -> bool {
     documents.list.iter().any(is_unanswered)
 }
 
-/// The tokens of a window on a part of a text, counted in the sequence; none where it goes beyond the window.
+/// The tokens of a window for a part of a text, counted in the sequence; none if it extends beyond the window.
 fn tokens_of(window: &Window, text: &str, part: &Range<usize>) -> Option<[u32; 2]> {
     let inside = text.get(part.clone())?;
     let start = part.start + (inside.len() - inside.trim_start().len());
@@ -87,7 +87,7 @@ fn tokens_of(window: &Window, text: &str, part: &Range<usize>) -> Option<[u32; 2
     (first <= last).then_some([(window.first + first) as u32, (window.first + last) as u32])
 }
 
-/// Where the first right answer lies in each window; at the sequence's first token where it does not.
+/// Where the first right answer is in each window; at the sequence's first token if it is not there.
 pub fn read(documents: &Documents, windows: &Windows) -> Labels {
     let span = |window: &Window| {
         let document = &documents.list[window.document];
@@ -131,7 +131,7 @@ pub fn summary(rule: Answering, documents: &Documents, windows: &Windows) -> Str
     format!("{}{unanswered}{cut}{long}", words::count(all, "question"))
 }
 
-/// How many questions have no right answer that is short enough to be given, among those that a window has whole.
+/// How many questions have no right answer short enough to be given, among those fully inside a window.
 fn too_long(rule: Answering, documents: &Documents, windows: &Windows) -> usize {
     let mut shortest: HashMap<usize, usize> = HashMap::new();
     for window in &windows.list {
@@ -147,7 +147,7 @@ fn too_long(rule: Answering, documents: &Documents, windows: &Windows) -> usize 
     shortest.into_values().filter(|&length| length > rule.longest).count()
 }
 
-/// How many documents have an id that one above has, and the first such id.
+/// How many documents repeat an earlier document's id, and the first such id.
 pub fn repeated_ids(documents: &Documents) -> Option<(usize, String)> {
     let mut seen = HashSet::new();
     let ids =
@@ -157,7 +157,7 @@ pub fn repeated_ids(documents: &Documents) -> Option<(usize, String)> {
     Some((again.len(), format!("{id:?} at {}", place(&documents.name, first.line))))
 }
 
-/// A part of a text and what its ends have for logits together.
+/// A part of a text and the sum of its ends' logits.
 #[derive(Clone, Debug, PartialEq)]
 struct Candidate {
     /// The first and the last token, counted in the document.
@@ -166,11 +166,11 @@ struct Candidate {
     score: f64,
 }
 
-/// What is found of one question.
+/// What was found for one question.
 struct Decoded {
-    /// The best first.
+    /// Best first.
     best: Vec<Candidate>,
-    /// The lowest score of no answer that a window gives.
+    /// The lowest score of no answer in any window.
     none: f64,
 }
 
@@ -192,7 +192,7 @@ impl Decoded {
         self.answer(rule).map_or("", |answer| &document.text[answer.bytes.clone()])
     }
 
-    /// The share of a score among those of the best answers and, where none may be given, of none.
+    /// The share of a score among the best answers and, if no answer is allowed, that option.
     fn probability(&self, score: f64, rule: Answering) -> f64 {
         let none = rule.none.threshold().map(|_| self.none);
         let all = self.best.iter().map(|candidate| candidate.score).chain(none);
@@ -200,7 +200,7 @@ impl Decoded {
     }
 }
 
-/// Keeps the best answers of a window among those of the windows before it.
+/// Merges the best answers of a window into those of earlier windows.
 fn collect(best: &mut Vec<Candidate>, window: &Window, logits: &[(f64, f64)], longest: usize) {
     let seen: Vec<bool> = window.bytes.iter().map(|bytes| !bytes.is_empty()).collect();
     for (i, &(start, _)) in logits.iter().enumerate().filter(|&(i, _)| seen[i]) {
@@ -212,7 +212,7 @@ fn collect(best: &mut Vec<Candidate>, window: &Window, logits: &[(f64, f64)], lo
                 continue;
             }
             let tokens = [window.tokens.start + i, window.tokens.start + j];
-            // A part that two windows see counts once.
+            // A part seen by two windows counts once.
             if let Some(at) = best.iter().position(|other| other.tokens == tokens) {
                 if best[at].score >= score {
                     continue;
@@ -254,7 +254,7 @@ fn labels_of(document: &Document) -> impl Iterator<Item = &str> {
     right(document).iter().map(|mark| mark.label.as_str())
 }
 
-/// The rule with the threshold that is best on these documents, where it has one and they tell.
+/// The rule with the best threshold for these documents, if it has one and they determine it.
 pub fn tuned(
     rule: Answering,
     documents: &Documents,
@@ -319,7 +319,7 @@ pub fn score(
     std::iter::once(loss).chain(rest).collect()
 }
 
-/// The measures of these questions: apart for those with and without an answer where some have none.
+/// The measures for these questions: also separately for those with and without an answer, if some have none.
 pub fn measures(documents: &Documents) -> Vec<Metric> {
     let mut measures = vec![Metric::F1, Metric::ExactMatch];
     if some_unanswered(documents) {
@@ -338,7 +338,7 @@ pub fn columns(rule: Answering) -> Vec<String> {
     names.into_iter().chain(none.into_iter().flatten()).map(str::to_owned).collect()
 }
 
-/// The answer to each question: its text, the probability, where it lies in characters, and what speaks for none.
+/// The answer to each question: its text, the probability, its position in characters, and the score of no answer.
 pub fn answers(
     rule: Answering,
     documents: &[Document],

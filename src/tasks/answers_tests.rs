@@ -3,7 +3,7 @@ use crate::data::{Dataset, Positions, TextTokenizer, TokenizerOptions};
 
 const SPECIAL: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n";
 
-/// Letters are tokens; a question of one letter leaves five tokens for the text.
+/// Letters are tokens; a one-letter question leaves five tokens for the text.
 fn tokenizer() -> TextTokenizer {
     let folder = tempfile::tempdir().unwrap();
     let letters: String = ('a'..='z').map(|c| format!("{c}\n")).collect();
@@ -71,7 +71,7 @@ const OR_NONE: Answering = Answering { longest: LONGEST, none: NoAnswer::Above(0
 
 #[test]
 fn a_window_with_part_of_the_answer_has_none() {
-    // Windows of tokens 0 to 5, 3 to 8 and 6 to 9, behind [CLS] q [SEP].
+    // Windows of tokens 0 to 5, 3 to 8 and 6 to 9, after [CLS] q [SEP].
     let text = "a b c d e f g h i";
     let of = |span: Range<usize>| {
         let rig = Rig::new(vec![document(text, &[[span.start, span.end]])]);
@@ -81,7 +81,7 @@ fn a_window_with_part_of_the_answer_has_none() {
     assert_eq!(of(6..9), Labels::Spans(vec![[6, 7], [3, 4], [0, 0]]));
     assert_eq!(of(0..1), Labels::Spans(vec![[3, 3], [0, 0], [0, 0]]));
     assert_eq!(of(16..17), Labels::Spans(vec![[0, 0], [0, 0], [5, 5]]));
-    // Spaces around an answer are no part of it.
+    // Spaces around an answer are not part of it.
     assert_eq!(of(5..10), Labels::Spans(vec![[6, 7], [3, 4], [0, 0]]));
     // The first of several is learned.
     let rig = Rig::new(vec![document("a b", &[[2, 3], [0, 1]]), document("a b", &[])]);
@@ -111,7 +111,7 @@ fn the_summary_counts_what_cannot_be_answered() {
 
 #[test]
 fn the_summary_counts_what_is_too_long_to_be_given() {
-    // Of several right answers the shortest can be given.
+    // Among several right answers the shortest can be given.
     let rig = Rig::new(vec![
         document("a b c", &[[0, 5]]),
         document("a b c", &[[0, 5], [0, 1]]),
@@ -141,7 +141,7 @@ fn the_best_answer_over_windows_is_cut_from_the_text() {
     rig.set(1, 4, 0, 1.0);
     rig.set(1, 4, 1, 9.0);
     let [record] = rig.records(ALWAYS).try_into().unwrap();
-    // An end before its start is none, however high.
+    // An end before its start is invalid, however high.
     assert_eq!(
         (&record["answer"], &record["start"], &record["end"]),
         (&json!("d"), &json!(8), &json!(9))
@@ -151,7 +151,7 @@ fn the_best_answer_over_windows_is_cut_from_the_text() {
     assert_eq!(record["answer"], "B, c");
     assert_eq!((record["start"].as_u64(), record["end"].as_u64()), (Some(3), Some(7)));
     assert_eq!(record.get("null_score"), None);
-    // Of two tokens at most, the start and the end are apart.
+    // With at most two tokens, the start and the end are too far apart.
     let [record] = rig.records(Answering { longest: 2, ..ALWAYS }).try_into().unwrap();
     assert_ne!(record["answer"], "B, c");
 }
@@ -183,7 +183,7 @@ fn no_answer_is_given_where_its_lowest_score_exceeds_the_best_answer_by_the_thre
     rig.set(1, 4, 0, 1.0);
     let rule = |threshold| Answering { none: NoAnswer::Above(threshold), ..OR_NONE };
     let answer = |rule| rig.records(rule)[0].clone();
-    // 2 + 2 in the first window is the lower, against 1 + 0.
+    // 2 + 2 in the first window is lower, compared with 1 + 0.
     let none = answer(rule(2.9));
     assert_eq!(
         (&none["answer"], &none["start"], &none["null_score"]),
@@ -227,7 +227,7 @@ fn scores_tell_questions_with_and_without_an_answer_apart() {
     near(Metric::HasAnswerF1, (1.0 + 2.0 / 3.0) / 2.0);
     near(Metric::HasAnswerExact, 0.5);
     near(Metric::NoAnswerExact, 0.0);
-    // Half way from the doubts -12 and -10 of the answers that are worth something to -5.
+    // Halfway from the doubts -12 and -10 of the answers with a value to -5.
     let tuned = tuned(OR_NONE, &rig.documents, &rig.windows, &rig.logits());
     assert_eq!(tuned.none, NoAnswer::Above(-7.5));
     let scores = rig.scores(tuned);
@@ -250,7 +250,7 @@ fn where_every_question_has_an_answer_there_is_no_threshold_to_choose() {
 
 #[test]
 fn overlap_is_as_asked_where_windows_get_on() {
-    // Of 324 tokens 64 are for the question and 4 for special ones.
+    // Of 324 tokens, 64 are for the question and 4 for special tokens.
     assert_eq!([512, 324, 323, 256, 64, 6].map(stride), [128, 128, 63, 47, 7, 0]);
 }
 

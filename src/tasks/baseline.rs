@@ -1,5 +1,5 @@
-//! What can be reached without reading a text: by always giving the same answer, or each word's most common tag. A measure
-//! that is no better shows that nothing was learned.
+//! What can be reached without reading a text: by always giving the same answer, or each word's most common tag. A
+//! measure that is not better shows that nothing was learned.
 
 use super::answers;
 use super::entities::are_tagged;
@@ -17,13 +17,13 @@ use std::collections::HashMap;
 pub struct Baseline {
     metric: Metric,
     value: f64,
-    /// Whoever reaches it.
+    /// How it is reached.
     who: &'static str,
 }
 
 impl Baseline {
-    /// Those of prepared rows. None where the rows are all alike, so that nothing can be told. The commonest of
-    /// classes is seen from their [confusion](super::collapse).
+    /// For prepared rows. None if the rows are all alike, so that nothing can be concluded. For classes, the most
+    /// common one is checked from their [confusion](super::collapse).
     pub fn of(targets: &Targets, prepared: &Prepared) -> Option<Self> {
         match (targets, prepared.labels(), &prepared.documents) {
             (Targets::Values { outputs, .. }, Labels::Values(gold), _) => mean(gold, *outputs),
@@ -35,8 +35,8 @@ impl Baseline {
         }
     }
 
-    /// For tags that name no entities: each word's commonest tag in what is trained on, and for a new word the commonest of
-    /// all.
+    /// For tags that do not name entities: each word's most common tag in the training documents, and for a new word
+    /// the most common of all.
     pub fn of_words(targets: &Targets, train: &Documents, dev: &Documents) -> Option<Self> {
         let Targets::Tags(names) = targets else { return None };
         if are_tagged(names.names()) {
@@ -64,7 +64,7 @@ impl Baseline {
         })
     }
 
-    /// A sentence where these measures are no better.
+    /// A sentence if these measures are not better.
     pub fn not_beaten(&self, scores: &Scores) -> Option<String> {
         let Self { metric, value, who } = self;
         let &(_, found) = scores.iter().find(|(measured, _)| measured == metric)?;
@@ -76,7 +76,7 @@ impl Baseline {
     }
 }
 
-/// The mean squared error of the mean, of each number by itself.
+/// The mean squared error of predicting the mean, for each number separately.
 fn mean(gold: &[f32], outputs: usize) -> Option<Baseline> {
     let column = |output: usize| gold.iter().skip(output).step_by(outputs).map(|&x| f64::from(x));
     let rows = (gold.len() / outputs.max(1)) as f64;
@@ -106,7 +106,7 @@ fn tagged_words(document: &Document) -> impl Iterator<Item = (&str, &str)> {
     words.zip(tags(document)).map(|(word, tag)| (word, tag.as_str()))
 }
 
-/// Of equally many the first in the alphabet.
+/// On a tie the first in alphabetical order.
 fn commonest<'t>(counts: &HashMap<&'t str, usize>) -> Option<&'t str> {
     let best = counts.iter().max_by(|(a, n), (b, m)| n.cmp(m).then(b.cmp(a)));
     best.map(|(tag, _)| *tag)

@@ -1,4 +1,4 @@
-//! The factors on the losses of the classes, for data in which some classes are rare.
+//! Factors on the losses of the classes, for data with rare classes.
 
 use super::labels::ClassNames;
 use crate::batch::Labels;
@@ -15,7 +15,7 @@ use std::path::Path;
 /// The weight of each class, `[classes]`, for training on rows or tokens with these labels.
 ///
 /// # Errors
-/// A file that cannot be read, lacks a class, or has a weight that cannot be one.
+/// A file that cannot be read, lacks a class, or has an impossible weight.
 pub fn class_weights(
     weighting: &Weighting,
     classes: &ClassNames,
@@ -30,7 +30,7 @@ pub fn class_weights(
     }
 }
 
-/// Classes, rows and weights as a table for people; the heaviest where not all are shown.
+/// Classes, rows and weights as a table for people; only the heaviest if there are too many.
 pub fn table(classes: &ClassNames, train: &Labels, weights: &[f32]) -> String {
     let counts = rows_of(classes, train);
     let mut rows: Vec<_> = classes.names().iter().zip(counts).zip(weights).collect();
@@ -57,7 +57,7 @@ fn rows_of(classes: &ClassNames, train: &Labels) -> Vec<usize> {
     counts
 }
 
-/// `sklearn.utils.class_weight.compute_class_weight("balanced")`. A class without a row has no loss to weigh.
+/// `sklearn.utils.class_weight.compute_class_weight("balanced")`. A class without rows has no loss to weight.
 fn balanced(classes: &ClassNames, train: &Labels) -> Vec<f64> {
     let counts = rows_of(classes, train);
     let (rows, classes) = (counts.iter().sum::<usize>() as f64, counts.len() as f64);
@@ -65,14 +65,14 @@ fn balanced(classes: &ClassNames, train: &Labels) -> Vec<f64> {
     counts.into_iter().map(weight).collect()
 }
 
-/// A million classes with long names have a tenth.
+/// A million classes with long names take a tenth of this.
 const MOST_BYTES: u64 = 256 << 20;
 
-/// Beyond these, one class alone would be learned or another not at all.
+/// Outside these bounds, either only one class would be learned or one not at all.
 const LEAST: f32 = 1e-6;
 const MOST: f32 = 1e6;
 
-/// The entries of a JSON object in their order. A map would keep the last of two with one key.
+/// The entries of a JSON object in order. A map would keep only the last of two with the same key.
 struct Entries(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Entries {

@@ -46,7 +46,7 @@ pub fn record(classes: &ClassNames, logits: &[f32]) -> Value {
     json!({ "label": label, "probabilities": p, "logits": logits })
 }
 
-/// Index of the largest logit; the first where several are equal.
+/// Index of the largest logit; the first on a tie.
 pub fn argmax(row: &[f32]) -> u32 {
     let mut best = 0;
     for (i, &x) in row.iter().enumerate() {

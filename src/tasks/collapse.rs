@@ -1,4 +1,4 @@
-//! An evaluation that looks like a result but is not: one class for everything, or measures no better than those of
+//! Detects an evaluation that looks like a result but is not: one class for everything, or measures no better than
 //! guessing without reading the text.
 
 use super::baseline::Baseline;
@@ -9,12 +9,12 @@ use crate::program::LossKind;
 use crate::settings::task::Task;
 use crate::words::list;
 
-/// What usually helps, in every task and in those with classes.
+/// What usually helps, in all tasks and in those with classes.
 const HELP: &str = "train longer (--epochs), or with a higher --lr (try auto)";
 const HELP_CLASSES: &str = "train longer (--epochs), with a higher --lr (try auto), or give rare classes more \
     weight (--class-weights)";
 
-/// A sentence where an evaluation says that nothing was learned of the texts, with what helps.
+/// A sentence if an evaluation shows that nothing was learned about the texts, with what helps.
 pub fn nothing_learned(
     found: &Evaluation,
     task: Task,
@@ -42,12 +42,12 @@ pub fn nothing_learned(
     })
 }
 
-/// A sentence where the predictions behind `confusion` say nothing of the texts.
+/// A sentence if the predictions behind `confusion` say nothing about the texts.
 fn collapsed(confusion: &Confusion, classes: &ClassNames, unit: &str) -> Option<String> {
     let rows = confusion.rows();
     let of_one_class = |counts: &[u64]| counts.iter().position(|&count| count == rows);
     let commonest = *confusion.gold().iter().max()?;
-    // Of rows that are all alike nothing can be told.
+    // Rows that are all alike allow no conclusion.
     if rows == 0 || commonest == rows {
         return None;
     }
@@ -66,7 +66,7 @@ fn collapsed(confusion: &Confusion, classes: &ClassNames, unit: &str) -> Option<
     })
 }
 
-/// Which labels were given to no row though rows have them.
+/// Labels that were predicted for no row although some rows have them.
 fn never_given(each: &[Tally], labels: &ClassNames) -> Option<String> {
     let named = labels.names().iter().zip(each);
     let never = named.filter(|(_, tally)| tally.gold > 0 && tally.predicted == 0);

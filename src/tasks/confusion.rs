@@ -1,4 +1,5 @@
-//! Which class was taken for which, counted once; per-class measures, averages and the signs of a collapse follow from it.
+//! Counts which class was predicted for which; per-class measures, averages and the signs of a collapse follow from
+//! this.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +9,19 @@ use super::classification::argmax;
 use super::metrics::NO_CLASS;
 use crate::batch::Labels;
 
-/// Rows (or words) by gold and predicted class. Only cells with rows are kept: a task may have thousands of classes. A word
-/// that no token stands for may have been given none of them ([`NO_CLASS`]).
+/// Rows (or words) by gold and predicted class. Only nonempty cells are kept: a task may have thousands of classes. A
+/// word without tokens may have no predicted class ([`NO_CLASS`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confusion {
     /// By gold and predicted class.
     cells: BTreeMap<(u32, u32), u64>,
     /// Rows of each class, `[classes]`.
     gold: Vec<u64>,
-    /// Rows that were given each class, `[classes]`.
+    /// Rows predicted as each class, `[classes]`.
     predicted: Vec<u64>,
 }
 
-/// How often one class or label is right, given and predicted.
+/// How often one class or label is right, gold and predicted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub right: u64,
@@ -29,7 +30,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// A quotient without a divisor is 0, as scikit-learn has it: a class that is never predicted has a precision of 0.
+    /// Division by zero gives 0, as in scikit-learn: a class that is never predicted has a precision of 0.
     pub fn hits(self) -> Hits {
         let Self { right, gold, predicted } = self;
         Hits {
@@ -40,7 +41,7 @@ impl Tally {
     }
 }
 
-/// How well one class, or the mean over several, is found.
+/// How well one class is found, or the mean over several.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Hits {
     pub precision: f64,
@@ -55,7 +56,7 @@ impl Hits {
 }
 
 impl Confusion {
-    /// Of logits `[rows, outputs]`; `None` where the labels are no classes.
+    /// From logits `[rows, outputs]`; `None` if the labels are not classes.
     pub fn of_logits(logits: &[f32], outputs: usize, labels: &Labels) -> Option<Self> {
         let Labels::Classes(gold) = labels else {
             return None;
@@ -64,7 +65,7 @@ impl Confusion {
         Some(Self::count(outputs, &predicted, gold))
     }
 
-    /// Of class ids below `classes`, in lists of equal lengths; a predicted one may be [`NO_CLASS`].
+    /// From class ids below `classes`, in lists of equal lengths; a predicted one may be [`NO_CLASS`].
     pub fn count(classes: usize, predicted: &[u32], gold: &[u32]) -> Self {
         let pairs = gold.iter().zip(predicted).map(|(&gold, &predicted)| (gold, predicted, 1));
         Self::from_cells(classes, pairs)
@@ -83,13 +84,13 @@ impl Confusion {
         confusion
     }
 
-    /// The cells with rows, as a line of a log has them: `[[gold, predicted, rows], …]` by class id, `null` for none.
+    /// The nonempty cells in the form of a log line: `[[gold, predicted, rows], …]` by class id, `null` for none.
     pub fn cells_json(&self) -> Value {
         let id = |class: u32| Some(class).filter(|&class| class != NO_CLASS);
         self.cells().map(|(gold, predicted, rows)| json!([gold, id(predicted), rows])).collect()
     }
 
-    /// Reads back what [`cells_json`](Self::cells_json) gave; `None` where it is no such list.
+    /// Parses what [`cells_json`](Self::cells_json) returned; `None` if it is not such a list.
     pub fn from_json(classes: usize, cells: &Value) -> Option<Self> {
         let class = |value: &Value| {
             let class = u32::try_from(value.as_u64()?).ok()?;
@@ -106,7 +107,7 @@ impl Confusion {
         Some(Self::from_cells(classes, cells?.into_iter()))
     }
 
-    /// Gold class, predicted class and rows of each cell with rows.
+    /// Gold class, predicted class and rows of each nonempty cell.
     pub fn cells(&self) -> impl Iterator<Item = (u32, u32, u64)> {
         self.cells.iter().map(|(&(gold, predicted), &rows)| (gold, predicted, rows))
     }
@@ -124,7 +125,7 @@ impl Confusion {
         &self.gold
     }
 
-    /// Rows that were given each class.
+    /// Rows predicted as each class.
     pub fn predicted(&self) -> &[u64] {
         &self.predicted
     }
@@ -149,12 +150,12 @@ impl Confusion {
         }
     }
 
-    /// Those of all classes.
+    /// For all classes.
     pub fn tallies(&self) -> Vec<Tally> {
         (0..self.classes()).map(|class| self.tally(class)).collect()
     }
 
-    /// The mean over the classes that have a row or were predicted, each with the same weight.
+    /// The unweighted mean over the classes that occur as gold or predicted.
     pub fn macro_average(&self) -> Hits {
         let there = |&class: &usize| self.gold[class] + self.predicted[class] > 0;
         let each: Vec<Hits> =
@@ -166,7 +167,7 @@ impl Confusion {
         Hits { precision: mean(|f| f.precision), recall: mean(|f| f.recall), f1: mean(|f| f.f1) }
     }
 
-    /// Over all rows. Where each row has one class, all three are the accuracy.
+    /// Over all rows. If each row has one class, all three equal the accuracy.
     pub fn micro_average(&self) -> Hits {
         let accuracy = share(self.right(), self.rows());
         Hits { precision: accuracy, recall: accuracy, f1: accuracy }
@@ -208,7 +209,7 @@ mod tests {
     #[test]
     fn the_averages_are_those_of_the_metrics() {
         let (predicted, gold) = ([0, 0, 0, 2, 1, 2], [0, 0, 1, 1, 2, 2]);
-        // Of the five classes two are neither given nor predicted.
+        // Two of the five classes are neither gold nor predicted.
         let confusion = Confusion::count(5, &predicted, &gold);
         let macro_f1 = confusion.macro_average().f1;
         assert!((macro_f1 - metrics::macro_f1(&predicted, &gold)).abs() < 1e-15);

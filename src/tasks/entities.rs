@@ -1,13 +1,13 @@
-//! Entities in the tags of words, by the rules of seqeval's default mode, which are those of CoNLL's script: IOB1, IOB2 and
-//! IOBES alike, an I where nothing was begun begins. L and U of BILOU are read as E and S.
+//! Entities in the tags of words, by the rules of seqeval's default mode, which are those of CoNLL's script: IOB1, IOB2
+//! and IOBES alike, and an I without a preceding B begins an entity. L and U of BILOU are read as E and S.
 
 use std::collections::HashSet;
 use std::ops::Range;
 
-/// Words that are one thing.
+/// Words that form one thing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entity<'a> {
-    /// What stands behind the hyphen of its tags; `_` where nothing does.
+    /// What follows the hyphen in its tags; `_` if nothing does.
     pub kind: &'a str,
     pub words: Range<usize>,
 }
@@ -21,7 +21,7 @@ enum Part {
     Single,
 }
 
-/// What a tag says, if it is one of such a scheme.
+/// Parses a tag, if it belongs to such a scheme.
 fn split(tag: &str) -> Option<(Part, &str)> {
     let rest = tag.get(1..)?;
     let kind = match rest.strip_prefix('-') {
@@ -41,23 +41,23 @@ fn split(tag: &str) -> Option<(Part, &str)> {
     Some((part, kind))
 }
 
-/// Whether these tags are all of such a scheme, and not the names of something else.
+/// Whether these tags all belong to such a scheme, rather than being names of something else.
 pub fn are_tagged<S: AsRef<str>>(names: &[S]) -> bool {
     let parts: Option<Vec<Part>> = names.iter().map(|name| Some(split(name.as_ref())?.0)).collect();
     parts.is_some_and(|parts| parts.iter().any(|&part| part != Part::Outside))
 }
 
-/// The type of the entity that a word of this tag is part of; `_` where the tag names none.
+/// The type of the entity that a word with this tag is part of; `_` if the tag names none.
 pub fn kind(tag: &str) -> Option<&str> {
     split(tag).filter(|(part, _)| *part != Part::Outside).map(|(_, kind)| kind)
 }
 
-/// Whether a tag says by a hyphen that it is within an entity.
+/// Whether a tag shows by a hyphen that it is inside an entity.
 pub fn begins(tag: &str) -> bool {
     tag.contains('-') && kind(tag).is_some()
 }
 
-/// The tag of what goes on where this tag begins.
+/// The tag that continues an entity begun by this tag.
 pub fn continued(tag: &str) -> String {
     match split(tag) {
         Some((Part::Begin, _)) => format!("I{}", &tag[1..]),
@@ -84,7 +84,7 @@ pub fn entities<'a>(tags: &[&'a str]) -> Vec<Entity<'a>> {
     all
 }
 
-/// How many entities were found, there and both, of one type or all.
+/// How many entities were predicted, gold, and both, of one type or all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EntityTally {
     pub predicted: usize,
@@ -114,7 +114,7 @@ impl EntityTally {
     }
 }
 
-/// 0 where there is nothing to have a share in, as in scikit-learn.
+/// 0 if there is nothing to take a share of, as in scikit-learn.
 fn share(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use serde_json::Value;
 
-/// Values of `scripts/tag_measures.py`.
+/// Values from `scripts/tag_measures.py`.
 #[test]
 fn precision_recall_and_f1_are_those_of_seqeval() {
     let cases: Vec<Value> =

@@ -1,4 +1,4 @@
-//! What one evaluation found: the measures, and for classes which was taken for which.
+//! The results of one evaluation: the measures, and for classes the confusion.
 
 use serde_json::{Map, Value};
 
@@ -17,21 +17,21 @@ pub const THRESHOLD: &str = "no_answer_threshold";
 /// The evaluation of one set of rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// Tells several sets of rows apart; empty for the only one.
+    /// Distinguishes several sets of rows; empty if there is only one.
     pub part: &'static str,
     pub scores: Scores,
-    /// When a question was left unanswered; for answers alone.
+    /// When a question was left unanswered; only for question answering.
     pub no_answer: Option<NoAnswer>,
-    /// `None` where neither a text nor a word has one class.
+    /// `None` if neither texts nor words have one class each.
     pub confusion: Option<Confusion>,
-    /// How often each class or label is right, given and predicted; empty where there are none.
+    /// How often each class or label is right, gold and predicted; empty if there are none.
     pub each: Vec<Tally>,
     /// Whether all of two or more rows got the same answer.
     pub one_answer: bool,
 }
 
 impl Evaluation {
-    /// Of the logits of prepared rows; `positive` is the class whose F1 counts, where a task has one.
+    /// From the logits of prepared rows; `positive` is the class whose F1 counts, if the task has one.
     pub fn of(
         part: &'static str,
         prepared: &Prepared,
@@ -59,12 +59,12 @@ impl Evaluation {
         }
     }
 
-    /// A measure of it.
+    /// One of its measures.
     pub fn value(&self, metric: Metric) -> Option<f64> {
         self.scores.iter().find(|(m, _)| *m == metric).map(|&(_, value)| value)
     }
 
-    /// The measures by their keys, and the threshold that they hold for.
+    /// The measures by key, and the threshold that they hold for.
     pub fn scores_json(&self) -> Map<String, Value> {
         let scores = self.scores.iter().map(|&(metric, value)| (metric.key(), value));
         let threshold = self.no_answer.and_then(NoAnswer::threshold);
@@ -73,7 +73,7 @@ impl Evaluation {
         all.map(|(key, value)| (key.to_owned(), value.into())).collect()
     }
 
-    /// As a line of the log has it: with the cells of the confusion.
+    /// In the form of a log line: with the cells of the confusion.
     pub fn record(&self) -> Value {
         let mut record = self.scores_json();
         if let Some(confusion) = &self.confusion {

@@ -1,4 +1,4 @@
-//! Examples of whichever kind a task reads, tokenized, with what a model's answers are held against.
+//! Examples of any kind that a task reads, tokenized, with the targets for a model's answers.
 
 use super::confusion::Confusion;
 use super::entities::EntityTally;
@@ -20,7 +20,7 @@ pub enum Examples {
 }
 
 impl Examples {
-    /// Starts the messages about its rows.
+    /// Starts messages about its rows.
     pub fn name(&self) -> &str {
         match self {
             Self::Texts(table) => &table.name,
@@ -40,7 +40,7 @@ impl Examples {
         self.len() == 0
     }
 
-    /// The table, where they are rows of one.
+    /// The table, if they are rows of one.
     pub fn table(&self) -> Option<&Table> {
         match self {
             Self::Texts(table) => Some(table),
@@ -48,7 +48,7 @@ impl Examples {
         }
     }
 
-    /// What each says: a text, or two. Of a question that is the text which it is asked of.
+    /// The content of each: a text, or two. For a question, the text it is asked about.
     pub fn texts(&self) -> Vec<(&str, Option<&str>)> {
         match self {
             Self::Texts(table) => {
@@ -63,12 +63,12 @@ impl Examples {
         }
     }
 
-    /// The columns that they were read by, where there are any.
+    /// The columns they were read from, if any.
     pub fn columns(&self) -> Option<&Columns> {
         self.table().map(|table| &table.columns)
     }
 
-    /// What they hold.
+    /// The sha256 of their contents.
     pub fn sha256(&self) -> String {
         match self {
             Self::Texts(table) => table.sha256(),
@@ -95,11 +95,11 @@ impl From<Table> for Examples {
 /// Examples as sequences with labels.
 pub struct Prepared {
     pub dataset: Dataset,
-    /// Those whose answers are put together from windows.
+    /// Those whose answers are combined from windows.
     pub documents: Option<InWindows>,
 }
 
-/// Documents and the windows on them, each a row of the data set.
+/// Documents and the windows on them, each a row of the dataset.
 pub struct InWindows {
     pub documents: Documents,
     pub windows: Windows,
@@ -109,7 +109,7 @@ impl Prepared {
     /// Tokenizes examples with their labels; `stride` is the overlap of windows.
     ///
     /// # Errors
-    /// A label that is none of the task's, by file and line; a text that cannot be tokenized.
+    /// A label that the task does not have, by file and line; a text that cannot be tokenized.
     pub fn new(
         examples: Examples,
         targets: &Targets,
@@ -134,7 +134,7 @@ impl Prepared {
                 if let &Targets::Words { rules, .. } = targets {
                     let tokens = MaskTokens::of(tokenizer)?;
                     let masking = Masking::new(rules, tokens, &windows, &documents.list);
-                    // What was hidden is asked for token by token, and of no text as a whole.
+                    // Hidden words are predicted token by token, never for a text as a whole.
                     let dataset = dataset.masked(masking);
                     return Ok((Self { dataset, documents: None }, counts));
                 }
@@ -156,7 +156,7 @@ impl Prepared {
         self.dataset.labels()
     }
 
-    /// The targets as they are best on these examples.
+    /// The targets tuned on these examples.
     #[must_use]
     pub fn tuned(&self, targets: &Targets, logits: &[f32]) -> Targets {
         let Some(InWindows { documents, windows }) = &self.documents else {
@@ -166,7 +166,7 @@ impl Prepared {
         targets.tuned(documents, windows, &logits)
     }
 
-    /// How well each type of entity is found, where there are types.
+    /// How well each type of entity is found, if there are types.
     pub fn types(&self, targets: &Targets, logits: &[f32]) -> BTreeMap<String, EntityTally> {
         let Some(InWindows { documents, windows }) = &self.documents else {
             return BTreeMap::new();
@@ -175,7 +175,7 @@ impl Prepared {
         targets.types(&documents.list, windows, &logits)
     }
 
-    /// Which class was taken for which, where each text or word has one.
+    /// The confusion, if each text or word has one class.
     pub fn confusion(&self, targets: &Targets, logits: &[f32]) -> Option<Confusion> {
         let Some(InWindows { documents, windows }) = &self.documents else {
             return Confusion::of_logits(logits, targets.outputs(), self.labels());
@@ -220,7 +220,7 @@ impl<'a> TokenLogits<'a> {
         Self { logits, starts, outputs }
     }
 
-    /// Those of token `i` of a window's part of the text; `index` is the window's place among all.
+    /// Those of token `i` of a window's part of the text; `index` is the window's index among all.
     pub fn of(&self, index: usize, window: &Window, i: usize) -> &'a [f32] {
         self.at(index, window.first + i)
     }

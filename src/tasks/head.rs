@@ -1,4 +1,5 @@
-//! The task head: pooling, then one or two dense layers on the pooled vectors, or one on each token's, all in f32.
+//! The task head: pooling, then one or two dense layers on the pooled vectors, or one on each token's vector, all in
+//! f32.
 //!
 //! | family, pooling | layers | source |
 //! |---|---|---|
@@ -10,12 +11,13 @@
 //! | BERT, labelled tokens | `cls.predictions`: `transform`, then the word table | `BertForMaskedLM` |
 //! | RoBERTa, labelled tokens | `lm_head`: `dense` and `layer_norm`, then the word table | `RobertaForMaskedLM` |
 //!
-//! BERT's pooler belongs to the checkpoint: its matrix is frozen and its bias is one of the biases. Where the
-//! checkpoint has none, or a fresh one is asked for, it is new and trains like the rest of the head.
+//! BERT's pooler belongs to the checkpoint: its matrix is frozen and its bias is one of the biases. If the checkpoint
+//! has none, or a fresh one is requested, it is new and trains like the rest of the head.
 //!
-//! The head on masked words is the checkpoint's whole: its matrices and its LayerNorm's gain are frozen, its three biases
-//! train. The logits of the labelled tokens are held whole, `[labelled, vocabulary]`, with their gradient: for 32 × 128 tokens
-//! and BERT's vocabulary that is 158 MB, a twelfth of what such a step takes on a CPU, and micro-batches divide it.
+//! The masked-words head comes entirely from the checkpoint: its matrices and its LayerNorm's gain are frozen, its
+//! three biases train. All logits of the labelled tokens are held at once, `[labelled, vocabulary]`, with their
+//! gradient: for 32 × 128 tokens and BERT's vocabulary that is 158 MB, a twelfth of what such a step takes on a CPU,
+//! and micro-batches divide it.
 
 use crate::program::{
     ActNorm, ActNormBack, Activation, Aside, Builder, Dense, DenseBack, Dropout, HeadWeight, In,
@@ -36,7 +38,7 @@ pub struct TaskHead {
 /// Factors on the losses of the classes, `[outputs]` (`weight` of `torch.nn.CrossEntropyLoss`).
 #[derive(Clone, Debug)]
 pub struct ClassWeights {
-    /// A parameter that stays as it is.
+    /// A parameter that stays frozen.
     pub range: ParamRange,
     pub values: Vec<f32>,
 }
@@ -50,18 +52,18 @@ pub struct DenseLayer {
     /// On the layer's input.
     pub dropout: Dropout,
     pub tanh: bool,
-    /// What follows it in a head on masked words.
+    /// What follows it in a masked-words head.
     pub norm: Option<(Activation, Norm)>,
 }
 
-/// What the head makes in forward.
+/// What the head produces in forward.
 #[derive(Clone, Debug)]
 pub struct HeadPass {
     /// The hidden states.
     x: Value,
     /// The input of each layer, then the logits.
     values: Vec<Value>,
-    /// What each layer's matrix makes, which a norm may follow.
+    /// The product of each layer's matrix, which may be followed by a norm.
     products: Vec<Value>,
 }
 
@@ -76,7 +78,7 @@ impl HeadPass {
 }
 
 impl TaskHead {
-    /// The factors on the classes' losses; none where all count the same.
+    /// The class weights; empty if all classes count the same.
     pub fn weights_of_classes(&self) -> &[f32] {
         self.class_weights.as_ref().map_or(&[], |weights| &weights.values)
     }
@@ -118,7 +120,7 @@ impl TaskHead {
         HeadPass { x, values, products }
     }
 
-    /// Adds the batch's loss to the step's; returns the gradient of the logits.
+    /// Adds the batch's loss to the step's and returns the gradient of the logits.
     pub fn loss(&self, b: &mut Builder, pass: &HeadPass) -> Value {
         let logits = pass.logits();
         let dlogits = b.like(What::Head, logits);

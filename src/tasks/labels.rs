@@ -1,4 +1,4 @@
-//! The names of classes and labels, and their ids: the places of the outputs that stand for them.
+//! The names of classes and labels, and their ids: the indices of the outputs that stand for them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,10 +11,10 @@ use crate::words::{MANY, count, list};
 /// The classes of a task: id to name and back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassNames {
-    /// As they were written.
+    /// As written.
     names: Vec<String>,
     ids: HashMap<String, u32>,
-    /// By what the names mean, as far as that is one name's alone.
+    /// By what the names mean, unless several share a meaning.
     by_key: HashMap<Key, Option<u32>>,
 }
 
@@ -22,18 +22,18 @@ impl ClassNames {
     /// The distinct labels of a table, one per row.
     ///
     /// # Errors
-    /// Fewer than two classes, an empty label, one label in several spellings, or what can only be scores.
+    /// Fewer than two classes, an empty label, one label in several spellings, or labels that can only be scores.
     pub fn from_table(table: &Table) -> Result<Self> {
         let labels = table.rows.iter().map(|row| label_of(&table.name, row));
         let labels: Vec<&str> = labels.collect::<Result<_>>()?;
         Self::distinct(&table.name, labels.into_iter(), 2)
     }
 
-    /// The distinct ones of `labels`: in numerical order where all are numbers, else in the order of their characters.
-    /// Spaces around a label are not part of it.
+    /// The distinct values of `labels`: in numerical order if all are numbers, otherwise in character order.
+    /// Surrounding spaces are not part of a label.
     ///
     /// # Errors
-    /// Fewer than `least` labels, one label in several spellings, or what can only be scores.
+    /// Fewer than `least` labels, one label in several spellings, or labels that can only be scores.
     pub fn distinct<'a>(
         file: &str,
         labels: impl Iterator<Item = &'a str>,
@@ -52,7 +52,7 @@ impl ClassNames {
         if keyed.iter().all(|(key, _)| number(key).is_some()) {
             keyed.sort_by_key(|(key, _)| number(key));
             let whole = |(key, _): &(Key, &str)| number(key).is_some_and(|n| n.is_integer());
-            // Scores read as classes by mistake would train a head with a class for each value.
+            // Scores read as classes by mistake would train a head with one class per value.
             if keyed.len() > MANY && !keyed.iter().all(whole) {
                 bail!(
                     "{file}: {} different labels, all fractional numbers; use --task regression",
@@ -70,7 +70,7 @@ impl ClassNames {
         Self::from_names(keyed.into_iter().map(|(_, name)| name.to_owned()).collect(), least)
     }
 
-    /// The names by id, as a saved task or the `id2label` of a config holds them.
+    /// The names by id, as stored in a saved task or in the `id2label` of a config.
     ///
     /// # Errors
     /// Fewer than `least` names, or two that are equal.
@@ -95,7 +95,7 @@ impl ClassNames {
     }
 
     /// Id of a label as written in a file: its name, or another spelling of it ("1" for the class "1.0"). A number is
-    /// never taken for a place in the list.
+    /// never taken for an index in the list.
     pub fn id(&self, label: &str) -> Option<u32> {
         let label = label.trim();
         match self.ids.get(label) {
@@ -105,7 +105,7 @@ impl ClassNames {
     }
 }
 
-/// Refuses names that are one and are spelled in several ways. They are names of `what`, counted in `unit`s.
+/// Refuses one name that is spelled in several ways. These are names of `what`, counted in `unit`s.
 pub fn one_spelling_each(
     file: &str,
     [what, unit]: [&str; 2],
@@ -120,7 +120,7 @@ pub fn one_spelling_each(
     let Some(first) = several.first() else {
         return Ok(());
     };
-    // With escapes, where what is shown would be the same.
+    // With escapes, if the displayed text would be the same.
     let shown: Vec<String> = first
         .iter()
         .map(|&name| format!("\"{}\" ({})", name.escape_default(), count(counts[name], unit)))
@@ -135,7 +135,7 @@ pub fn one_spelling_each(
     )
 }
 
-/// A label that is none of the task's, with what may be meant.
+/// A label that the task does not have, with a suggestion.
 pub fn unknown(classes: &ClassNames, table: &Table, row: &Row, label: &str) -> anyhow::Error {
     let labels = table.rows.iter().filter_map(|row| row.label.as_deref());
     let unknown = labels.filter(|label| classes.id(label).is_none()).count();

@@ -1,5 +1,5 @@
-//! Files of one named task that are given for another's: several have the same columns, and the words for their labels
-//! tell them apart, or that one has a header and the other none.
+//! Detects files of one named task given for another's. Several have the same columns; they differ in their label
+//! words, or in whether they have a header.
 
 use anyhow::{Result, bail};
 
@@ -12,7 +12,7 @@ use crate::settings::benchmark::{Answers, NamedTask};
 use crate::settings::benchmarks::TASKS;
 use crate::words::list;
 
-/// The other task that has files with this header and these labels, where `task` has none such.
+/// The other task whose files have this header and these labels, if `task`'s own do not.
 pub fn look_alike<'a>(
     task: &NamedTask,
     header: &[String],
@@ -41,7 +41,7 @@ fn has<'a>(task: &NamedTask, header: &[String], mut labels: impl Iterator<Item =
 }
 
 /// # Errors
-/// Files with this header and these labels are another task's.
+/// Files with this header and these labels belong to another task.
 pub fn refuse_look_alike<'a>(
     task: &NamedTask,
     file: &str,
@@ -60,7 +60,7 @@ pub fn refuse_look_alike<'a>(
     }
 }
 
-/// The other task whose columns these texts have, with its labels, where `task` has others.
+/// The other task whose columns and labels these texts have, if `task`'s differ.
 fn by_columns(table: &Table, task: &NamedTask) -> Option<&'static NamedTask> {
     let read = [Some(table.columns.text.as_str()), table.columns.text_pair.as_deref()];
     let names = |task: &NamedTask| {
@@ -83,10 +83,10 @@ fn by_columns(table: &Table, task: &NamedTask) -> Option<&'static NamedTask> {
     }
 }
 
-/// What may be another task's about the rows of a user's own file, and may be right.
+/// A doubt that the rows of a user's own file may be another task's.
 pub fn doubt(table: &Table, task: &NamedTask) -> Option<String> {
     let labels = || table.rows.iter().filter_map(|row| row.label.as_deref());
-    // A task's own files have no such header, and so a user's may have any.
+    // A task's own files have no such header, so a user's may have any.
     if let Some(other) = look_alike(task, &header(table), labels()) {
         return Some(format!(
             "{}: judging by its columns and labels this may be a file of {}, but it is read as {}'s",
@@ -107,17 +107,17 @@ pub fn doubt(table: &Table, task: &NamedTask) -> Option<String> {
     }
 }
 
-/// All columns of a table, those first that are read.
+/// All columns of a table, first those that are read.
 fn header(table: &Table) -> Vec<String> {
     let Columns { text, text_pair, label } = &table.columns;
     let read = [text].into_iter().chain(text_pair).chain(label);
     read.chain(&table.unread).cloned().collect()
 }
 
-/// Holds the rows of a user's own file to what a task has: pairs or single texts, and no other task's labels.
+/// Checks the rows of a user's own file against the task: pairs or single texts, and no other task's labels.
 ///
 /// # Errors
-/// They are another task's.
+/// They belong to another task.
 pub fn hold_rows(table: &Table, task: &NamedTask) -> Result<()> {
     let (found, wanted) = (table.columns.text_pair.is_some(), task.columns.pair.is_some());
     if found != wanted {
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(found("rte", pairs, &words), None);
         assert_eq!(found("wnli", pairs, &["1", "0"]), None);
         assert_eq!(found("cola", "sentence label", &["0", "1"]), Some("SST-2"));
-        // As programs write the hub's rows: nothing tells.
+        // As programs write the hub's rows: nothing distinguishes them.
         assert_eq!(found("rte", "sentence1 sentence2 label idx", &["0", "1"]), None);
         assert_eq!(found("cola", "source label star sentence", &["0", "1"]), None);
     }

@@ -1,5 +1,5 @@
-//! Hidden words: the head is asked for the words that stood where a text has masks. What is kept of the logits of a whole
-//! vocabulary is the loss of each hidden word and whether it was found.
+//! Hidden words: the head predicts the words that masks replaced in a text. Of the logits of a whole vocabulary, only
+//! the loss of each hidden word and whether it was found are kept.
 
 use super::metrics::Scores;
 use super::targets::Prediction;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Numbers that are kept of each hidden word.
+/// Numbers kept per hidden word.
 pub const KEPT: usize = 2;
 
 /// Loss and 1 or 0 for each labelled token, `[labelled, KEPT]`, from its logits, `[at least labelled, vocabulary]`.
@@ -25,7 +25,7 @@ pub fn found(logits: &[f32], labels: &Labels, vocabulary: usize) -> Vec<f32> {
     let rows = logits.par_chunks_exact(vocabulary).zip(labels);
     rows.flat_map_iter(|(row, label)| {
         let label = label as usize;
-        // As argmax has it: the first of equals.
+        // Like argmax: the first on a tie.
         let first =
             row.iter().enumerate().fold(0, |best, (i, &x)| if x > row[best] { i } else { best });
         let most = f64::from(row[first]);
@@ -36,11 +36,11 @@ pub fn found(logits: &[f32], labels: &Labels, vocabulary: usize) -> Vec<f32> {
     .collect()
 }
 
-/// How many words are offered for a mask.
+/// How many words are suggested for a mask.
 pub const BEST: usize = 5;
 
-/// The most probable words for each labelled token, best first: `[labelled, BEST, 2]`, the word's id and its probability. A
-/// vocabulary of fewer ends with words of probability 0.
+/// The most probable words for each labelled token, best first: `[labelled, BEST, 2]`, the word's id and its
+/// probability. A smaller vocabulary is padded with words of probability 0.
 pub fn best(logits: &[f32], labels: &Labels, vocabulary: usize) -> Vec<f32> {
     let Labels::Tokens(labels) = labels else {
         return Vec::new();
@@ -49,7 +49,7 @@ pub fn best(logits: &[f32], labels: &Labels, vocabulary: usize) -> Vec<f32> {
     let rows = logits.par_chunks_exact(vocabulary).take(count);
     rows.flat_map_iter(|row| {
         let mut ids: Vec<usize> = (0..vocabulary).collect();
-        // The first of equals, as argmax has it.
+        // The first on a tie, like argmax.
         let order = |&a: &usize, &b: &usize| row[b].total_cmp(&row[a]).then(a.cmp(&b));
         if vocabulary > BEST {
             ids.select_nth_unstable_by(BEST, order);
@@ -66,7 +66,7 @@ pub fn best(logits: &[f32], labels: &Labels, vocabulary: usize) -> Vec<f32> {
     .collect()
 }
 
-/// What a window offers for a mask.
+/// A window's suggestions for a mask.
 #[derive(Clone)]
 struct Offered<'a> {
     /// Tokens on its nearer side.
@@ -75,7 +75,7 @@ struct Offered<'a> {
     best: &'a [f32],
 }
 
-/// What is offered for each mask of documents, from what [`best`] keeps; `mask` is the id that masks have.
+/// The suggestions for each mask in documents, from what [`best`] keeps; `mask` is the id of masks.
 pub fn answers(
     documents: &[Document],
     windows: &Windows,
@@ -85,7 +85,7 @@ pub fn answers(
     word: impl Fn(u32) -> String,
 ) -> Vec<Prediction> {
     let mut offered = best.chunks_exact(2 * BEST);
-    // Of windows that overlap the one with the most around a mask answers for it.
+    // Among overlapping windows, the one with the most context around a mask answers for it.
     let mut masks: Vec<BTreeMap<usize, Offered<'_>>> = vec![BTreeMap::new(); documents.len()];
     for (row, window) in windows.list.iter().enumerate() {
         let ids = &dataset.ids(row)[window.first..window.first + window.tokens.len()];
@@ -115,7 +115,7 @@ pub fn answers(
             "masks": each.iter().map(|(at, words)| {
                 let words: Vec<Value> = words
                     .iter()
-                    // Of words that differ in a space before them, or have no letter, the id tells which it is.
+                    // For words that differ only in a preceding space, or have no letters, the id distinguishes them.
                     .map(|(id, word, p)| json!({"id": id, "word": word, "probability": p}))
                     .collect();
                 json!({"start": at.start, "end": at.end, "words": words})
@@ -124,20 +124,20 @@ pub fn answers(
         let line = |(_, words): &(_, Vec<(u32, String, f32)>)| -> Vec<String> {
             words.iter().flat_map(|(_, word, p)| [word.clone(), format!("{p:.4}")]).collect()
         };
-        // A blank line parts texts.
+        // A blank line separates texts.
         let lines = each.iter().map(line).chain([Vec::new()]).collect();
         Prediction { record, lines }
     };
     documents.iter().zip(&masks).map(of).collect()
 }
 
-/// A part of a text in characters.
+/// A part of a text, in characters.
 fn characters(text: &str, bytes: &Range<usize>) -> Range<usize> {
     let count = |end: usize| text.get(..end).unwrap_or(text).chars().count();
     count(bytes.start)..count(bytes.end)
 }
 
-/// The measures of all hidden words together.
+/// The measures over all hidden words.
 pub fn score(found: &[f32]) -> Scores {
     let (words, _) = found.as_chunks::<KEPT>();
     let mean = |column: usize| {
@@ -153,7 +153,7 @@ pub fn hidden(dataset: &Dataset) -> usize {
     (0..dataset.len()).map(|row| dataset.labelled(row)).sum()
 }
 
-/// A line that says what examples are.
+/// A line that describes the examples.
 pub fn summary(rules: MaskRules, dataset: &Dataset) -> String {
     format!(
         "{} tokens in {}, {} of which are hidden at a time ({}{})",

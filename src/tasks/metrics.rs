@@ -1,8 +1,8 @@
 //! How good a set of predictions is: the measures reported by every evaluation.
 //!
-//! Each is defined for every input, degenerate ones included, so that an evaluation never fails and never writes
-//! a NaN. Where a textbook formula divides by zero the value is 0, as in scikit-learn's defaults; the exceptions
-//! are said at each function.
+//! Each is defined for every input, including degenerate ones, so that an evaluation never fails and never writes a
+//! NaN. Where a textbook formula divides by zero the value is 0, as by default in scikit-learn; each function states
+//! its exceptions.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::settings::metric::Metric;
 /// The results of one evaluation, in the order in which they are reported.
 pub type Scores = Vec<(Metric, f64)>;
 
-/// Where nothing was predicted: right nowhere, and of no class.
+/// Predicted class if nothing was predicted: never right, and of no class.
 pub const NO_CLASS: u32 = u32::MAX;
 
 /// Loss and the measures of classification over `predicted` and `gold` class ids (equal lengths).
@@ -24,8 +24,8 @@ pub fn classification(predicted: &[u32], gold: &[u32], loss: f64) -> Scores {
     ]
 }
 
-/// Loss and the measures of regression over `predicted` and `gold` values, `[rows, outputs]`: of several outputs the mean
-/// of each one's.
+/// Loss and the measures of regression over `predicted` and `gold` values, `[rows, outputs]`: with several outputs the
+/// mean over them.
 pub fn regression(predicted: &[f32], gold: &[f32], outputs: usize, loss: f64) -> Scores {
     let column = |values: &[f32], output: usize| -> Vec<f32> {
         values.iter().skip(output).step_by(outputs).copied().collect()
@@ -37,9 +37,9 @@ pub fn regression(predicted: &[f32], gold: &[f32], outputs: usize, loss: f64) ->
     vec![(Metric::Loss, loss), (Metric::Pearson, mean(pearson)), (Metric::Spearman, mean(spearman))]
 }
 
-/// Loss and the measures of several labels per text over `predicted` and `gold`, `[rows, labels]`, as scikit-learn's for
-/// indicator matrices: F1 over all labels together, the mean of each label's F1, and the share of rows of which every
-/// label is right.
+/// Loss and the measures of several labels per text over `predicted` and `gold`, `[rows, labels]`, as in scikit-learn
+/// for indicator matrices: F1 over all labels together, the mean of each label's F1, and the share of rows with every
+/// label right.
 pub fn multi_label(predicted: &[bool], gold: &[bool], labels: usize, loss: f64) -> Scores {
     let mut counts: Vec<ClassCounts> = (0..labels).map(|_| ClassCounts::default()).collect();
     let mut exact = 0usize;
@@ -63,14 +63,14 @@ pub fn multi_label(predicted: &[bool], gold: &[bool], labels: usize, loss: f64) 
     ]
 }
 
-/// Share of predictions that are right; 0 for no predictions.
+/// Share of right predictions; 0 without predictions.
 pub fn accuracy(predicted: &[u32], gold: &[u32]) -> f64 {
     debug_assert_eq!(predicted.len(), gold.len());
     let right = predicted.iter().zip(gold).filter(|(p, g)| p == g).count();
     ratio(right as f64, gold.len() as f64)
 }
 
-/// Counts per class that the other measures are made of.
+/// Counts per class from which the other measures are computed.
 #[derive(Default)]
 struct ClassCounts {
     predicted: u64,
@@ -100,7 +100,7 @@ fn count_classes(predicted: &[u32], gold: &[u32]) -> BTreeMap<u32, ClassCounts> 
 
 /// Unweighted mean over classes of F1 = 2·TP / (predicted + gold).
 ///
-/// As in scikit-learn, the classes are those that occur in `predicted` or `gold`, so no denominator is 0; 0 for no
+/// As in scikit-learn, the classes are those that occur in `predicted` or `gold`, so no denominator is 0; 0 without
 /// predictions.
 pub fn macro_f1(predicted: &[u32], gold: &[u32]) -> f64 {
     let classes = count_classes(predicted, gold);
@@ -108,7 +108,7 @@ pub fn macro_f1(predicted: &[u32], gold: &[u32]) -> f64 {
     ratio(sum, classes.len() as f64)
 }
 
-/// F1 of one class, as GLUE has it for the positive one; 0 where it is neither given nor predicted.
+/// F1 of one class, as GLUE computes it for the positive one; 0 if it is neither gold nor predicted.
 pub fn f1_of(class: u32, predicted: &[u32], gold: &[u32]) -> f64 {
     let classes = count_classes(predicted, gold);
     classes
@@ -118,11 +118,11 @@ pub fn f1_of(class: u32, predicted: &[u32], gold: &[u32]) -> f64 {
 
 /// Matthews' correlation coefficient, in its form for any number of classes (Gorodkin 2004).
 ///
-/// 0 when the predictions or the gold labels are all of one class: they then carry nothing to correlate.
+/// 0 if the predictions or the gold labels are all of one class: there is then nothing to correlate.
 pub fn matthews(predicted: &[u32], gold: &[u32]) -> f64 {
     let classes = count_classes(predicted, gold);
     let total = gold.len() as f64;
-    // Counts are far below 2^53, but their products are not below 2^64 for sure: f64 throughout.
+    // Counts are far below 2^53, but their products may exceed 2^64: f64 throughout.
     let sum = |of: &dyn Fn(&ClassCounts) -> f64| classes.values().map(of).sum::<f64>();
     let right = sum(&|class| class.right as f64);
     let joint = sum(&|class| class.predicted as f64 * class.gold as f64);
@@ -135,8 +135,8 @@ pub fn matthews(predicted: &[u32], gold: &[u32]) -> f64 {
 
 /// Pearson's correlation of two equally long lists.
 ///
-/// 0 when either is constant, has fewer than two values, or holds a number that is not finite: no correlation is
-/// defined there (SciPy gives NaN), and a 0 never wins a comparison with a model that does predict something.
+/// 0 if either is constant, has fewer than two values, or holds a number that is not finite: the correlation is then
+/// undefined (SciPy gives NaN), and a 0 never wins against a model that does predict something.
 pub fn pearson(a: &[f32], b: &[f32]) -> f64 {
     let wide = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<_>>();
     correlation(&wide(a), &wide(b))
@@ -159,7 +159,7 @@ fn ranks(values: &[f32]) -> Vec<f64> {
     let mut ranks = vec![0.0; values.len()];
     // `==` and not total_cmp decides ties: -0.0 and 0.0 are the same value.
     for run in order.chunk_by(|&i, &j| values[i] == values[j]) {
-        // The run takes the places after all that are smaller.
+        // The run's ranks follow those of all smaller values.
         let smaller = order.partition_point(|&i| values[i] < values[run[0]]);
         let mean = smaller as f64 + (run.len() as f64 + 1.0) / 2.0;
         for &i in run {
@@ -172,7 +172,7 @@ fn ranks(values: &[f32]) -> Vec<f64> {
 fn correlation(a: &[f64], b: &[f64]) -> f64 {
     debug_assert_eq!(a.len(), b.len());
     let n = a.len() as f64;
-    // Two passes: the one-pass formula cancels when the spread is small beside the mean.
+    // Two passes: the one-pass formula cancels if the spread is small relative to the mean.
     let mean_a = a.iter().sum::<f64>() / n;
     let mean_b = b.iter().sum::<f64>() / n;
     let (mut product, mut square_a, mut square_b) = (0.0, 0.0, 0.0);
@@ -186,7 +186,7 @@ fn correlation(a: &[f64], b: &[f64]) -> f64 {
     ratio(product, square_a.sqrt() * square_b.sqrt()).clamp(-1.0, 1.0)
 }
 
-/// `above / below`, or 0 where that is no finite number.
+/// `above / below`, or 0 if that is not a finite number.
 fn ratio(above: f64, below: f64) -> f64 {
     let value = above / below;
     if value.is_finite() { value } else { 0.0 }
@@ -256,7 +256,7 @@ mod tests {
         let b = [1.0, 3.0, 4.0, 2.0, 5.0];
         close(pearson(&a, &b), 0.7);
         close(pearson(&a, &b.map(|x| -3.0 * x + 2.0)), -0.7);
-        // A large mean beside a small spread must not cancel.
+        // A large mean with a small spread must not cancel.
         close(pearson(&a.map(|x| x + 65536.0), &b), 0.7);
     }
 
@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(ranks(&[0.0, -0.0]), [1.5, 1.5]);
         // Ranks 1 2.5 2.5 4 against 1 2 3 4: 4.5 / sqrt(4.5 · 5).
         close(spearman(&[1.0, 2.0, 2.0, 3.0], &[1.0, 2.0, 3.0, 4.0]), 4.5 / (4.5_f64 * 5.0).sqrt());
-        // Any rising map leaves ranks alone.
+        // Any increasing map preserves ranks.
         close(spearman(&[1.0, 2.0, 3.0], &[1.0, 100.0, 1e30]), 1.0);
         close(spearman(&[1.0, 2.0, 3.0, 4.0], &[4.0, 3.0, 2.0, 1.0]), -1.0);
     }

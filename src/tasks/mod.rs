@@ -1,6 +1,6 @@
-//! What is asked of an encoder, from a file's labels to a person's answer: labels and targets, the head on the hidden
-//! states and its loss, measures, and what is made of logits. A task is a file; [`targets`] tells them apart, and
-//! [`crate::settings::task`] has the facts that others ask for.
+//! The tasks for an encoder, from a file's labels to a person's answer: labels and targets, the head on the hidden
+//! states and its loss, measures, and the decoding of logits. Each task has a file; [`targets`] dispatches between
+//! them, and [`crate::settings::task`] has the facts that other modules need.
 
 pub mod answer_measures;
 pub mod answers;

@@ -1,5 +1,5 @@
-//! Any number of labels per text: an output with a sigmoid for each (`problem_type` `multi_label_classification` of
-//! transformers). A label is predicted where its probability is above one half.
+//! Any number of labels per text: one output with a sigmoid per label (`problem_type` `multi_label_classification` of
+//! transformers). A label is predicted if its probability is above one half.
 
 use super::confusion::Tally;
 use super::labels::{ClassNames, unknown};
@@ -11,7 +11,7 @@ use crate::room::filled;
 use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
 
-/// The labels of a row. None is a label, too: it has none of them.
+/// The labels of a row. The row may also have none of them.
 fn labels_of(splitting: &Splitting, name: &str, row: &Row) -> Result<Vec<String>> {
     splitting.parts_of(name, row, "labels")
 }
@@ -19,7 +19,7 @@ fn labels_of(splitting: &Splitting, name: &str, row: &Row) -> Result<Vec<String>
 /// The distinct labels of a table.
 ///
 /// # Errors
-/// No row has one, or one label is spelled in several ways.
+/// No row has any, or one label is spelled in several ways.
 pub fn names(table: &Table, splitting: &Splitting) -> Result<ClassNames> {
     let rows = table.rows.iter().map(|row| labels_of(splitting, &table.name, row));
     let labels: Vec<Vec<String>> = rows.collect::<Result<_>>()?;
@@ -29,7 +29,7 @@ pub fn names(table: &Table, splitting: &Splitting) -> Result<ClassNames> {
 /// 1 for each label that a row has and 0 for the others, `[rows, labels]`.
 ///
 /// # Errors
-/// With file and line: a label that is not one of the task's, or that a row has twice.
+/// With file and line: a label that the task does not have, or that a row has twice.
 pub fn read(names: &ClassNames, splitting: &Splitting, table: &Table) -> Result<Labels> {
     let count = names.names().len();
     let what = format!("labels ({} rows of {count} each)", table.rows.len());
@@ -54,7 +54,7 @@ pub fn score(logits: &[f32], outputs: usize, gold: &[f32]) -> Scores {
     metrics::multi_label(&predicted, &right, outputs, loss / gold.len() as f64)
 }
 
-/// How often each label is right, given and predicted.
+/// How often each label is right, gold and predicted.
 pub fn tallies(logits: &[f32], outputs: usize, gold: &[f32]) -> Vec<Tally> {
     let mut each = vec![Tally::default(); outputs];
     let rows = logits.chunks_exact(outputs).zip(gold.chunks_exact(outputs));
@@ -69,7 +69,7 @@ pub fn tallies(logits: &[f32], outputs: usize, gold: &[f32]) -> Vec<Tally> {
     each
 }
 
-/// `-ln σ(x)` for a label that is there, `-ln (1 - σ(x))` for one that is not.
+/// `-ln σ(x)` for a label that is present, `-ln (1 - σ(x))` for one that is not.
 fn loss(logit: f64, there: bool) -> f64 {
     let wrong = if there { -logit } else { logit };
     wrong.max(0.0) + (-wrong.abs()).exp().ln_1p()

@@ -1,4 +1,4 @@
-//! What looks wrong about the names of classes, labels or tags and may be right.
+//! Suspicious but possibly correct names of classes, labels or tags.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use super::spelling::Key;
 use super::unlabelled::{doubtful, is_missing};
 use crate::words::{MANY, count, list, named, quoted};
 
-/// Names with how often each stands in the examples.
+/// Names with the number of their occurrences in the examples.
 pub struct Counted<'a> {
-    /// What each names: "class".
+    /// What they name: "class".
     pub what: &'static str,
-    /// What each is counted in: "row".
+    /// What is counted: "row".
     pub unit: &'static str,
     pub names: &'a [String],
     pub counts: Vec<usize>,
@@ -22,7 +22,7 @@ impl Counted<'_> {
         self.names.iter().map(String::as_str).zip(self.counts.iter().copied())
     }
 
-    /// A line for people. The largest come first where not all are shown.
+    /// A line for people. Only the largest, in order, if there are too many.
     pub fn summary(&self) -> String {
         let mut pairs: Vec<(&str, usize)> = self.pairs().collect();
         if pairs.len() > MANY {
@@ -40,7 +40,7 @@ impl Counted<'_> {
         format!("{what} and {their} {unit}s: {}{more}", shown.join(", "))
     }
 
-    /// A sentence for each thing that looks wrong.
+    /// A sentence for each suspicious point.
     pub fn doubts(&self) -> Vec<String> {
         let mut doubts = self.same_but_for_case();
         let is_number = |name: &&str| matches!(Key::of(name), Key::Number(_));
@@ -63,7 +63,7 @@ impl Counted<'_> {
                 count(numbers.len(), "class")
             ));
         }
-        // Rows with a word that is plainly missing are refused before this; a word always has a tag.
+        // Rows with an obviously missing label are refused before this; a word always has a tag.
         let of_words = self.unit == "word";
         let odd = |name: &&str| doubtful(name) || (of_words && is_missing(name) && *name != "-");
         let odd: Vec<_> = words.into_iter().filter(odd).collect();
@@ -88,7 +88,7 @@ impl Counted<'_> {
         let what = if of_entities { "type" } else { self.what };
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for (name, number) in self.pairs() {
-            // Of a tag its type alone has letters that mean nothing by their case.
+            // Only a tag's type has letters whose case should not matter.
             let name = if of_entities { kind(name) } else { Some(name) };
             *counts.entry(name.unwrap_or_default()).or_default() += number;
         }
@@ -127,7 +127,7 @@ mod tests {
         );
         assert!(of_tags(&["B-LOC", "I-LOC", "B-PER", "O"]).is_empty());
         assert!(of_tags(&["B", "I", "O"]).is_empty());
-        // Of other tags the whole name.
+        // For other tags the whole name.
         let other = "the tags \"Noun\" (1 word), \"noun\" (2 words) differ only in case";
         assert_eq!(of_tags(&["Noun", "noun"]), [other]);
     }

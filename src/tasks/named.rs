@@ -1,5 +1,5 @@
-//! The rows of a named task, with the task's own words for labels. What its files have too much or too little of is said
-//! with its place.
+//! The rows of a named task, with the task's own label words. Missing or superfluous parts of its files are reported
+//! with their place.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -32,17 +32,17 @@ pub enum ReadFor {
 #[derive(Debug)]
 pub struct PartRows {
     pub table: Table,
-    /// The number of each test row, from 0 on in any order; empty otherwise.
+    /// The number of each test row, from 0 in any order; empty otherwise.
     pub index: Vec<String>,
-    /// What was left out or stands out, a sentence each.
+    /// What was left out or is unusual, a sentence each.
     pub notes: Vec<String>,
 }
 
-/// Reads a part from a folder; `None` where it is not there. Rows that say that they have no label are left out if
+/// Reads a part from a folder; `None` if it is not there. Rows that say they have no label are left out if
 /// `drop_unlabelled`.
 ///
 /// # Errors
-/// Files of another task, or with rows that are none of this one's, with file, line or row, and column.
+/// Another task's files, or rows that do not belong to this task, with file, line or row, and column.
 pub fn read(
     folder: &Path,
     task: &NamedTask,
@@ -91,7 +91,7 @@ pub fn read(
     taken.done(files.len()).map(Some)
 }
 
-/// Where a part's rows are: its own file, or those rows of the training file that another file names or does not name.
+/// Where a part's rows are: in its own file, or the rows of the training file that another file lists or does not list.
 fn find(
     tree: &Local,
     folder: &Path,
@@ -103,7 +103,7 @@ fn find(
     let Some((file, columns)) = task.archive.dev_ids else {
         return Ok(found.map(|found| (found, None)));
     };
-    // Where the development rows have no file of their own, they are among those to train on.
+    // If the development rows have no file of their own, they are among the training rows.
     let dev = match task.dev.first() {
         Some(dev) => layout::find(tree, task, dev)?,
         None => None,
@@ -133,13 +133,13 @@ fn find(
 
 /// The training rows that are development rows.
 struct Ids {
-    /// The file that names them.
+    /// The file that lists them.
     name: String,
     pairs: HashSet<[String; 2]>,
-    /// Those of them that a row has.
+    /// Those found in a row so far.
     found: HashSet<[String; 2]>,
     columns: [&'static str; 2],
-    /// Whether they are read, or the others.
+    /// Whether to read them, or the others.
     wanted: bool,
 }
 
@@ -169,7 +169,7 @@ impl Ids {
     }
 }
 
-/// The rows of one part while its files are read.
+/// The rows of one part while its files are being read.
 struct Taken<'a> {
     task: &'a NamedTask,
     columns: &'a Wanted,
@@ -180,11 +180,11 @@ struct Taken<'a> {
     rows: Vec<Row>,
     numbers: TestNumbers,
     notes: Vec<String>,
-    /// Whether labels stand as numbers.
+    /// Whether labels are numbers.
     numbered: bool,
     /// Whether a file of numbers does not say which classes they are.
     unsaid: bool,
-    /// Of the file that is read.
+    /// Of the current file.
     header: Vec<String>,
 }
 
@@ -223,7 +223,7 @@ impl<'a> Taken<'a> {
         }
         let label = self.columns.text.len() + self.columns.pair.iter().len();
         if !test && cut.is_none() && file.lines && !self.task.archive.has_broken_rows {
-            // What was cut right before its last field.
+            // What was cut off just before its last field.
             let last = rows.last().filter(|row| {
                 row.fields[label].as_deref().is_none_or(|text| text.trim().is_empty())
             });
@@ -289,7 +289,7 @@ impl<'a> Taken<'a> {
         ));
     }
 
-    /// Takes one row; false where it is left out for want of a label.
+    /// Takes one row; false if it is left out because it has no label.
     fn row(&mut self, row: RawRow, file: &RawFile, label: usize) -> Result<bool> {
         let test = self.purpose == ReadFor::Test;
         let RawRow { at, mut fields } = row;
@@ -351,7 +351,7 @@ impl<'a> Taken<'a> {
         self.numbers.take(number, column, at)
     }
 
-    /// A label in the task's words; none where the row says that it has none, and such rows are left out.
+    /// A label in the task's words; none if the row says it has none, in which case it is left out.
     fn label(&mut self, text: &str, file: &RawFile, at: u64) -> Result<Option<String>> {
         let cell = || file.cell(at, self.columns.label);
         let text = text.trim();
@@ -369,7 +369,7 @@ impl<'a> Taken<'a> {
         Ok(Some(label))
     }
 
-    /// Holds the classes that a file says it has to those of the task, in their order.
+    /// Checks the classes that a file claims against those of the task, in order.
     fn hold_classes(&self, file: &RawFile, said: Option<Vec<String>>) -> Result<()> {
         let Some(said) = said else { return Ok(()) };
         let ours: Vec<&str> = self.task.classes().iter().map(|class| class.name).collect();

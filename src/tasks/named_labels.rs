@@ -1,5 +1,5 @@
-//! The labels of a named task in its own words, whichever form a file has them in: its names, the benchmark's words for them,
-//! or their numbers.
+//! The labels of a named task in its own words, whichever form a file has: the task's names, the benchmark's words for
+//! them, or their numbers.
 
 use anyhow::{Result, bail};
 
@@ -7,10 +7,10 @@ use super::spelling::Key;
 use crate::data::{Table, place};
 use crate::settings::benchmark::{Answers, NamedClass, NamedTask};
 
-/// Puts the labels of a table into a task's words; returns what is to be said of that.
+/// Converts a table's labels to a task's words; returns what to tell the user about it.
 ///
 /// # Errors
-/// With file and line: a label that is none of the task's.
+/// With file and line: a label that the task does not have.
 pub fn in_words(table: &mut Table, task: &NamedTask) -> Result<Option<String>> {
     let mut numbered = false;
     for row in &mut table.rows {
@@ -53,8 +53,8 @@ pub fn in_word(task: &NamedTask, text: &str, here: impl Fn() -> String) -> Resul
     }
 }
 
-/// The class that a label of a benchmark's file stands for: its name, the benchmark's word for it, or its number. With
-/// it, whether it was the number.
+/// The class for a label in a benchmark's file: its name, the benchmark's word for it, or its number. Also returns
+/// whether it was the number.
 fn class_of(task: &NamedTask, text: &str) -> Option<(&'static str, bool)> {
     let key = Key::of(text);
     let by_word =
@@ -75,7 +75,7 @@ pub fn numbers(task: &NamedTask) -> String {
     format!("the labels are numbers: {}, the hub's order", classes.join(", "))
 }
 
-/// Whether a label is a number that stands for a class.
+/// Whether a label is the number of a class.
 pub fn is_number(task: &NamedTask, text: &str) -> bool {
     !task.classes().is_empty() && matches!(Key::of(text), Key::Number(_))
 }

@@ -1,4 +1,4 @@
-//! Every layout of the benchmarks' files with its quirks, small and made up, and what is said of each.
+//! Every layout of the benchmarks' files with its quirks, small and made up, and the messages about each.
 
 use super::*;
 use crate::settings::benchmark::Answers;
@@ -122,7 +122,7 @@ fn mrpc_has_its_own_names_and_two_layouts() {
         assert_eq!(seen(&train)[0], ("A \"b", Some("c"), Some("equivalent")), "{file}");
         assert_eq!(seen(&train).len(), 3);
     }
-    // The original's development rows are those of the training file that another file names.
+    // The original's development rows are the rows of the training file that another file lists.
     let ids = ("MRPC/dev_ids.tsv", "21\t22\n");
     let both = [("MRPC/msr_paraphrase_train.txt", MSR), ids];
     assert_eq!(seen(&rows_of(&both, "mrpc", ReadFor::Train)).len(), 2);
@@ -308,7 +308,7 @@ fn files_of_another_task_are_refused_by_what_they_are() {
         ReadFor::Train,
         &["\"sentence1\", \"sentence2\", \"label\" are needed", "these are MRPC's"],
     );
-    // Of the same columns, and told apart by what the file says of its classes.
+    // The same columns, distinguished by the classes that the file states.
     let copy = tempfile::tempdir().unwrap();
     let name = "train-00000-of-00001.parquet";
     fs::copy(Path::new(GLUE).join("cola").join(name), copy.path().join(name)).unwrap();
@@ -410,7 +410,7 @@ fn what_is_no_parquet_file_is_named_and_nothing_panics() {
         let error = refused(bytes).unwrap_err().to_string();
         assert!(error.contains(said) && error.contains("train-00000"), "{error}");
     }
-    // Any byte may be wrong: an error or other text, and never a panic.
+    // Any byte may be wrong: an error or other text, but never a panic.
     let mut errors = 0;
     for at in (0..good.len()).step_by(3) {
         for bits in [0xFF, 0x01] {

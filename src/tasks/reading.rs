@@ -1,4 +1,4 @@
-//! How the documents of a task are read: from a file whole, or from a pipe one at a time.
+//! Reads the documents of a task: from a file as a whole, or from a pipe one at a time.
 
 use crate::data::{
     ConllReader, Documents, FileFormat, LabelUse, ReadDocuments, ReadOptions, RunningReader,
@@ -10,16 +10,16 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// The documents of a whole file, and what the user is told of how they were read, a sentence each.
+/// The documents of a whole file, and what to tell the user about how they were read, a sentence each.
 pub struct ReadWhole {
     pub documents: Documents,
     pub told: Vec<String>,
 }
 
-/// Starts reading documents; `name` begins every message about them. `path` is none for standard input.
+/// Starts reading documents; `name` starts every message about them. `path` is `None` for standard input.
 ///
 /// # Errors
-/// A format that tells nothing, or that the task does not read. The iterator's errors carry file, line and column.
+/// A format that says nothing, or that the task does not read. The iterator's errors carry file, line and column.
 pub fn documents<'a>(
     task: Task,
     input: Box<dyn Read + 'a>,
@@ -38,7 +38,7 @@ pub fn documents<'a>(
             Ok(match format {
                 FileFormat::Conll | FileFormat::Conllu => {
                     let reader = ConllReader::new(input, name, format, options)?;
-                    // Other extensions say that there are columns.
+                    // Other extensions imply columns.
                     let by_name = path.map(FileFormat::from_path);
                     let any = matches!(by_name, None | Some(Ok(FileFormat::Tsv)));
                     match options.format.is_none() && any {

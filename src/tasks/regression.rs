@@ -1,4 +1,4 @@
-//! Numbers per text: one, or several.
+//! One or several numbers per text.
 
 use super::labels::label_of;
 use super::metrics::{self, Scores};
@@ -9,13 +9,13 @@ use crate::words;
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
-/// Targets above this have squares and gradients that f32 cannot hold.
+/// Targets above this have squares and gradients that overflow f32.
 const LARGEST_VALUE: f32 = 1e15;
 
-/// The numbers of the first row: as many as every row has.
+/// The count of numbers in the first row, which every row must have.
 ///
 /// # Errors
-/// The label of the first row is empty or a list that is.
+/// The label of the first row is empty, or an empty list.
 pub fn outputs(table: &Table, splitting: &Splitting) -> Result<usize> {
     match table.rows.first() {
         Some(row) => Ok(parts(splitting, &table.name, row)?.len()),
@@ -33,7 +33,7 @@ fn parts(splitting: &Splitting, name: &str, row: &Row) -> Result<Vec<String>> {
 /// The numbers of every row, `[rows, outputs]`.
 ///
 /// # Errors
-/// With file and line: what is no finite number, or more or fewer of them.
+/// With file and line: something that is not a finite number, or the wrong count.
 pub fn read(outputs: usize, splitting: &Splitting, table: &Table) -> Result<Labels> {
     let mut values = Vec::with_capacity(table.rows.len() * outputs);
     for row in &table.rows {

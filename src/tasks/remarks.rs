@@ -1,4 +1,4 @@
-//! What a user is told of the labels that were read, so that a wrong reading is seen before it is trained on.
+//! What to tell a user about the labels that were read, so that a wrong reading is noticed before training.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,7 +17,7 @@ use crate::settings::metric::Metric;
 use crate::settings::task::Task;
 use crate::words::{MANY, are, count, list};
 
-/// A line that says what examples are.
+/// A line that describes the examples.
 pub fn told(targets: &Targets, prepared: &Prepared) -> String {
     match (targets, &prepared.documents) {
         (Targets::Spans(rule), Some(InWindows { documents, windows })) => {
@@ -28,7 +28,7 @@ pub fn told(targets: &Targets, prepared: &Prepared) -> String {
     }
 }
 
-/// A line that says what `labels`, those of one table, are.
+/// A line that describes `labels`, those of one table.
 pub fn summary(targets: &Targets, labels: &Labels) -> String {
     if let Some(counted) = counted(targets, labels) {
         return counted.summary() + &more_of(targets, labels);
@@ -51,7 +51,7 @@ pub fn summary(targets: &Targets, labels: &Labels) -> String {
     }
 }
 
-/// What looks wrong about the labels that a task is to be trained on and may be right, a sentence each.
+/// Suspicious but possibly correct labels for training, a sentence each.
 pub fn doubts(targets: &Targets, labels: &Labels) -> Vec<String> {
     let counted = counted(targets, labels);
     let mut doubts = counted.as_ref().map(Counted::doubts).unwrap_or_default();
@@ -66,7 +66,7 @@ pub fn doubts(targets: &Targets, labels: &Labels) -> Vec<String> {
     doubts
 }
 
-/// What is said behind the names and their counts.
+/// What follows the names and their counts.
 fn more_of(targets: &Targets, labels: &Labels) -> String {
     match (targets, labels) {
         (Targets::Tags(classes), _) if entities::are_tagged(classes.names()) => {
@@ -84,7 +84,7 @@ fn more_of(targets: &Targets, labels: &Labels) -> String {
     }
 }
 
-/// The names that outputs have, with how often each stands in `labels`.
+/// The outputs' names, with the number of their occurrences in `labels`.
 fn counted<'a>(targets: &'a Targets, labels: &Labels) -> Option<Counted<'a>> {
     let names = targets.named()?.names();
     let mut counts = vec![0; names.len()];
@@ -113,7 +113,7 @@ pub fn all_equal(values: &[f32]) -> bool {
     values.windows(2).all(|pair| pair[0] == pair[1])
 }
 
-/// What no measure can say where all texts got the same answer.
+/// What no measure can show if all texts got the same answer.
 pub fn same_answer(task: Task) -> String {
     let correlations = [Metric::Matthews, Metric::Pearson, Metric::Spearman];
     let undefined = task.facts().measures.iter().filter(|measure| correlations.contains(measure));
@@ -162,7 +162,7 @@ fn several_doubts(names: &[String], splitting: &Splitting, values: &[f32]) -> Op
     Some(format!("no row has more than one label (cells are split at {own:?}){hint}"))
 }
 
-/// Numbers that often say that there is none, beside labels that are not negative; `used` says what becomes of them.
+/// Numbers that often mark a missing label, among labels that are not negative; `used` says what happens to them.
 pub fn mark_doubt(values: &[f32], used: &str) -> Option<String> {
     let marks: Vec<f32> = values.iter().copied().filter(|&value| is_mark(value)).collect();
     let others_negative = values.iter().any(|&value| value < 0.0 && !is_mark(value));
@@ -175,12 +175,12 @@ pub fn mark_doubt(values: &[f32], used: &str) -> Option<String> {
     ))
 }
 
-/// Whether rows stand in the order of their labels, which have `outputs` numbers where they are numbers.
+/// Whether rows are sorted by label; labels have `outputs` numbers if they are numbers.
 pub fn in_order(labels: &Labels, outputs: usize) -> bool {
     fn in_runs<T: PartialEq>(rows: &[T]) -> bool {
         let starts: Vec<&T> = rows.chunk_by(|one, other| one == other).map(|run| &run[0]).collect();
         let once = |(i, start): (usize, &&T)| !starts[..i].contains(start);
-        // Many runs are no order that is worth the time to look at.
+        // Many runs are not an order worth checking.
         (2..=MANY).contains(&starts.len())
             && starts.len() < rows.len()
             && starts.iter().enumerate().all(once)
@@ -212,7 +212,7 @@ fn value_doubts(values: &[f32]) -> Vec<String> {
     doubts
 }
 
-/// Which texts of a table stand there again with another label, as a line for people.
+/// Texts of a table that are repeated with another label, as a line for people.
 pub fn contradictions(table: &Table, labels: &Labels) -> Option<String> {
     let rows = &table.rows;
     let same = |one: usize, other: usize| match labels {
@@ -241,7 +241,7 @@ pub fn contradictions(table: &Table, labels: &Labels) -> Option<String> {
     ))
 }
 
-/// Says which labels are read without the spaces around them, of rows or words as `unit` says.
+/// Says which labels were read without their surrounding spaces, in rows or words as `unit` says.
 pub fn spaced<'a>(labels: impl Iterator<Item = &'a str>, unit: &str) -> Option<String> {
     let mut spaced: BTreeMap<&str, usize> = BTreeMap::new();
     for label in labels.filter(|label| label.trim() != *label) {
@@ -254,7 +254,7 @@ pub fn spaced<'a>(labels: impl Iterator<Item = &'a str>, unit: &str) -> Option<S
     (!shown.is_empty()).then(|| format!("spaces around labels ignored: {}", shown.join(", ")))
 }
 
-/// Says which labels of a table were taken for a class that is spelled otherwise.
+/// Says which labels of a table were taken for a class with another spelling.
 pub fn respelled(targets: &Targets, table: &Table) -> Option<String> {
     let classes = targets.classes()?;
     let mut others: BTreeMap<&str, (&str, usize)> = BTreeMap::new();
@@ -282,7 +282,7 @@ pub fn respelled(targets: &Targets, table: &Table) -> Option<String> {
     (!shown.is_empty()).then(|| shown.join(", "))
 }
 
-/// The classes without a row among `labels`, if there are any.
+/// The classes without any rows among `labels`.
 pub fn without_rows(classes: &ClassNames, labels: &Labels) -> Option<String> {
     let mut seen = vec![false; classes.names().len()];
     match labels {
@@ -302,7 +302,7 @@ pub fn without_rows(classes: &ClassNames, labels: &Labels) -> Option<String> {
     (!absent.is_empty()).then(|| list(&absent))
 }
 
-/// Numbers that may be no classes.
+/// Numbers that may not be classes.
 fn many_classes(Counted { counts, .. }: &Counted<'_>) -> Option<String> {
     let single = counts.iter().filter(|&&count| count <= 1).count();
     (counts.len() > MANY && 2 * single > counts.len()).then(|| {

@@ -1,4 +1,4 @@
-//! What a measure needs of each row, so that it can be computed again on any choice of rows: a bootstrap draws many.
+//! What a measure needs from each row, so that it can be recomputed on any selection of rows: a bootstrap draws many.
 
 use super::classification::argmax;
 use super::metrics::{macro_f1, matthews, regression};
@@ -11,19 +11,19 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "form", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum RowAnswers {
-    /// It is the mean of these: of accuracy 1 for a row that is right and 0 for one that is not.
+    /// The mean of these: for accuracy 1 for a row that is right and 0 otherwise.
     Mean { each: Vec<f32> },
-    /// It is F1 of what rows have right, of what they predict and of what is there.
+    /// F1 from what each row has right, predicts, and has as gold.
     Counts { right: Vec<u32>, predicted: Vec<u32>, gold: Vec<u32> },
-    /// It is made of all classes together.
+    /// Computed from all classes together.
     Classes { metric: Metric, predicted: Vec<u32>, gold: Vec<u32> },
-    /// It is a correlation of numbers, `[rows, outputs]`.
+    /// A correlation of numbers, `[rows, outputs]`.
     Numbers { metric: Metric, outputs: usize, predicted: Vec<f32>, gold: Vec<f32> },
 }
 
 impl RowAnswers {
-    /// Of logits and labels of rows; `positive` is the class whose F1 counts. `None` where the measure of this task does not
-    /// come from its rows in any of these ways.
+    /// From logits and labels of rows; `positive` is the class whose F1 counts. `None` if the measure of this task does
+    /// not come from its rows in any of these ways.
     pub fn of(
         metric: Metric,
         targets: &Targets,
@@ -102,7 +102,7 @@ impl RowAnswers {
         }
     }
 
-    /// How many rows it is of; `None` where its lists are of different lengths, as no writer leaves them.
+    /// The number of rows; `None` if its lists have different lengths, which no writer produces.
     pub fn rows(&self) -> Option<usize> {
         match self {
             Self::Mean { each } => Some(each.len()),
@@ -120,7 +120,7 @@ impl RowAnswers {
         }
     }
 
-    /// Whether both answer the same rows by the same measure, as far as can be told.
+    /// Whether both answer the same rows by the same measure, as far as can be determined.
     pub fn pairs_with(&self, other: &Self) -> bool {
         self.rows().is_some()
             && self.rows() == other.rows()
@@ -139,7 +139,7 @@ impl RowAnswers {
             }
     }
 
-    /// The measure of these rows, each below [`rows`](Self::rows) and as often as it is named; 0 of none.
+    /// The measure on these rows, each below [`rows`](Self::rows) and possibly repeated; 0 without rows.
     pub fn value(&self, rows: &[usize]) -> f64 {
         if rows.is_empty() {
             return 0.0;
@@ -184,7 +184,7 @@ mod tests {
         Targets::Classes(ClassNames::from_names(names, 2).unwrap())
     }
 
-    /// Logits that answer with these classes.
+    /// Logits that predict these classes.
     fn saying(classes: &[u32]) -> Vec<f32> {
         classes.iter().flat_map(|&c| (0..3).map(move |i| f32::from(i == c))).collect()
     }
@@ -204,7 +204,7 @@ mod tests {
         }
         let labels = Labels::Classes(gold.clone());
         let f1 = RowAnswers::of(Metric::F1, &classes(), &labels, &logits, Some(1)).unwrap();
-        // Class 1 is right twice, predicted three times and there three times.
+        // Class 1 is right twice, predicted three times and gold three times.
         assert!((f1.value(&all) - 2.0 / 3.0).abs() < 1e-12);
         assert_eq!(RowAnswers::of(Metric::Loss, &classes(), &labels, &logits, None), None);
     }

@@ -1,11 +1,11 @@
-//! When two labels are one, however they are written: 1 and 1.0, true and True, and text that looks the same (NFC and
-//! NFD, characters without a width, other spaces). Case tells labels apart.
+//! When two labels are the same, however written: 1 and 1.0, true and True, and text that looks the same (NFC and NFD,
+//! zero-width characters, other spaces). Case distinguishes labels.
 
 use std::cmp::Ordering;
 
 use unicode_normalization::UnicodeNormalization;
 
-/// What a label means. Labels with equal keys are the same label.
+/// The meaning of a label. Labels with equal keys are the same label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
     Number(Decimal),
@@ -28,23 +28,23 @@ impl Key {
     }
 }
 
-/// Characters that take no place and change no meaning. Joiners are not among them: scripts and emoji need those.
+/// Zero-width characters that change no meaning. Joiners are not included: scripts and emoji need them.
 fn invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'
         | '\u{2066}'..='\u{2069}' | '\u{fe0e}' | '\u{fe0f}' | '\u{feff}')
 }
 
-/// A decimal number to its last digit: ids are longer than an f64 is exact.
+/// A decimal number to its last digit: ids can be longer than f64's precision.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Decimal {
     negative: bool,
-    /// Without zeros at either end; the number is 0.DIGITS × 10^exponent, and none is 0.
+    /// Without zeros at either end; the number is 0.DIGITS × 10^exponent, and no digits means 0.
     digits: String,
     exponent: i64,
 }
 
 impl Decimal {
-    /// A number in digits, with or without sign, point and exponent; nothing else, "nan" and "inf" least of all.
+    /// A number in digits, with or without sign, point and exponent; nothing else, in particular not "nan" and "inf".
     pub fn parse(text: &str) -> Option<Self> {
         let (negative, text) = match text.strip_prefix(['-', '\u{2212}']) {
             Some(rest) => (true, rest),
@@ -83,7 +83,7 @@ impl Decimal {
 
 impl Ord for Decimal {
     fn cmp(&self, other: &Self) -> Ordering {
-        // Digits behind 0. compare as text does.
+        // Digits after 0. compare like text.
         fn size(number: &Decimal) -> (bool, i64, &str) {
             let Decimal { digits, exponent, .. } = number;
             (!digits.is_empty(), *exponent, digits)

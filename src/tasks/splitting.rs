@@ -5,20 +5,20 @@ use crate::settings::task::Task;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
-/// How a label cell is taken apart. A JSON list always is.
+/// How a label cell is split. A JSON list always is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Splitting(Option<String>);
 
 impl Splitting {
-    /// Lists alone are taken apart.
+    /// Only splits lists.
     pub const LISTS: Self = Self(None);
 
     pub fn at(separator: &str) -> Self {
         Self(Some(separator.to_owned()))
     }
 
-    /// That of a task where the user names this separator, or none: labels are words, which a comma may part, and a number
-    /// may be written with a comma.
+    /// For a task with this separator from the user, or none: labels are words, which a comma may separate, but a
+    /// number may contain a comma.
     pub fn of(task: Task, separator: Option<&str>) -> Self {
         match (task, separator) {
             (_, Some(separator)) => Self::at(separator),
@@ -27,16 +27,16 @@ impl Splitting {
         }
     }
 
-    /// What stands between two parts where they are written.
+    /// What separates two parts when they are written.
     pub fn separator(&self) -> &str {
         self.0.as_deref().unwrap_or(",")
     }
 
-    /// The parts of a cell. One that is written as a JSON list is one in any format.
+    /// The parts of a cell. A cell written as a JSON list is one in any format.
     ///
     /// # Errors
-    /// What looks like a list and is no JSON, which a separator would tear into parts that nobody meant; a list with what is
-    /// no label.
+    /// Something that looks like a list but is not JSON, which a separator would split into unintended parts; a list
+    /// with elements that are not labels.
     pub fn parts(&self, cell: &str) -> Result<Vec<String>> {
         if cell.chars().eq([LIST]) {
             return Ok(Vec::new());
@@ -46,7 +46,7 @@ impl Splitting {
         }
         let written = cell.trim();
         let is_list = written.starts_with('[') && written.ends_with(']');
-        // One that was cut.
+        // A truncated list.
         let begins = ["[\"", "['"].iter().any(|start| written.starts_with(start));
         if is_list || begins {
             let values: Vec<Value> = serde_json::from_str(written).ok().with_context(|| {
@@ -62,16 +62,16 @@ impl Splitting {
         })
     }
 
-    /// The parts of a row's cell, labels or numbers as `what` says, without spaces around them.
+    /// The parts of a row's cell, labels or numbers as `what` says, without surrounding spaces.
     ///
     /// # Errors
-    /// As [`parts`](Self::parts), and one of several is empty; with file and line.
+    /// As [`parts`](Self::parts), and if one of several is empty; with file and line.
     pub fn parts_of(&self, name: &str, row: &Row, what: &str) -> Result<Vec<String>> {
         let cell = row.label.as_deref().unwrap_or_default();
         let parts = self.parts(cell).with_context(|| place(name, row.line))?;
         let there = parts.iter().map(|part| part.trim()).filter(|part| !part.is_empty());
         let there: Vec<String> = there.map(str::to_owned).collect();
-        // Spaces part however many there are.
+        // Any number of spaces is one separator.
         let spaces = self.separator().trim().is_empty();
         if !spaces && parts.len() > 1 && there.len() < parts.len() {
             bail!(
@@ -85,7 +85,7 @@ impl Splitting {
     }
 }
 
-/// A label or number of a list, as it is written; or what else it is.
+/// A label or number from a list, as written; or what it is instead.
 fn scalar(value: Value) -> Result<String, &'static str> {
     match value {
         Value::String(text) if text.trim().is_empty() => Err("an empty text"),

@@ -1,4 +1,4 @@
-//! The files that a benchmark's site takes: which words, which header.
+//! The files that a benchmark's site accepts: their words and headers.
 
 use super::spelling::Key;
 use crate::settings::benchmark::NamedTask;
@@ -18,10 +18,10 @@ pub fn answers_tsv(index: &[String], words: &[String]) -> String {
     "index\tprediction\n".to_owned() + &rows.collect::<String>()
 }
 
-/// SuperGLUE: an object for each row.
+/// SuperGLUE: one object per row.
 ///
 /// # Errors
-/// A row's number that is none.
+/// A row number that is not a number.
 pub fn answers_jsonl(index: &[String], words: &[String]) -> Result<String> {
     let row = |(index, word): (&String, &String)| {
         let index: u64 =
@@ -43,7 +43,7 @@ mod tests {
         assert_eq!(word("rte", "not_entailment"), Some("not_entailment"));
         assert_eq!(word("wnli", "entailment"), Some("1"));
         assert_eq!(word("boolq", "True"), Some("true"));
-        // A number is no word of a task whose words are others.
+        // A number is not a word of a task with other words.
         assert_eq!(word("rte", "0"), None);
         let list = |words: &[&str]| words.iter().map(|word| word.to_string()).collect::<Vec<_>>();
         let (index, words) = (list(&["0", "7"]), list(&["1", "0"]));

@@ -1,4 +1,5 @@
-//! What a user is told of the tags of words, before a task is made of them: numbers for names, and tags that fit no scheme.
+//! What to tell a user about the tags of words before a task is built from them: numbers instead of names, and tags
+//! that fit no scheme.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ pub fn tags(document: &Document) -> &[String] {
     }
 }
 
-/// Where a word stands, for a message.
+/// The place of a word, for a message.
 pub fn place_of(documents: &Documents, document: &Document, word: usize) -> String {
     let here = place(&documents.name, document.line_of(word));
     match document.lines.is_empty() {
@@ -26,7 +27,7 @@ pub fn place_of(documents: &Documents, document: &Document, word: usize) -> Stri
     }
 }
 
-/// Each tag, where it stands first and how often.
+/// Each tag, where it first occurs and how often.
 fn all(documents: &Documents) -> BTreeMap<&str, (String, usize)> {
     let mut all: BTreeMap<&str, (String, usize)> = BTreeMap::new();
     for document in &documents.list {
@@ -39,7 +40,7 @@ fn all(documents: &Documents) -> BTreeMap<&str, (String, usize)> {
 }
 
 /// # Errors
-/// Every tag is a number: its name is not in the file.
+/// Every tag is a number, whose name is not in the file.
 pub fn refuse_numbers(documents: &Documents) -> Result<()> {
     let all = all(documents);
     let is_number = |tag: &&&str| matches!(Key::of(tag), Key::Number(_));
@@ -53,7 +54,7 @@ pub fn refuse_numbers(documents: &Documents) -> Result<()> {
     }
 }
 
-/// Says where documents have tags for words: their columns are the other way round.
+/// Detects documents with tags as words: their columns are swapped.
 pub fn tags_for_words(name: &str, documents: &[Document]) -> Option<String> {
     let mut marked = None;
     for document in documents {
@@ -79,7 +80,7 @@ pub fn tags_for_words(name: &str, documents: &[Document]) -> Option<String> {
 pub fn odd(documents: &Documents) -> Option<String> {
     let all = all(documents);
     let fits = |tag: &&str| are_tagged(&[*tag, "B-"]);
-    // Letters alone are of entities where one begins and goes on.
+    // Bare letters are entity tags if one begins and one continues.
     let letters = ["B", "I"].iter().all(|tag| all.contains_key(tag));
     let of_entities = |tag: &str| begins(tag) || (letters && kind(tag).is_some());
     let entities: Vec<_> = all.iter().filter(|(tag, _)| of_entities(tag)).collect();
@@ -87,8 +88,8 @@ pub fn odd(documents: &Documents) -> Option<String> {
     let words = |tags: &[(&&str, &(String, usize))]| -> usize {
         tags.iter().map(|(_, (_, count))| count).sum()
     };
-    // One tag may stand at most of the words, as O does. Where the odd ones are more in number and in words, these are the
-    // names of something else, of which some look like such tags.
+    // One tag may cover most of the words, as O does. If the odd ones are more numerous and cover more words, these are
+    // the names of something else, and some merely look like entity tags.
     let spoilt = entities.len() >= odd.len() || words(&entities) > words(&odd);
     if odd.is_empty() || entities.is_empty() || !spoilt {
         return None;
@@ -116,7 +117,7 @@ mod tests {
         tags_for_words("d.conll", &[document])
     }
 
-    /// What is said of tags, each with the number of words that have it.
+    /// Remarks on tags, each given with the number of words that have it.
     fn said_of_tags(counts: &[(&str, usize)]) -> Option<String> {
         let tags: Vec<String> =
             counts.iter().flat_map(|&(tag, count)| vec![tag.to_owned(); count]).collect();
@@ -138,7 +139,7 @@ mod tests {
         // A single type, and tags without one.
         assert!(said_of_tags(&[("B-PER", 1), ("o", 40)]).is_some());
         assert!(said_of_tags(&[("B", 2), ("I", 1), ("0", 40)]).is_some());
-        // A slip among many words.
+        // A typo among many words.
         assert!(said_of_tags(&[("B-PER", 9), ("I-PER", 9), ("O", 9), ("PER", 1)]).is_some());
     }
 

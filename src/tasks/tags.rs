@@ -1,5 +1,6 @@
 //! A tag per word (`…ForTokenClassification` of transformers): the first token of a word answers for it, the others are
-//! ignored, and where windows overlap the one that sees the token best decides. A word counts once in loss and measures.
+//! ignored, and where windows overlap, the one with the most context for the token decides. A word counts once in loss
+//! and measures.
 
 use super::classification::{argmax, log_softmax};
 use super::confusion::Confusion;
@@ -16,15 +17,15 @@ use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Said of a word that no token stands for, where there is such a tag.
+/// The tag for a word without tokens, if the task has this tag.
 const OUTSIDE: &str = "O";
-/// Where there is none.
+/// Otherwise.
 const NO_TAG: &str = "_";
 
 /// The distinct tags of documents.
 ///
 /// # Errors
-/// There are fewer than two, all are numbers, or one tag or type of entity is spelled in several ways.
+/// There are fewer than two, all are numbers, or one tag or entity type is spelled in several ways.
 pub fn names(documents: &Documents) -> Result<ClassNames> {
     refuse_numbers(documents)?;
     let all = || documents.list.iter().flat_map(tags).map(|tag| tag.trim());
@@ -37,7 +38,7 @@ pub fn names(documents: &Documents) -> Result<ClassNames> {
     Ok(names)
 }
 
-/// The measures of these tags: of entities where tags say where one begins and goes on.
+/// The measures for these tags: of entities if tags say where one begins and continues.
 pub fn measures(names: &ClassNames) -> &'static [Metric] {
     match are_tagged(names.names()) {
         true => &[Metric::EntityF1, Metric::Precision, Metric::Recall, Metric::Accuracy],
@@ -48,7 +49,7 @@ pub fn measures(names: &ClassNames) -> &'static [Metric] {
 /// The tag of each word at the token that answers for it, `[tokens]`.
 ///
 /// # Errors
-/// With file and line: a tag that is not one of the task's.
+/// With file and line: a tag that the task does not have.
 pub fn read(names: &ClassNames, documents: &Documents, windows: &Windows) -> Result<Labels> {
     let lengths: Vec<usize> = windows.lengths().collect();
     let mut starts = Vec::with_capacity(lengths.len());
@@ -89,7 +90,7 @@ fn unknown(
     unknown_at(names, &here, &tags(document)[word], &many)
 }
 
-/// The class of each word of each document; [`NO_CLASS`] for words that no token stands for, where none is outside.
+/// The class of each word of each document; [`NO_CLASS`] for words without tokens if there is no outside tag.
 fn predicted(
     names: &ClassNames,
     documents: &[Document],
@@ -115,13 +116,13 @@ fn predicted(
     word_places(documents, windows).into_iter().map(of).collect()
 }
 
-/// The names of classes; of none a mark that is no tag.
+/// The names of classes; for no class a mark that is not a tag.
 fn named<'a>(names: &'a ClassNames, ids: &[u32]) -> Vec<&'a str> {
     let name = |&id: &u32| names.names().get(id as usize).map_or(NO_TAG, String::as_str);
     ids.iter().map(name).collect()
 }
 
-/// Mean loss and measures of documents with tags of the task.
+/// Mean loss and measures of documents with the task's tags.
 pub fn score(
     names: &ClassNames,
     documents: &[Document],
@@ -160,7 +161,7 @@ pub fn score(
     std::iter::once(loss).chain(rest).collect()
 }
 
-/// Which tag was taken for which; none where tags name entities, of which a word is a part at most.
+/// The confusion of tags; none if tags name entities, since a word is then only part of one.
 pub fn confusion(
     names: &ClassNames,
     documents: &[Document],
@@ -176,7 +177,7 @@ pub fn confusion(
     Some(Confusion::count(names.names().len(), &predicted, &gold?))
 }
 
-/// The entities of each type, in the order of their names; none where tags name no entities.
+/// The entities of each type, ordered by name; none if tags do not name entities.
 pub fn types(
     names: &ClassNames,
     documents: &[Document],
@@ -203,7 +204,7 @@ pub fn types(
     types
 }
 
-/// What is said of each document: tags, where the words are, and the entities.
+/// The answer for each document: tags, positions of the words, and the entities.
 pub fn answers(
     names: &ClassNames,
     documents: &[Document],

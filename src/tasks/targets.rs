@@ -1,5 +1,5 @@
-//! A task that knows its labels: the one place where tasks are told apart. What each makes of labels and logits is in a
-//! file of its own.
+//! A task with known labels: the only place that dispatches on the task. How each one handles labels and logits is in
+//! its own file.
 
 use super::answers::{self, Answering};
 use super::classification::{self, argmax};
@@ -24,7 +24,7 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// What the labels of a task are.
+/// What a task's labels are.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Targets {
     /// Prediction.
@@ -33,17 +33,17 @@ pub enum Targets {
     Classes(ClassNames),
     /// Any number of labels per text.
     Several(ClassNames, Splitting),
-    /// So many numbers per text.
+    /// This many numbers per text.
     Values { outputs: usize, splitting: Splitting },
     /// One class per word.
     Tags(ClassNames),
     /// The part of a text that answers a question.
     Spans(Answering),
-    /// Hidden words, of so many.
+    /// Hidden words, from a vocabulary of this size.
     Words { vocabulary: usize, rules: MaskRules },
 }
 
-/// What is said of one document.
+/// The answer for one document.
 pub struct Prediction {
     /// For JSON lines.
     pub record: Value,
@@ -52,7 +52,7 @@ pub struct Prediction {
 }
 
 impl Targets {
-    /// What examples say of the labels of a task.
+    /// What examples say about a task's labels.
     ///
     /// # Errors
     /// Labels that the task cannot have, by file and line.
@@ -80,10 +80,10 @@ impl Targets {
         })
     }
 
-    /// Those of a named task, whose classes have their order.
+    /// For a named task, whose classes have a fixed order.
     ///
     /// # Errors
-    /// None of the tasks that there are gives one.
+    /// No existing task gives one.
     pub fn of_named(task: &NamedTask) -> Result<Self> {
         match task.answers {
             Answers::Classes(classes) => {
@@ -94,10 +94,10 @@ impl Targets {
         }
     }
 
-    /// Of a trained task: the names of its outputs, and how many it has.
+    /// For a trained task: the names of its outputs, and their number.
     ///
     /// # Errors
-    /// Names that cannot be told apart.
+    /// Names that cannot be distinguished.
     pub fn trained(
         task: Task,
         splitting: Splitting,
@@ -124,7 +124,7 @@ impl Targets {
         Self::Words { vocabulary, rules }
     }
 
-    /// The same with another longest answer, and another rule for when a question has none, where they are given.
+    /// The same with another longest answer, and another rule for when a question has none, if given.
     #[must_use]
     pub fn reading_answers(self, longest: Option<usize>, none: Option<NoAnswer>) -> Self {
         match self {
@@ -136,7 +136,7 @@ impl Targets {
         }
     }
 
-    /// The same where several labels or numbers are parted by something else.
+    /// The same with another separator for several labels or numbers.
     #[must_use]
     pub fn split_at(self, separator: &str) -> Self {
         let splitting = Splitting::at(separator);
@@ -147,7 +147,7 @@ impl Targets {
         }
     }
 
-    /// When a question has no answer, where questions are answered.
+    /// When a question has no answer, if the task answers questions.
     pub fn no_answer(&self) -> Option<NoAnswer> {
         match self {
             Self::Spans(rule) => Some(rule.none),
@@ -155,7 +155,7 @@ impl Targets {
         }
     }
 
-    /// The same with what is best on these documents.
+    /// The same, tuned on these documents.
     #[must_use]
     pub fn tuned(
         &self,
@@ -169,7 +169,7 @@ impl Targets {
         }
     }
 
-    /// The classes or labels, where outputs have names.
+    /// The classes or labels, if outputs have names.
     pub fn names(&self) -> &[String] {
         match self {
             Self::Classes(names) | Self::Several(names, _) | Self::Tags(names) => names.names(),
@@ -177,7 +177,7 @@ impl Targets {
         }
     }
 
-    /// The classes, where a text has one.
+    /// The classes, if a text has one.
     pub fn classes(&self) -> Option<&ClassNames> {
         match self {
             Self::Classes(classes) => Some(classes),
@@ -185,7 +185,7 @@ impl Targets {
         }
     }
 
-    /// The classes or labels, where outputs have names.
+    /// The classes or labels, if outputs have names.
     pub fn named(&self) -> Option<&ClassNames> {
         match self {
             Self::Classes(names) | Self::Several(names, _) | Self::Tags(names) => Some(names),
@@ -206,17 +206,17 @@ impl Targets {
         }
     }
 
-    /// How many tokens the windows on a long text share, where the user does not say.
+    /// Default overlap of windows on a long text, in tokens.
     pub fn stride(&self, max_len: usize) -> usize {
         match self {
-            // So that a word at an edge has as much around it in one of two windows.
+            // So that a word at an edge has as much context in one of two windows.
             Self::Tags(_) => max_len / 4,
             Self::Spans(_) => answers::stride(max_len),
             _ => 0,
         }
     }
 
-    /// The measures of an evaluation of these rows besides the loss, the one that chooses first.
+    /// The measures of an evaluation of these rows other than the loss; the first is the one that chooses.
     pub fn measures(&self, task: Task, rows: Option<&Prepared>) -> Vec<Metric> {
         match (self, rows.and_then(|rows| rows.documents.as_ref())) {
             (Self::Tags(names), _) => tags::measures(names).to_vec(),
@@ -228,7 +228,7 @@ impl Targets {
     /// The targets of every row of a table.
     ///
     /// # Errors
-    /// With file and line: a label that is not one of the task's, that is no finite number, or that is empty.
+    /// With file and line: a label that the task does not have, that is not a finite number, or that is empty.
     pub fn read(&self, table: &Table) -> Result<Labels> {
         match self {
             Self::None => Ok(Labels::None),
@@ -258,7 +258,7 @@ impl Targets {
         }
     }
 
-    /// Whether all of two or more texts got the same answer, which no correlation is defined for.
+    /// Whether all of two or more texts got the same answer, for which no correlation is defined.
     pub fn one_answer(&self, logits: &[f32]) -> bool {
         let rows: Vec<&[f32]> = logits.chunks_exact(self.outputs().max(1)).collect();
         rows.len() > 1
@@ -272,10 +272,10 @@ impl Targets {
             })
     }
 
-    /// The labels of windows on documents, for the loss.
+    /// The labels of windows on documents, as used by the loss.
     ///
     /// # Errors
-    /// With file and line: a label that is not one of the task's, or that does not fit its text.
+    /// With file and line: a label that the task does not have, or that does not fit its text.
     pub fn of_windows(&self, documents: &Documents, windows: &Windows) -> Result<Labels> {
         match self {
             Self::Tags(names) => tags::read(names, documents, windows),
@@ -298,7 +298,7 @@ impl Targets {
         }
     }
 
-    /// How often each of several labels is right, given and predicted; empty for other targets.
+    /// How often each of several labels is right, gold and predicted; empty for other targets.
     pub fn tallies(&self, logits: &[f32], labels: &Labels) -> Vec<Tally> {
         match (self, labels) {
             (Self::Several(..), Labels::Values(gold)) => {
@@ -308,7 +308,7 @@ impl Targets {
         }
     }
 
-    /// Which tag was taken for which, where tags are measured word by word.
+    /// The confusion of tags, if tags are measured word by word.
     pub fn confusion_of_words(
         &self,
         documents: &[Document],
@@ -321,7 +321,7 @@ impl Targets {
         }
     }
 
-    /// How well each type of entity is found, where there are types.
+    /// How well each type of entity is found, if there are types.
     pub fn types(
         &self,
         documents: &[Document],
@@ -334,7 +334,7 @@ impl Targets {
         }
     }
 
-    /// What is said of each document.
+    /// The answer for each document.
     pub fn answers(
         &self,
         documents: &[Document],
@@ -348,7 +348,7 @@ impl Targets {
         }
     }
 
-    /// The columns of predictions in a table; none where it has no header.
+    /// The columns of predictions in a table; empty if it has no header.
     pub fn columns(&self) -> Vec<String> {
         match self {
             Self::None | Self::Tags(_) | Self::Words { .. } => Vec::new(),

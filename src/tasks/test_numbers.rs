@@ -1,4 +1,4 @@
-//! The numbers of a task's test rows: the benchmark counts them from 0, and takes an answer to each once.
+//! The numbers of a task's test rows: the benchmark counts them from 0 and accepts one answer for each.
 
 use std::collections::HashMap;
 
@@ -6,12 +6,12 @@ use anyhow::{Result, bail};
 
 use crate::data::benchmark::RawFile;
 
-/// The numbers of test rows while they are read.
+/// The numbers of test rows while they are being read.
 #[derive(Default)]
 pub struct TestNumbers {
-    /// As they are written.
+    /// As written.
     written: Vec<String>,
-    /// Where each stands.
+    /// Where each one is.
     places: HashMap<u64, (usize, u64)>,
     files: Vec<RawFile>,
     /// How many rows have none.
@@ -24,10 +24,10 @@ impl TestNumbers {
         self.files.push(file.clone());
     }
 
-    /// Takes the number of the row at `at` in the last file; rows of files without numbers are counted.
+    /// Takes the number of the row at `at` in the latest file; rows of files without numbers are counted.
     ///
     /// # Errors
-    /// By file and line: no number, one that an earlier row has, or none where other rows have one.
+    /// By file and line: not a number, one that an earlier row has, or missing while other rows have one.
     pub fn take(&mut self, number: Option<String>, column: &str, at: u64) -> Result<()> {
         let file = self.files.len() - 1;
         let here = || self.files[file].cell(at, column);
@@ -56,10 +56,10 @@ impl TestNumbers {
         self.without += 1;
     }
 
-    /// The numbers as written, and what is to be said of them.
+    /// The numbers as written, and what to tell the user about them.
     ///
     /// # Errors
-    /// By file and line: a number that no row of so many can have.
+    /// By file and line: a number too large for the number of rows.
     pub fn done(self, column: &str) -> Result<(Vec<String>, Option<String>)> {
         let rows = self.written.len() as u64;
         if let Some((number, &(file, at))) = self.places.iter().max_by_key(|(number, _)| **number)

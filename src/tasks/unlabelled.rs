@@ -1,6 +1,6 @@
-//! Rows whose label says that there is none, as data sets have them: empty, "-" (SNLI), "nan" (pandas), "\N" (databases), -1
-//! (Hugging Face), -100 (PyTorch), -9 and -99 (surveys). Taken as a class they would be learned, so they are refused until the
-//! user decides.
+//! Rows whose label marks a missing one, as in real datasets: empty, "-" (SNLI), "nan" (pandas), "\N" (databases), -1
+//! (Hugging Face), -100 (PyTorch), -9 and -99 (surveys). They would be learned as a class, so they are refused until
+//! the user decides.
 
 use std::collections::HashSet;
 
@@ -18,44 +18,44 @@ const MISSING: [&str; 15] = [
     "-", "--", "nan", "-nan", "nat", "null", "(null)", "<null>", "#null!", "\\n", "<na>", "n/a",
     "#n/a", "#na", "<none>",
 ];
-/// Words that may be such a word and may be a class.
+/// Words that may mark a missing value or be a class.
 const DOUBTFUL: [&str; 8] =
     ["none", "na", "nil", "?", "unlabeled", "unlabelled", "missing", "undefined"];
-/// Numbers that stand for it beside labels that are not negative. The first may as well be the other class beside 1.
+/// Numbers that mark it among labels that are not negative. Next to 1, the first may be the other class.
 const NUMBERS: [&str; 6] = ["-1", "-9", "-99", "-100", "-999", "-9999"];
 
-/// How a label without a number is called, where labels are numbers.
+/// What a label without a number is called if labels are numbers.
 const EMPTY_LIST: &str = "[]";
 
-/// Whether a class of this name may well be no class.
+/// Whether a class of this name may well not be a class.
 pub fn doubtful(name: &str) -> bool {
     DOUBTFUL.contains(&name.to_lowercase().as_str())
 }
 
-/// Whether a label of this name says that there is none.
+/// Whether a label of this name marks a missing one.
 pub fn is_missing(name: &str) -> bool {
     MISSING.contains(&name.to_lowercase().as_str())
 }
 
-/// Whether a label says that there is none, in a task that has no such class and no negative label.
+/// Whether a label marks a missing one, in a task without such a class or negative labels.
 pub fn says_none(text: &str) -> bool {
     let text = text.trim();
     text.is_empty() || is_missing(text) || marks().contains(&Key::of(text))
 }
 
-/// Whether a number stands for a missing value in many files.
+/// Whether a number marks a missing value in many files.
 pub fn is_mark(value: f32) -> bool {
     NUMBERS.iter().any(|number| number.parse() == Ok(value))
 }
 
-/// Whether a table has negative numbers for labels that stand for no missing value.
+/// Whether a table has negative numeric labels that do not mark a missing value.
 pub fn has_negative(table: &Table, cells: Cells<'_>) -> bool {
     let labels = table.rows.iter().filter_map(|row| row.label.as_deref());
     let mut keys = labels.flat_map(|cell| cells.labels(cell)).map(|label| Key::of(&label));
     keys.any(|key| is_negative(&key) && !marks().contains(&key))
 }
 
-/// [`NUMBERS`] as they are compared.
+/// [`NUMBERS`] in comparable form.
 fn marks() -> Vec<Key> {
     NUMBERS.iter().filter_map(|number| Decimal::parse(number)).map(Key::Number).collect()
 }
@@ -64,32 +64,32 @@ fn is_negative(key: &Key) -> bool {
     matches!(key, Key::Number(number) if number.is_negative())
 }
 
-/// What the label cells of a task are, for [`settle`].
+/// A task's label cells, for [`settle`].
 #[derive(Clone, Copy)]
 pub struct Cells<'a> {
     pub task: Task,
-    /// How a cell with several labels is taken apart.
+    /// How a cell with several labels is split.
     pub splitting: &'a Splitting,
-    /// The classes where they are known already: a label that is one of them is a label.
+    /// The classes if already known: a label that is one of them is a label.
     pub known: Option<&'a ClassNames>,
-    /// Whether labels that go with these, in another file, are negative: then a negative number is a label here, too.
+    /// Whether related labels in another file are negative: then a negative number is a label here too.
     pub negative: bool,
 }
 
 impl Cells<'_> {
-    /// The labels of a cell, without spaces around them.
+    /// The labels of a cell, without surrounding spaces.
     fn labels(&self, cell: &str) -> Vec<String> {
         let parts = match self.task {
-            // What cannot be taken apart is said where labels are read.
+            // What cannot be split is reported where labels are read.
             Task::MultiLabel | Task::Regression => self.splitting.parts(cell).unwrap_or_default(),
             _ => vec![cell.to_owned()],
         };
         parts.iter().map(|label| label.trim().to_owned()).collect()
     }
 
-    /// The label among those of a cell that says that there is none.
+    /// The label in a cell that marks a missing one.
     fn none(&self, cell: &str, how: Unlabelled, numbers: &[Key]) -> Option<String> {
-        // An empty label can be no class, not even on demand; and a text may have none of several labels.
+        // An empty label cannot be a class, not even on request; and a text may have none of several labels.
         let several = self.task == Task::MultiLabel && how != Unlabelled::Drop;
         if cell.trim().is_empty() {
             return (!several).then(String::new);
@@ -110,7 +110,7 @@ impl Cells<'_> {
     }
 }
 
-/// Deals with the rows of `table` without a label; says how many it left out.
+/// Handles the rows of `table` without a label; says how many it left out.
 ///
 /// # Errors
 /// There are such rows and the user has not said what they are; or nothing would be left.
@@ -122,7 +122,7 @@ pub fn settle(table: &mut Table, how: Unlabelled, cells: Cells<'_>) -> Result<us
         false => numbers(keys.map(|label| Key::of(&label)).collect(), cells.known),
     };
     if cells.task == Task::Regression {
-        // An amount as good as any other, which is said where labels are.
+        // A number like any other, as is reported where labels are described.
         numbers.retain(|number| *number != Key::of(NUMBERS[0]));
     }
     let none = |label: Option<&str>| cells.none(label.unwrap_or_default(), how, &numbers);
@@ -157,7 +157,7 @@ pub fn settle(table: &mut Table, how: Unlabelled, cells: Cells<'_>) -> Result<us
     )
 }
 
-/// The numbers that stand for no label beside these.
+/// The numbers that mark a missing label among these.
 fn numbers(labels: HashSet<Key>, known: Option<&ClassNames>) -> Vec<Key> {
     let mut marks = marks();
     if known.is_some() {
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_benchmarks_row_without_a_label_says_so_in_any_of_these_ways() {
-        // A dash is what MNLI's own files have where the annotators did not agree.
+        // MNLI's own files have a dash if the annotators did not agree.
         assert!(["", "-1", "-", "null", "NaN"].into_iter().all(says_none));
         assert!(!["0", "1", "neutral", "2.5", "-2"].into_iter().any(says_none));
     }
@@ -307,7 +307,7 @@ mod tests {
             }
             assert_eq!(settle(&["1", list], Unlabelled::Drop).unwrap(), 1);
         }
-        // What is no list is said where labels are read.
+        // What is not a list is reported where labels are read.
         assert_eq!(settle(&["1", "[x]"], Unlabelled::Drop).unwrap(), 0);
     }
 

@@ -1,4 +1,4 @@
-//! Logits of a whole dataset, and what they measure.
+//! Logits of a whole dataset, and the measures taken from them.
 
 use crate::batch::{Batch, Labels};
 use crate::data::{Batches, Dataset};
@@ -17,16 +17,16 @@ use anyhow::Result;
 
 /// Rows a run evaluates on.
 pub struct Dev<'a> {
-    /// Tells several apart; empty for the only one.
+    /// Distinguishes several; empty if there is only one.
     pub part: &'static str,
     pub prepared: &'a Prepared,
     pub batches: &'a Batches,
 }
 
-/// Where an error of [`measured`] was, for most of its callers.
+/// Where an error of [`measured`] occurred, for most of its callers.
 pub const ON_DEV_ROWS: &str = "evaluation on the dev rows";
 
-/// A logit that is no number to go by.
+/// A logit that is not a usable number.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "line {line}: the model's answer is {logit}: values of the delta or of the base are too large to compute \
@@ -37,7 +37,7 @@ pub struct NotFinite {
     logit: f32,
 }
 
-/// Rows under the values of now, and the answer to each where the measure of the run comes from rows.
+/// Measures of rows under the current values, and the answer to each row if the run's measure comes from rows.
 ///
 /// # Errors
 /// As [`logits`].
@@ -58,10 +58,9 @@ pub fn measured(
     Ok((Evaluation::of(part, prepared, &targets, &logits, positive), answers))
 }
 
-/// Runs a dataset through the model, batch after batch; `done` is told the tokens of each. Returns the logits
-/// in row order, `[rows, outputs]`, or of a head on tokens `[tokens, outputs]`; of hidden words what [`masked_words`] keeps of
-/// theirs. Of several ranks each takes some of the
-/// batches, and all have the logits of all.
+/// Runs a dataset through the model batch by batch; `done` is told the tokens of each. Returns the logits in row order:
+/// `[rows, outputs]`; for a head on tokens `[tokens, outputs]`; for masked words what [`masked_words`] keeps of them.
+/// With several ranks each takes some of the batches, and all get all the logits.
 ///
 /// # Errors
 /// [`NotFinite`], from which no answer follows; a device that failed.
@@ -89,11 +88,11 @@ pub fn logits(
     let Share { rank, of } = session.ranks().share();
     let expected: usize = (0..dataset.len()).map(count).sum();
     let mut mine = room(expected.div_ceil(of), "logits")?;
-    // Batches come longest first, so every rank has its part of the long ones.
+    // Batches come longest first, so every rank gets its share of the long ones.
     for rows in batches.iter().skip(rank).step_by(of) {
         let mut batch = dataset.batch(rows);
         if !matches!(of_rows, Rows::Labelled(_)) {
-            // A model that predicts reads no labels, but to know which tokens have one.
+            // Prediction reads labels only to know which tokens have one.
             batch.labels = Labels::None;
         }
         let logits = session.logits(&batch)?;

@@ -1,4 +1,4 @@
-//! One optimizer step of a run, given to the device: what a trial of rates does is what the run does.
+//! Issues one optimizer step to the device: a trial of rates and the run share this code, so they do the same.
 
 use super::steps::{MicroBatch, Step};
 use crate::backend::DropoutKey;
@@ -8,7 +8,7 @@ use crate::session::{Given, Session};
 use crate::settings::train::TrainConfig;
 use anyhow::Result;
 
-/// Gives `step`, which is of `epoch`, at the rate `lr` to the device; `stop` is whether this rank wants to stop after it.
+/// Issues `step` of `epoch` to the device at the rate `lr`; `stop` says whether this rank wants to stop after it.
 ///
 /// # Errors
 /// As [`Session::step`].

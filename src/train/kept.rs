@@ -1,5 +1,5 @@
-//! What a run keeps as its result, and how a resumed run checks it: values that somebody changed in the meantime are not this
-//! run's result.
+//! What a run keeps as its result, and how a resumed run checks it: values that somebody has changed meanwhile are not
+//! this run's result.
 
 use crate::files::sha256_file;
 use crate::formats::run_state::{Best, Checkpoint};
@@ -11,10 +11,10 @@ use anyhow::{Context, Result, bail, ensure};
 use std::path::PathBuf;
 
 impl Run<'_> {
-    /// Holds the state of a checkpoint against the run.
+    /// Checks the state of a checkpoint against the run.
     ///
     /// # Errors
-    /// A place where the run never is, a best evaluation of later, or one whose values are gone.
+    /// A position that the run never reaches, a best evaluation from later on, or one whose values are gone.
     pub(super) fn comes_by(&self, steps: &Steps<'_>, from: &Checkpoint) -> Result<()> {
         let Some(writer) = &self.writer else {
             return Ok(());
@@ -46,7 +46,7 @@ impl Run<'_> {
         }
         if from.best.is_some() {
             let changed = self.hold_kept(from.best.as_ref()).err();
-            // Values of a later evaluation are written again when the run gets there, and held to that at its end.
+            // Values of a later evaluation are rewritten when the run gets there, and checked at its end.
             (writer.is_kept)(changed.is_some()).with_context(|| match changed {
                 Some(changed) => format!("--resume: {changed:#}"),
                 None => "--resume: what this run kept is damaged".to_owned(),
@@ -55,7 +55,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Writes what the run is for; returns the file's sha256.
+    /// Writes the run's result; returns the file's sha256.
     pub(super) fn keep(&self, chosen: Option<NoAnswer>) -> Result<Option<String>> {
         let Some(writer) = &self.writer else {
             return Ok(None);
@@ -64,7 +64,7 @@ impl Run<'_> {
         sha256_file(&self.kept(writer)).map(Some)
     }
 
-    /// The file with what the run is for.
+    /// The file with the run's result.
     fn kept(&self, writer: &Writer<'_>) -> PathBuf {
         writer.output.result_file(self.config.method.facts().leaves)
     }
@@ -72,7 +72,7 @@ impl Run<'_> {
     /// Whether the values of the best evaluation are still those that were kept.
     ///
     /// # Errors
-    /// Others stand in their file, or it cannot be read.
+    /// Their file holds other values, or cannot be read.
     pub(super) fn hold_kept(&self, best: Option<&Best>) -> Result<()> {
         let (Some(writer), Some(Best { step, sha256: Some(sha256), .. })) = (&self.writer, best)
         else {

@@ -1,7 +1,7 @@
-//! One run at a time in a folder: a file that the run holds locked while it lives.
+//! One run at a time per folder: a file that the run holds locked while it is alive.
 //!
-//! The lock is the operating system's, so it ends with its holder in any case; the file's content only names the holder
-//! to others.
+//! The lock is the operating system's, so it always ends with its holder; the file's content only tells others who
+//! holds it.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
@@ -16,7 +16,7 @@ use crate::files::{no_links, open_own};
 /// The file's name.
 pub const LOCK_FILE: &str = "run.lock";
 
-/// A folder that nobody else writes while this lives.
+/// A folder that nobody else writes to while this value lives.
 #[derive(Debug)]
 pub struct FolderLock {
     path: PathBuf,
@@ -25,7 +25,7 @@ pub struct FolderLock {
 }
 
 impl FolderLock {
-    /// Takes the lock of `folder`, which must be there.
+    /// Locks `folder`, which must exist.
     ///
     /// # Errors
     /// Another process holds it, which is named; the file cannot be made.
@@ -44,18 +44,18 @@ impl FolderLock {
                     folder.display(),
                     holder(&mut file)
                 ),
-                // Some network file systems have no locks, which is no reason not to train there.
+                // Some network file systems have no locks; training there is still allowed.
                 Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
                 Err(TryLockError::Error(error)) => {
                     return Err(error).with_context(|| format!("cannot lock {}", path.display()));
                 }
             }
-            // Whoever held it before may have removed the file since it was opened here.
+            // The previous holder may have removed the file since it was opened here.
             if !is_at(&file, &path) {
                 continue;
             }
             let mut lock = Self { path, file };
-            // Where that fails, the file goes with the lock.
+            // If that fails, the file is removed with the lock.
             let signed = sign(&mut lock.file);
             signed.with_context(|| format!("cannot write {}", lock.path.display()))?;
             return Ok(lock);
@@ -72,7 +72,7 @@ impl FolderLock {
 
 impl Drop for FolderLock {
     fn drop(&mut self) {
-        // Still locked, so that nobody has signed it since. Where it cannot be removed it harms nobody.
+        // Still locked, so nobody has signed it since. A file that cannot be removed does no harm.
         if cfg!(unix) {
             let _ = fs::remove_file(&self.path);
         }
@@ -90,7 +90,7 @@ fn sign(file: &mut File) -> io::Result<()> {
     Ok(())
 }
 
-/// What a lock file says of its holder, as far as it has been written.
+/// What a lock file says about its holder, as far as it has been written.
 fn holder(file: &mut File) -> String {
     let mut text = String::new();
     let _ = file.take(4096).read_to_string(&mut text);

@@ -1,4 +1,4 @@
-//! A run's log: one JSON object per line, written as the run goes and cut back when it resumes.
+//! A run's log: one JSON object per line, written during the run and truncated when it resumes.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -11,14 +11,14 @@ use serde_json::Value;
 use crate::files::open_own;
 use crate::words::{are, count};
 
-/// A file of one JSON object per line, written as a run goes and cut back when the run resumes.
+/// A file with one JSON object per line, written during a run and truncated when the run resumes.
 #[derive(Debug)]
 pub struct JsonLines {
     path: PathBuf,
     file: File,
-    /// Length of the whole lines in the file, in bytes.
+    /// Length of the complete lines in the file, in bytes.
     len: u64,
-    /// What a file that was found does not have of what a checkpoint says was in it.
+    /// What an existing file lacks of what the checkpoint says it had.
     lost: Option<String>,
 }
 
@@ -32,11 +32,11 @@ impl JsonLines {
         Ok(Self { path: path.to_path_buf(), file, len: 0, lost: None })
     }
 
-    /// Opens the file of a run that resumes from a checkpoint, which recorded that the file was `checkpointed` bytes
-    /// long, and cuts off everything later. The resumed run writes those lines again.
+    /// Opens the file of a run that resumes from a checkpoint, which recorded the file's length as `checkpointed`
+    /// bytes, and cuts off everything later. The resumed run writes those lines again.
     ///
-    /// A file that has fewer bytes (it was not synced when the machine lost power, or someone cut it) keeps its whole
-    /// lines, and no file at all is made anew: [`lost`](Self::lost) then says what is missing.
+    /// A shorter file (not synced before a power failure, or cut by someone) keeps its complete lines, and a missing
+    /// file is created; [`lost`](Self::lost) then says what is missing.
     ///
     /// # Errors
     /// The file cannot be opened, read or cut; it is a link.
@@ -57,7 +57,7 @@ impl JsonLines {
         Ok(Self { path: path.to_path_buf(), file, len: found.len, lost })
     }
 
-    /// What is missing from the file since the checkpoint, as a sentence for people.
+    /// What the file lacks since the checkpoint, as a sentence for people.
     pub fn lost(&self) -> Option<&str> {
         self.lost.as_deref()
     }
@@ -65,7 +65,7 @@ impl JsonLines {
     /// Appends one record as a line. Numbers that are not finite become `null`.
     ///
     /// # Errors
-    /// The line cannot be written (disk full, say); then no part of it stays in the file.
+    /// The line cannot be written (disk full, say); no part of it stays in the file.
     pub fn append<T: Serialize>(&mut self, record: &T) -> Result<()> {
         let mut line = serde_json::to_vec(record).context("cannot make a JSON line")?;
         line.push(b'\n');
@@ -79,7 +79,7 @@ impl JsonLines {
         Ok(())
     }
 
-    /// Forces all lines to the disk and returns the file's length: to be called before a checkpoint records it.
+    /// Syncs all lines to disk and returns the file's length; call it before a checkpoint records that.
     ///
     /// # Errors
     /// The disk refuses.
@@ -98,8 +98,8 @@ impl JsonLines {
     }
 }
 
-/// The records of a log, one after the other. A line that is damaged is passed over: it was said to be when the run resumed,
-/// and is no reason to lose what came of it.
+/// The records of a log in order. Damaged lines are skipped: they were reported when the run resumed, and are no reason
+/// to lose its results.
 ///
 /// # Errors
 /// The file cannot be opened, or read on.
@@ -113,18 +113,18 @@ pub fn records(path: &Path) -> Result<impl Iterator<Item = Result<Value>>> {
     }))
 }
 
-/// What is in a log that is to go on.
+/// The contents of a log that will be continued.
 #[derive(Default)]
 struct Found {
-    /// Bytes of the whole lines.
+    /// Bytes of the complete lines.
     len: u64,
     lines: usize,
-    /// The first line that is no JSON object, from 1.
+    /// The first line that is not a JSON object, counted from 1.
     broken: Option<usize>,
 }
 
 impl Found {
-    /// Looks at the first `limit` bytes.
+    /// Reads the first `limit` bytes.
     fn of(file: &mut File, limit: u64) -> io::Result<Self> {
         let mut reader = BufReader::new(file.take(limit));
         let mut found = Self::default();
@@ -177,7 +177,7 @@ mod tests {
         let checkpointed = log.sync().unwrap();
         log.append(&json!({"step": 2})).unwrap();
         drop(log);
-        // The kill came in the middle of a line.
+        // Killed in the middle of a line.
         let mut torn = File::options().append(true).open(&path).unwrap();
         torn.write_all(b"{\"step\": 3, \"lo").unwrap();
 

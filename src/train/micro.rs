@@ -1,6 +1,6 @@
-//! Batches cut into micro-batches that fit the memory.
+//! Batches split into micro-batches that fit in memory.
 
-/// Cuts `rows` into runs of at most `tokens` tokens; a row that alone has more is one by itself.
+/// Splits `rows` into runs of at most `tokens` tokens; a longer row is a run by itself.
 pub fn micro_batches(
     rows: &[usize],
     tokens: usize,

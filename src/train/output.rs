@@ -1,4 +1,4 @@
-//! The folder that a run writes: its file names, and the rule that one folder holds one run.
+//! The folder that a run writes: its file names, and the rule of one run per folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ const EVENTS_FOLDER: &str = "tensorboard";
 pub const OF_A_RUN: [&str; 7] =
     [SETTINGS_FILE, DELTA_FILE, WEIGHTS, HEAD, METRICS_FILE, CHECKPOINT_FILE, RESULT_FILE];
 
-/// The files beside [`OF_A_RUN`] that are written into a model's folder, or read with a model wherever they are.
+/// Files other than [`OF_A_RUN`] that are written into a model's folder, or read with a model from anywhere.
 const OF_A_MODEL: [&[&str]; 4] =
     [&TOKENIZER_FILES, &SENTENCE_ENCODER_FILES, &READ_BESIDES, &[HEAD, WEIGHTS, WEIGHTS_INDEX]];
 
@@ -42,16 +42,16 @@ const OF_A_MODEL: [&[&str]; 4] =
 pub struct OutputFolder {
     path: PathBuf,
     lock: FolderLock,
-    /// The folders that were not there before, innermost first.
+    /// The folders that did not exist before, innermost first.
     made: Vec<PathBuf>,
 }
 
 impl OutputFolder {
-    /// Makes the folder for a new run, or takes one that holds no other. Nothing but the lock is written into it.
+    /// Makes the folder for a new run, or takes one without another run. Writes nothing into it except the lock.
     ///
     /// # Errors
-    /// A path that is a file, a folder that cannot be made, one that another run is writing or has written; where it
-    /// leaves a model, one with files that would be read with the model.
+    /// A path that is a file, a folder that cannot be made, one that another run is writing or has written; for a run
+    /// that leaves a model, a folder with files that would be read with it.
     pub fn for_new_run(path: &Path, leaves: Leaves) -> Result<Self> {
         if leaves == Leaves::Model {
             no_foreign_files(path)?;
@@ -67,7 +67,7 @@ impl OutputFolder {
         Ok(output)
     }
 
-    /// Makes the folder for a merged model, or takes one that holds none.
+    /// Makes the folder for a merged model, or takes one without a model.
     ///
     /// # Errors
     /// As [`for_new_run`](Self::for_new_run).
@@ -80,13 +80,13 @@ impl OutputFolder {
         Ok(output)
     }
 
-    /// Makes the folder for an adapter, or takes one that holds neither an adapter nor a model nor a run.
+    /// Makes the folder for an adapter, or takes one without an adapter, model or run.
     ///
     /// # Errors
     /// As [`for_new_run`](Self::for_new_run).
     pub fn for_adapter(path: &Path) -> Result<Self> {
         let there = |name: &&str| path.join(name).symlink_metadata().is_ok();
-        // What a writer that was killed has left, which had its lock.
+        // Left by a writer that was killed while it held the lock.
         let left = there(&LOCK_FILE) && !there(&ADAPTER);
         let own: &[&str] = if left { &[] } else { &[ADAPTER, ADAPTER_WEIGHTS, HEAD] };
         let of_others = OF_A_RUN.into_iter().filter(|name| *name != HEAD).chain([CONFIG]);
@@ -105,7 +105,7 @@ impl OutputFolder {
         Self::made_for(path, "--output")
     }
 
-    /// A folder that is there and locked: whoever lives and writes it is found before anything is looked at.
+    /// An existing, locked folder: a live writer is found before anything is examined.
     fn made_for(path: &Path, option: &str) -> Result<Self> {
         if path.exists() && !path.is_dir() {
             bail!("{option} {}: this is a file; name a folder", path.display());
@@ -121,11 +121,11 @@ impl OutputFolder {
         Ok(Self { path: path.to_path_buf(), lock, made })
     }
 
-    /// Takes the folder of a run that is to go on. A run that was killed before its first checkpoint has none, and
-    /// starts from its beginning: see [`checkpoint`](Self::checkpoint). Half-written files that the kill left are removed.
+    /// Takes the folder of a run to resume. A run killed before its first checkpoint has none and starts from the
+    /// beginning: see [`checkpoint`](Self::checkpoint). Removes half-written files left by the kill.
     ///
     /// # Errors
-    /// No such folder, or one without a run, or with one that is still alive.
+    /// No such folder, one without a run, or one whose run is still alive.
     pub fn for_resumed_run(path: &Path) -> Result<Self> {
         let lock = match path.is_dir() {
             true => Some(FolderLock::take(path).context("--resume")?),
@@ -145,15 +145,15 @@ impl OutputFolder {
         }
     }
 
-    /// Takes back what [`for_new_run`](Self::for_new_run) made, as far as nothing is in it: a run that failed before
-    /// it wrote anything leaves no trace.
+    /// Undoes what [`for_new_run`](Self::for_new_run) made, as far as it is empty: a run that failed before it wrote
+    /// anything leaves no trace.
     pub fn remove_if_unused(self) {
         let Self { made, lock, .. } = self;
         drop(lock);
         remove_empty(&made);
     }
 
-    /// The same for a process that ends at once, from any thread.
+    /// The same for a process that exits at once, from any thread.
     pub fn undo(&self) -> impl FnOnce() + Send + 'static {
         let (lock, made) = (self.lock.file().to_path_buf(), self.made.clone());
         move || {
@@ -192,12 +192,12 @@ impl OutputFolder {
     }
 }
 
-/// Refuses a folder with files of somebody's own in the places of a model's: they would be written over, or read with the
-/// model. Where a lock is left, its holder was killed in a folder that had none, and they are the holder's.
+/// Refuses a folder with somebody's own files under the names of a model's: they would be overwritten, or read with the
+/// model. If a lock is left, its holder was killed in a folder that had no such files, so they are the holder's.
 fn no_foreign_files(folder: &Path) -> Result<()> {
     let there = |name: &str| folder.join(name).symlink_metadata().is_ok();
     if there(LOCK_FILE) || holds_model(folder) {
-        // Whoever takes the folder says what it is.
+        // The caller reports what the folder holds.
         return Ok(());
     }
     let names: Vec<_> = OF_A_MODEL.into_iter().flatten().copied().filter(|n| there(n)).collect();
@@ -214,18 +214,18 @@ fn no_foreign_files(folder: &Path) -> Result<()> {
 
 fn remove_empty(folders: &[PathBuf]) {
     for folder in folders {
-        // Refused by the system where the folder holds something; so are then those around it.
+        // The system refuses if the folder is not empty, and then for its parents too.
         let _ = fs::remove_dir(folder);
     }
 }
 
-/// Whether a folder holds a run that has not come to its end.
+/// Whether a folder holds an unfinished run.
 pub fn is_unfinished(folder: &Path) -> bool {
     let has = |name: &&str| folder.join(name).exists();
     [METRICS_FILE, CHECKPOINT_FILE].iter().any(has) && !has(&RESULT_FILE)
 }
 
-/// The file of a run's folder that holds what the run is for.
+/// The file of a run's folder that holds the run's result.
 pub fn result_file(leaves: Leaves) -> &'static str {
     match leaves {
         Leaves::Delta => DELTA_FILE,
@@ -233,8 +233,8 @@ pub fn result_file(leaves: Leaves) -> &'static str {
     }
 }
 
-/// What `path` means: the file of a delta or of a model, or the output folder of a run, which has one of them. With it
-/// where that is: a delta's file, a model's folder.
+/// What `path` refers to: the file of a delta or model, or the output folder of a run, which has one of them. Also
+/// returns where it is: a delta's file, a model's folder.
 pub fn left_at(path: &Path) -> (Leaves, PathBuf) {
     if path.is_dir() {
         let delta = path.join(DELTA_FILE);
@@ -252,10 +252,10 @@ pub fn left_at(path: &Path) -> (Leaves, PathBuf) {
     }
 }
 
-/// The delta file that `path` means.
+/// The delta file that `path` refers to.
 ///
 /// # Errors
-/// When it means a whole model.
+/// If it refers to a whole model.
 pub fn delta_path(path: &Path) -> Result<PathBuf> {
     match left_at(path) {
         (Leaves::Delta, path) => Ok(path),

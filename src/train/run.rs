@@ -1,4 +1,4 @@
-//! The training loop: steps, evaluations, the best checkpoint, and stopping at any moment without loss.
+//! The training loop: steps, evaluations, the best checkpoint, and stopping at any moment without losing work.
 
 use crate::backend::{PendingReport, Slot, StepReport};
 use crate::data::Dataset;
@@ -26,23 +26,23 @@ use serde_json::{Map, Value};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Without --save-steps or --save-minutes, an epoch that takes longer is saved in its midst: what a kill costs is minutes.
+/// Without --save-steps or --save-minutes, an epoch longer than this is saved midway: a kill then costs minutes.
 const SAVE_AFTER_MINUTES: f64 = 5.0;
 
 /// Everything a run works with; made by the `train` command.
 pub struct Run<'a> {
-    /// With memory for training and, where there are dev rows, for prediction.
+    /// With memory for training and, if there are dev rows, for prediction.
     pub session: &'a mut Session,
     pub config: &'a TrainConfig,
-    /// The highest rate: what was asked for, or what a trial chose.
+    /// The peak rate: as requested, or as chosen by a trial.
     pub lr: f64,
     pub train: &'a Dataset,
     pub targets: &'a Targets,
     /// The first chooses the best state.
     pub dev: Vec<Dev<'a>>,
-    /// Of several ranks the first alone has it; the others compute the same and write nothing.
+    /// Only the first of several ranks has it; the others compute the same and write nothing.
     pub writer: Option<Writer<'a>>,
-    /// Set from outside (Ctrl-C): finish the step, save, return. Of several ranks one is enough.
+    /// Set from outside (Ctrl-C): finish the step, save, return. If one of several ranks sets it, all stop.
     pub stop: &'a AtomicBool,
 }
 
@@ -50,22 +50,22 @@ pub struct Run<'a> {
 pub struct Writer<'a> {
     pub output: &'a OutputFolder,
     pub fingerprint: &'a Fingerprint,
-    /// Writes what the run is for, a delta or a model, from the values of now, and what an evaluation has chosen.
+    /// Writes the run's result, a delta or a model, from the current values and what an evaluation has chosen.
     pub keep: &'a dyn Fn(&Session, Option<NoAnswer>) -> Result<()>,
-    /// Whether what is there can be what `keep` wrote. Told whether the file with the values `changed` since the checkpoint,
-    /// as it does with a later evaluation.
+    /// Checks that the file there can be what `keep` wrote. The argument says whether its values have `changed` since
+    /// the checkpoint, as they do after a later evaluation.
     pub is_kept: &'a dyn Fn(bool) -> Result<()>,
 }
 
-/// Whoever wants to see how a run goes. `()` does not.
+/// Follows the progress of a run. `()` ignores it.
 pub trait Watch {
-    /// Step `step`, counted from 1, is done.
+    /// Step `step`, counted from 1, has finished.
     fn step(&mut self, step: u64, loss: f64, tokens_per_s: f64);
 
     /// A line for people: an evaluation.
     fn note(&mut self, text: &str);
 
-    /// What may be wrong and is no error.
+    /// Something that may be wrong but is not an error.
     fn warn(&mut self, text: &str);
 }
 
@@ -86,12 +86,11 @@ pub struct Outcome {
     pub last: Vec<Evaluation>,
     /// Step and measures of the evaluation whose biases were kept.
     pub best: Option<(u64, f64)>,
-    /// What it answered to each row; `None` where its measure comes from no rows, or where it lies before what this process
-    /// trained.
+    /// Its answer to each row; `None` if its measure does not come from rows, or it predates what this process trained.
     pub answers: Option<RowAnswers>,
-    /// Of the file with what the run is for, as it was written.
+    /// sha256 of the result file as written.
     pub sha256: Option<String>,
-    /// Training tokens of the whole run, and the seconds they took (evaluation and saving left out).
+    /// Training tokens of the whole run, and the seconds they took (without evaluation and saving).
     pub tokens: u64,
     pub seconds: f64,
 }
@@ -101,11 +100,11 @@ pub enum End {
     Finished,
     /// `--patience` evaluations without a better value.
     OutOfPatience,
-    /// Asked to stop; the checkpoint is saved.
+    /// Asked to stop; the checkpoint has been saved.
     Interrupted,
 }
 
-/// The loss, or what it is made of, left the range of numbers: nothing is wrong but what was asked for.
+/// The loss, or one of its inputs, is no longer finite: only the requested settings are at fault.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Diverged(#[source] OfAllRanks);
@@ -116,7 +115,7 @@ impl Diverged {
     }
 }
 
-/// Whether a run ended because it diverged, in a step or where its dev rows were measured.
+/// Whether a run ended because it diverged, in a step or in an evaluation on dev rows.
 pub fn has_diverged(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<Diverged>() || cause.is::<NotFinite>())
 }
@@ -138,7 +137,7 @@ struct StepRecord {
 }
 
 impl StepRecord {
-    /// What changes from step to step, by the names that event files have for it.
+    /// What changes from step to step, by its names in event files.
     fn scalars(&self) -> [(String, f64); 4] {
         [
             ("loss", f64::from(self.loss)),
@@ -150,33 +149,33 @@ impl StepRecord {
     }
 }
 
-/// A step that was given to the device.
+/// A step that the device has been given.
 struct Issued {
     step: Step,
     lr: f64,
-    /// Of all ranks.
+    /// On all ranks.
     tokens: usize,
     given: Given,
 }
 
-/// What is known of the steps that are done.
+/// What is known of the finished steps.
 struct Ledger {
     state: Checkpoint,
     log: Option<JsonLines>,
-    /// Where they are asked for.
+    /// If requested.
     events: Option<EventFile>,
     outcome: Outcome,
-    /// When the step before was done, or what stands between two steps (an evaluation, a save).
+    /// When the previous step, or an evaluation or save since, finished.
     since: Instant,
 }
 
 impl Run<'_> {
-    /// Trains from `from` to the end, to `stop`, or to the first loss that is not finite. A new run begins with the
-    /// default state, one that goes on with what [`Run::restore`] was given.
+    /// Trains from `from` to the end, to `stop`, or to the first loss that is not finite. A new run starts from the
+    /// default state, a resumed one from what [`Run::restore`] was given.
     ///
-    /// On a device that works on its own, a step is issued before the report of the step before is read, so that the
-    /// device never waits for the host; so a loss that is not finite is seen one step late. Nothing comes of that step:
-    /// the one before changed nothing, and neither is written down.
+    /// On an asynchronous device, a step is issued before the report of the previous one is read, so that the device
+    /// never waits for the host. A loss that is not finite is therefore seen one step late. That extra step has no
+    /// effect: the one before it changed nothing, and neither is logged.
     ///
     /// # Errors
     /// A loss or gradient that is not finite; a file that cannot be written. The last good checkpoint stays.
@@ -268,7 +267,7 @@ impl Run<'_> {
         self.finish(ledger)
     }
 
-    /// What remains to be done after the last step.
+    /// What remains after the last step.
     fn finish(&mut self, ledger: Ledger) -> Result<Outcome> {
         let Ledger { state, mut outcome, .. } = ledger;
         (outcome.tokens, outcome.seconds) = (state.tokens, state.seconds);
@@ -287,14 +286,14 @@ impl Run<'_> {
         Ok(outcome)
     }
 
-    /// Gives one optimizer step of an epoch to the device.
+    /// Issues one optimizer step of an epoch to the device.
     fn issue(&mut self, step: Step, epoch: u64, (lr, tokens): (f64, usize)) -> Result<Issued> {
         let stop = self.stop.load(Ordering::Relaxed);
         let given = give(self.session, (self.config, self.train), (&step, epoch), lr, stop)?;
         Ok(Issued { step, lr, tokens, given })
     }
 
-    /// Waits for an issued step and enters it.
+    /// Waits for an issued step and records it.
     fn settle(
         &mut self,
         ledger: &mut Ledger,
@@ -333,7 +332,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whether the run is to stop after a step. Several ranks decide it together, when they exchange what they computed.
+    /// Whether the run stops after a step. Several ranks decide this together when they exchange gradients.
     fn stopped(&self, issued: &Issued) -> bool {
         match self.session.ranks().several() {
             true => issued.given.stop,
@@ -389,7 +388,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The dev rows under the values of now, and the answers to each of those that choose; empty without dev rows.
+    /// Measures of the dev rows under the current values, and the answers to those that choose; empty without dev rows.
     fn measure(&mut self) -> Result<(Vec<Evaluation>, Option<RowAnswers>)> {
         let (mut found, mut of_first) = (Vec::new(), None);
         for (place, dev) in self.dev.iter().enumerate() {
@@ -418,7 +417,7 @@ impl Run<'_> {
         save_state(writer, self.session, state)
     }
 
-    /// Puts back what the device had at a checkpoint.
+    /// Restores the device's state from a checkpoint.
     pub fn restore(&mut self, state: &Checkpoint, vectors: &Vectors) -> Result<()> {
         let range = self.session.model().params.trained_range();
         for (slot, values) in [
@@ -451,7 +450,7 @@ impl Run<'_> {
     }
 }
 
-/// Writes the checkpoint of `state` with what the device has now.
+/// Writes the checkpoint of `state` with the device's current values.
 ///
 /// # Errors
 /// A file that cannot be written, a device that failed.

@@ -1,7 +1,7 @@
 //! The learning rate of each step: constant or linear decay, after a linear warm-up.
 //!
-//! The definitions are those of `get_constant_schedule_with_warmup` and `get_linear_schedule_with_warmup` of
-//! Hugging Face `transformers`, so that runs compare step by step.
+//! The definitions are those of `get_constant_schedule_with_warmup` and `get_linear_schedule_with_warmup` in Hugging
+//! Face `transformers`, so runs can be compared step by step.
 
 use crate::settings::schedule::{ScheduleKind, Warmup};
 use crate::settings::train::TrainConfig;
@@ -17,17 +17,17 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A schedule over `total` optimizer steps whose highest rate is `base`.
+    /// A schedule over `total` optimizer steps with peak rate `base`.
     pub fn new(kind: ScheduleKind, base: f64, warmup: Warmup, total: u64) -> Self {
         Self { kind, base, warmup: warmup.steps(total), total }
     }
 
-    /// The schedule of a run of `total` steps at the rate `lr`.
+    /// The schedule of a run of `total` steps with peak rate `lr`.
     pub fn of(config: &TrainConfig, lr: f64, total: u64) -> Self {
         Self::new(config.schedule, lr, config.warmup, total)
     }
 
-    /// Says that the warm-up outlasts the run, so that the rate asked for is in no step of it.
+    /// Warns if the warm-up outlasts the run, so that no step reaches the requested rate.
     pub fn never_reached(&self) -> Option<String> {
         let last = self.total.checked_sub(1)?;
         let steps = |number: u64| count(number as usize, "step");
@@ -44,8 +44,8 @@ impl Schedule {
 
     /// The rate of optimizer step `step`, counted from 0.
     ///
-    /// The first step of a warm-up has rate 0, as in `transformers`: a scheduler there is asked before its first
-    /// step. From step `total` on a linear schedule stays at 0.
+    /// The first step of a warm-up has rate 0, as in `transformers`, whose scheduler is asked before the first step.
+    /// From step `total` on, a linear schedule stays at 0.
     pub fn lr(&self, step: u64) -> f64 {
         self.base * self.factor(step)
     }
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn linear_rises_over_the_warm_up_and_falls_to_zero_at_the_end() {
-        // transformers documents this very case: 2 warm-up steps of 10, rate 10.
+        // transformers documents exactly this case: 2 warm-up steps of 10, rate 10.
         let schedule = Schedule::new(ScheduleKind::Linear, 10.0, Warmup::Steps(2), 10);
         let expected = [0.0, 5.0, 10.0, 8.75, 7.5, 6.25, 5.0, 3.75, 2.5, 1.25];
         assert_eq!(rates(&schedule, 10), expected);

@@ -1,7 +1,7 @@
-//! Which micro-batches make which optimizer step: a cursor over epochs that can stand anywhere.
+//! Which micro-batches make up which optimizer step: a cursor over epochs that can be at any position.
 //!
-//! A step has the same batches in the same order however it is cut: among the ranks of a run, and into micro-batches that
-//! fit the memory. Its parts know where in their batch they begin, so that dropout is the same too.
+//! A step has the same batches in the same order however it is split: among ranks, and into micro-batches that fit in
+//! memory. Its parts know where in their batch they start, so dropout is the same too.
 
 use crate::backend::FirstRow;
 use crate::data::{Batches, Largest, RunLength, Sampler};
@@ -10,7 +10,7 @@ use crate::ranks::Share;
 use crate::settings::train::Length;
 use crate::train::micro::micro_batches;
 
-/// Rows that are drawn before a run to count its steps: some minutes of work.
+/// Rows drawn before a run to count its steps: some minutes of work.
 const MOST_DRAWN_ROWS: u64 = 1 << 32;
 
 /// A place between two optimizer steps.
@@ -20,7 +20,7 @@ pub struct Position {
     pub step: u64,
     /// Current epoch, from 0.
     pub epoch: u64,
-    /// Micro-batches of the current epoch that are done; fewer than it has.
+    /// Finished micro-batches of the current epoch; fewer than it has.
     pub batch: u64,
 }
 
@@ -28,13 +28,13 @@ pub struct Position {
 pub struct Steps<'a> {
     sampler: &'a Sampler,
     accumulation: u64,
-    /// What this process takes of each batch.
+    /// This process's part of each batch.
     share: Share,
-    /// Its share is cut into parts of so many tokens.
+    /// If set, its part is split into micro-batches of up to this many tokens.
     tokens: Option<usize>,
     /// Optimizer steps in the whole run.
     pub total: u64,
-    /// The current epoch's batches, made when first asked for.
+    /// The current epoch's batches, built on first use.
     current: Option<(u64, Batches)>,
 }
 
@@ -42,24 +42,24 @@ pub struct Steps<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct MicroBatch {
     pub rows: Vec<usize>,
-    /// The number of the batch in the run of which they are a part.
+    /// The number, within the run, of the batch they belong to.
     pub batch: u64,
-    /// Where in that batch they begin.
+    /// Where in that batch they start.
     pub first: FirstRow,
 }
 
 /// One optimizer step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// Row numbers of each batch, those of all ranks.
+    /// Row numbers of each batch, for all ranks.
     pub batches: Vec<Vec<usize>>,
-    /// What this process computes of them; nothing where there are fewer rows than ranks.
+    /// This process's part of them; empty if there are fewer rows than ranks.
     pub parts: Vec<MicroBatch>,
-    /// Where the run stands after this step.
+    /// The run's position after this step.
     pub after: Position,
-    /// Whether it is an epoch's last.
+    /// Whether it is the last of an epoch.
     pub ends_epoch: bool,
-    /// Epochs done after this step, fractions included.
+    /// Epochs done after this step, including fractions.
     pub epochs: f64,
 }
 
@@ -82,7 +82,7 @@ impl<'a> Steps<'a> {
         Ok(steps)
     }
 
-    /// Holds the number of the run's batches against 63 bits, so that no sum or product of counts overflows.
+    /// Checks that the run's number of batches fits 63 bits, so that no sum or product of counts overflows.
     fn countable(&self) -> Result<(), UsageError> {
         let batches = self.accumulation.checked_mul(self.total);
         if batches.is_some_and(|batches| batches < 1 << 63) {
@@ -102,17 +102,17 @@ impl<'a> Steps<'a> {
         self.share = share;
     }
 
-    /// Cuts what is taken of a batch into micro-batches of up to `tokens` tokens. What a step learns from stays the same, up
-    /// to rounding.
+    /// Splits this process's part of a batch into micro-batches of up to `tokens` tokens. What a step learns from stays
+    /// the same, up to rounding.
     pub fn split(&mut self, tokens: usize) {
         self.tokens = Some(tokens);
     }
 
-    /// The largest that a rank takes of a batch in the run before that is cut, counted before the run starts.
+    /// The largest part of a batch that a rank takes in this run, before splitting; counted before the run starts.
     pub fn largest(&self, length: Length) -> Largest {
         let run = match length {
             Length::Epochs(epochs) => RunLength::Epochs(epochs),
-            // An epoch's last step may take fewer, so this may look a little further than the run goes.
+            // An epoch's last step may take fewer, so this may look slightly past the end of the run.
             Length::Steps(steps) => RunLength::Batches(steps.saturating_mul(self.accumulation)),
         };
         self.sampler.largest(run, self.share.of)
@@ -123,10 +123,10 @@ impl<'a> Steps<'a> {
         rows.iter().map(|&row| self.sampler.lengths()[row] as usize).sum()
     }
 
-    /// Whether the run comes by `position`.
+    /// Whether the run passes through `position`.
     pub fn passes(&self, position: Position) -> bool {
         let Position { step, epoch, batch } = position;
-        // Each epoch has a step, so no more epochs are looked at than the run has.
+        // Each epoch has a step, so there is no need to look at more epochs than the run has.
         if step > self.total || epoch > step {
             return false;
         }
@@ -173,7 +173,7 @@ impl<'a> Steps<'a> {
         Some(step)
     }
 
-    /// What this process computes of a batch.
+    /// This process's part of a batch.
     fn parts(&self, batch: u64, rows: &[usize]) -> Vec<MicroBatch> {
         let lengths = self.sampler.lengths();
         let mine = self.share.of_batch(rows, lengths);
@@ -189,14 +189,14 @@ impl<'a> Steps<'a> {
     }
 }
 
-/// The optimizer steps of so many epochs.
+/// The optimizer steps of this many epochs.
 fn steps_of(sampler: &Sampler, epochs: u64, accumulation: u64) -> Result<u64, UsageError> {
     if let Some(batches) = sampler.batches_an_epoch() {
         return batches.div_ceil(accumulation).checked_mul(epochs).ok_or_else(|| {
             UsageError::new(format!("--epochs {epochs} gives too many steps to count"))
         });
     }
-    // Each epoch is drawn to be counted.
+    // Each epoch is drawn to count it.
     let rows = sampler.lengths().len() as u64;
     if rows.checked_mul(epochs).is_none_or(|rows| rows > MOST_DRAWN_ROWS) {
         return Err(UsageError::new(format!(
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn every_row_is_seen_once_an_epoch_and_no_step_spans_two() {
-        // 11 rows in pairs: 6 micro-batches; four at a time: 2 steps an epoch.
+        // 11 rows in pairs: 6 micro-batches; four at a time: 2 steps per epoch.
         let steps = run(Length::Epochs(2), 4);
         assert_eq!(steps.iter().map(|s| s.batches.len()).collect::<Vec<_>>(), [4, 2, 4, 2]);
         for epoch in steps.chunks(2) {
@@ -287,7 +287,7 @@ mod tests {
         let whole = run(Length::Epochs(2), 2);
         let sampler = sampler();
         let mut steps = Steps::new(&sampler, Length::Epochs(2), 2).unwrap();
-        // Pairs of rows of three tokens; the limit leaves one row a part.
+        // Pairs of rows of three tokens; the limit leaves one row per part.
         steps.split(5);
         let mut number = 0;
         for (at, step) in whole.iter().enumerate() {
@@ -304,10 +304,10 @@ mod tests {
                 number += 1;
             }
             assert_eq!(parts.next(), None);
-            // Where an epoch's last step has fewer, the next begins with a number of its own all the same.
+            // If an epoch's last step has fewer, the next epoch still starts at a multiple.
             number = number.next_multiple_of(2);
         }
-        // A limit that every batch keeps cuts nothing.
+        // A limit that every batch already meets splits nothing.
         steps.split(6);
         assert_eq!(steps.at(Position::default()).as_ref(), Some(&whole[0]));
     }

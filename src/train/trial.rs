@@ -1,9 +1,10 @@
-//! `--lr auto`: a short trial of a few rates before the run, which chooses one.
+//! `--lr auto`: a short trial of a few rates before the run, to choose one.
 //!
-//! Each rate is the run in small: from the same values, on the run's first batches, with its warm-up and schedule drawn
-//! together to the trial's length. A rate that is only good at first looks too good without the fall to the end. The loss
-//! chooses, which says more of few rows than a share of right answers does; of rates about as good, the one nearest to the
-//! usual is taken. Afterwards all is as before the trial, so that the run is the one that the chosen rate has without it.
+//! Each trial is a small version of the run: the same initial values, the run's first batches, and its warm-up and
+//! schedule compressed to the trial's length. Without the decay to the end, a rate that is only good early would look
+//! too good. Rates are compared by loss, which says more on few rows than accuracy does; among about equally good
+//! rates, the one nearest to the usual rate wins. Afterwards everything is restored, so the run is the same as one
+//! given the chosen rate.
 
 use super::evaluate::{Dev, NotFinite, ON_DEV_ROWS, measured};
 use super::give::give;
@@ -27,26 +28,26 @@ use serde_json::{Map, Value};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// The rates that are tried, as multiples of the one that is taken where nobody gives one.
+/// The rates tried, as multiples of the default rate.
 const MULTIPLES: [f64; 5] = [0.1, 0.3, 1.0, 3.0, 10.0];
 /// A trial of a rate takes this share of the run's steps, within bounds.
 const SHARE: u64 = 10;
 const LEAST_STEPS: u64 = 20;
 const MOST_STEPS: u64 = 100;
-/// Losses up to this much above the lowest are as good: a short trial flatters high rates, and where nothing was learned yet
-/// in it all are alike.
+/// Losses up to this factor above the lowest count as equally good: a short trial flatters high rates, and if it
+/// learned nothing yet, all rates are alike.
 const AS_GOOD: f64 = 1.05;
-/// Values that are written at once.
+/// Values written at once.
 const PIECE: usize = 1 << 16;
 
 /// What a trial works with.
 pub struct Trial<'a> {
-    /// With memory for training and, where there are dev rows, for prediction; its values are those of the start.
+    /// With memory for training and, if there are dev rows, for prediction; holds the initial values.
     pub session: &'a mut Session,
     pub config: &'a TrainConfig,
     pub train: &'a Dataset,
     pub targets: &'a Targets,
-    /// The rows that choose; without them the batches of the trial's second half do, each before it is learned from.
+    /// The rows that choose. Without them, the batches of the trial's second half do, each before it is trained on.
     pub dev: Option<&'a Dev<'a>>,
     /// Set from outside (Ctrl-C).
     pub stop: &'a AtomicBool,
@@ -58,7 +59,7 @@ pub struct ChosenRate {
     pub chosen: f64,
     /// Optimizer steps of each rate.
     pub steps: u64,
-    /// Of which rows the losses are.
+    /// Which rows the losses are on.
     pub rows: LossRows,
     pub tried: Vec<Tried>,
     pub seconds: f64,
@@ -71,33 +72,33 @@ pub enum LossRows {
     Training,
 }
 
-/// What came of one rate.
+/// The result of one rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tried {
     pub lr: f64,
-    /// `None` where it is not finite.
+    /// `None` if it is not finite.
     pub loss: Option<f64>,
-    /// The step whose loss or gradient was not finite; after the last one, that of the dev rows.
+    /// The step with a loss or gradient that was not finite; one past the last step means the dev rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diverged_at: Option<u64>,
-    /// What else the dev rows say.
+    /// Other measures on the dev rows.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub measures: Map<String, Value>,
 }
 
-/// The state before the trial, to begin each rate with.
+/// The state before the trial, from which each rate starts.
 struct Start {
     values: Vec<f32>,
     scaling: Option<LossScaling>,
 }
 
 impl Trial<'_> {
-    /// Steps of each rate, in a run of `total`.
+    /// Steps per rate, in a run of `total`.
     pub fn steps(&self, total: u64) -> u64 {
         length(total)
     }
 
-    /// Tries each rate, then puts everything back.
+    /// Tries each rate, then restores everything.
     ///
     /// # Errors
     /// Every rate diverged; somebody asked to stop; the device failed.
@@ -228,7 +229,7 @@ impl Tried {
 }
 
 impl ChosenRate {
-    /// Where a better rate may lie beyond those that were tried.
+    /// Warns if a better rate may lie outside those tried.
     pub fn at_the_edge(&self) -> Option<String> {
         let side = match self.tried.iter().position(|tried| tried.lr == self.chosen)? {
             0 => "lower",
@@ -251,7 +252,7 @@ impl ChosenRate {
     }
 }
 
-/// The rates to try, lowest first, in the few digits in which people write them.
+/// The rates to try, lowest first, rounded to the few digits people write.
 fn rates(config: &TrainConfig) -> [f64; MULTIPLES.len()] {
     let usual = TrainConfig::usual_lr(config.method, config.task);
     MULTIPLES.map(|multiple| {
@@ -265,13 +266,13 @@ fn length(total: u64) -> u64 {
     (total / SHARE).clamp(LEAST_STEPS, MOST_STEPS).min(total)
 }
 
-/// The schedule of the run, drawn together to `length` of its `total` steps.
+/// The schedule of the run, compressed from `total` steps to `length`.
 fn in_small(config: &TrainConfig, lr: f64, total: u64, length: u64) -> Schedule {
     let warmup = config.warmup.steps(total).min(total) as f64 * length as f64 / total.max(1) as f64;
     Schedule::new(config.schedule, lr, Warmup::Steps(warmup.ceil() as u64), length)
 }
 
-/// Of the rates whose loss is as good as the lowest, the one nearest to the `usual`; of two as near, the lower.
+/// Among rates whose loss is as good as the lowest, the one nearest to `usual`; on a tie, the lower.
 fn best(tried: &[Tried], usual: f64) -> Option<&Tried> {
     let lowest = tried.iter().filter_map(|tried| tried.loss).min_by(f64::total_cmp)?;
     let as_good = |tried: &&Tried| tried.loss.is_some_and(|loss| loss <= lowest * AS_GOOD);
@@ -322,7 +323,7 @@ mod tests {
         let rates: Vec<f64> = (0..50).map(|step| small.lr(step)).collect();
         assert_eq!((rates[0], rates[5]), (0.0, 1.0));
         assert!(rates[49] < 0.05, "{rates:?}");
-        // Steps that outlast the run are the whole of the trial.
+        // If the trial's minimum exceeds the run, the trial takes the whole run.
         let config = TrainConfig { warmup: Warmup::Steps(9000), ..config };
         assert_eq!(in_small(&config, 1.0, 1000, 50).lr(25), 0.5);
     }

@@ -1,4 +1,4 @@
-//! The activation and the LayerNorm between the two products of a head on masked words, a row at a time.
+//! The activation and the LayerNorm between the two products of a masked-words head, row by row.
 
 use super::CpuBackend;
 use super::colsum::column_sums;
@@ -39,7 +39,7 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &ActNormBack) -> Re
     }
     let (rows, dx) = (dx.len() / width, Shared::new(dx));
     cpu.workers.run_with(rows, 2 * width, |row, room| {
-        // SAFETY: each task has a row of its own.
+        // SAFETY: each task has its own row.
         let dx = unsafe { dx.slice(row * width, width) };
         let (x_hat, slope) = room.split_at_mut(width);
         x_hat.copy_from_slice(&x[row * width..][..width]);

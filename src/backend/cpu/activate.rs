@@ -1,4 +1,4 @@
-//! An activation function where something is added between it and its product, and back.
+//! An activation function, forward and backward, if something is added between its product and it.
 
 use super::CpuBackend;
 use super::colsum::{CHUNK, finish};
@@ -66,7 +66,7 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &ActivateBack) -> R
     let (lines, _) = cpu.partials.lines(chunks, width);
     let sums = Shared::new(lines);
     cpu.workers.run_with(chunks, width, |chunk, dy| {
-        // SAFETY: each chunk has a line of its own.
+        // SAFETY: each chunk has its own line.
         let line = unsafe { sums.slice(chunk * width, width) };
         for row in chunk * CHUNK..rows.min((chunk + 1) * CHUNK) {
             // SAFETY: every row belongs to one task, which has the whole of it.

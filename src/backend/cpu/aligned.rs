@@ -3,7 +3,7 @@
 use crate::room::filled;
 use anyhow::{Result, bail};
 
-/// A cache line: what makes a vector of them 64-byte aligned.
+/// A cache line: a vector of these is 64-byte aligned.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
 struct Line([f32; 16]);
@@ -15,10 +15,10 @@ pub struct Aligned {
 }
 
 impl Aligned {
-    /// At least `count` elements (whole cache lines), all `fill`.
+    /// At least `count` elements (whole cache lines), all equal to `fill`.
     ///
     /// # Errors
-    /// When the system has no room; `what` names the purpose in the message.
+    /// If the system has no room; `what` names the purpose in the message.
     pub fn new(count: usize, fill: f32, what: &str) -> Result<Self> {
         match filled(Line([fill; 16]), count.div_ceil(16), what) {
             Ok(lines) => Ok(Self { lines }),
@@ -44,7 +44,7 @@ impl Aligned {
         bytemuck::cast_slice_mut(&mut self.lines)
     }
 
-    /// Makes room for `count` elements; what was there is lost if it grows.
+    /// Makes room for `count` elements; growing discards the contents.
     pub fn reserve(&mut self, count: usize) {
         if count > self.lines.len() * 16 {
             self.lines.resize(count.div_ceil(16), Line([0.0; 16]));

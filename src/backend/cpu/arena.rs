@@ -1,7 +1,7 @@
 //! The memory of all activations: one allocation, lent out region by region.
 //!
-//! An operation asks for all of its regions at once and gets them as slices; regions that overlap are an error
-//! then and there, so an operation never sees two views of the same memory.
+//! An operation asks for all of its regions at once and gets them as slices; overlapping regions are an immediate
+//! error, so an operation never sees two views of the same memory.
 
 use super::aligned::Aligned;
 use crate::program::Region;
@@ -14,10 +14,10 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Allocates `bytes`. Debug builds fill it with NaN, so that a read before the first write shows.
+    /// Allocates `bytes`. Debug builds fill it with NaN to reveal reads before the first write.
     ///
     /// # Errors
-    /// When the system has no room.
+    /// If the system has no room.
     pub fn allocate(bytes: usize) -> Result<Self> {
         let fill = if cfg!(debug_assertions) { f32::NAN } else { 0.0 };
         let memory = Aligned::new(bytes.div_ceil(4), fill, "activations")?;
@@ -32,7 +32,7 @@ impl Arena {
     /// The first `count` elements of each region; `None` gives an empty slice.
     ///
     /// # Errors
-    /// When a region is misaligned, too small, outside the arena, or overlaps another of the same call.
+    /// If a region is misaligned, too small, outside the arena, or overlaps another of the same call.
     pub fn regions<const N: usize>(
         &mut self,
         wanted: [(Option<Region>, usize); N],
@@ -50,7 +50,7 @@ impl Arena {
         }
     }
 
-    /// The first `count` elements of a region, read only.
+    /// The first `count` elements of a region, read-only.
     pub fn read(&self, region: Region, count: usize) -> Result<&[f32]> {
         let floats = self.memory.as_slice();
         let range = range_of(region, count, floats.len())?;

@@ -1,4 +1,4 @@
-//! The operations of attention: of all tokens, and of the first of each sequence. Their arithmetic is in
+//! The attention operations: of all tokens, and of the first token of each sequence. Their arithmetic is in
 //! [`attention`] and [`first_attention`].
 
 use super::attention_bf16::{Forward, Saved};
@@ -18,7 +18,7 @@ use crate::program::{
 use anyhow::{Result, bail, ensure};
 use bytemuck::{cast_slice, cast_slice_mut};
 
-/// Of heads which together are `hidden` columns; `queries` are the tokens, or the first of each sequence.
+/// For heads that are `hidden` columns together; `queries` are the tokens, or the first of each sequence.
 fn shape_of(
     batch: &Batch,
     hidden: usize,
@@ -39,7 +39,7 @@ fn shape_of(
     })
 }
 
-/// `grad += sum of the lines`, where it is asked for.
+/// `grad += sum of the lines`, if requested.
 fn finish(lines: &mut [f32], grad: Option<&mut [f32]>) {
     if let Some(grad) = grad {
         colsum::finish(lines, grad);

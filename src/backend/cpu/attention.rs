@@ -1,6 +1,6 @@
 //! Self-attention within each sequence. One task is one head of one sequence.
 //!
-//! Scores exist for [`QUERIES`] queries at a time, so temporary memory is linear in the sequence's length. The
+//! Scores exist for only [`QUERIES`] queries at a time, so temporary memory is linear in the sequence's length. The
 //! backward pass recomputes the probabilities from q, k and the saved log-sum-exp.
 
 use super::block::{Strided, product};
@@ -16,8 +16,8 @@ const QUERIES: usize = 48;
 /// Scratch elements that one task needs for a sequence of `len` tokens.
 pub fn scratch_for(len: usize, head_dim: usize) -> usize {
     let (wide, dim) = (len.next_multiple_of(LANES), head_dim.next_multiple_of(LANES));
-    // kᵀ and vᵀ; padded q, k, v and dO, where the head's width is not whole vectors; dK and dV; scores and their
-    // gradient, and their mask; a block of output rows.
+    // kᵀ and vᵀ; padded q, k, v and dO, if the head's width is not whole vectors; dK and dV; scores and their gradient,
+    // and their mask; a block of output rows.
     2 * head_dim * wide + 6 * len * dim + QUERIES * (3 * wide + dim)
 }
 
@@ -40,8 +40,7 @@ struct HeadRows<'a> {
 }
 
 impl<'a> HeadRows<'a> {
-    /// `len` rows of `dim` columns that begin at `start`; copied into `room` only where `dim` is not a whole
-    /// number of vectors.
+    /// `len` rows of `dim` columns from `start` on; copied into `room` only if `dim` is not a whole number of vectors.
     fn new(
         x: &'a [f32],
         start: usize,
@@ -74,7 +73,7 @@ impl<'a> HeadRows<'a> {
 
 /// `out [dim, wide] = (scale · rows)ᵀ`, padded with zeros.
 fn transpose(rows: HeadRows<'_>, len: usize, dim: usize, wide: usize, scale: f32, out: &mut [f32]) {
-    // Sixteen rows at a time: the strided side is the reading one, and these rows' cache lines stay.
+    // Sixteen rows at a time: the strided side is the one being read, and these rows' cache lines stay.
     for from in (0..len).step_by(LANES) {
         let count = LANES.min(len - from);
         let block: [&[f32]; LANES] =
@@ -89,12 +88,12 @@ fn transpose(rows: HeadRows<'_>, len: usize, dim: usize, wide: usize, scale: f32
 }
 
 dispatch! {
-    /// Turns rows of scores, `wide` apart and `len` long, into probabilities; `lse` gets the log of each row's
-    /// sum of exponentials.
+    /// Turns rows of scores, `wide` apart and `len` long, into probabilities; `lse` gets the log of each row's sum of
+    /// exponentials.
     pub fn softmax(scores: &mut [f32], wide: usize, len: usize, lse: &mut [f32]) = softmax_body;
     /// `row = exp(row - lse)`.
     pub fn probabilities(row: &mut [f32], lse: f32) = probabilities_body;
-    /// Through the softmax and the scale: `d = p·(d - along)·scale`.
+    /// Back through the softmax and the scale: `d = p·(d - along)·scale`.
     pub fn softmax_backward(d: &mut [f32], p: &[f32], along: f32, scale: f32) = softmax_backward_body;
     pub fn dot(a: &[f32], b: &[f32]) -> f32 = dot_body;
 }
@@ -102,7 +101,7 @@ dispatch! {
 #[inline(always)]
 fn softmax_body<const FMA: bool>(scores: &mut [f32], wide: usize, len: usize, lse: &mut [f32]) {
     for (row, lse) in scores.chunks_exact_mut(wide).zip(lse) {
-        // Whole vectors only: what pads a row weighs nothing.
+        // Only whole vectors: the padding of a row has no weight.
         row[len..].fill(f32::NEG_INFINITY);
         let mut most = [f32::NEG_INFINITY; LANES];
         let (vectors, _) = row.as_chunks_mut::<LANES>();
@@ -185,7 +184,7 @@ pub fn forward(shape: Heads<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], 
                 let mut log_sums = [0.0; QUERIES];
                 softmax(&mut scores[..queries * wide], wide, len, &mut log_sums);
                 if keep {
-                    // SAFETY: these elements belong to this head of these tokens alone.
+                    // SAFETY: these elements belong only to this head of these tokens.
                     unsafe { lse.slice(shape.statistics(at) + from, queries) }
                         .copy_from_slice(&log_sums[..queries]);
                 }
@@ -197,7 +196,7 @@ pub fn forward(shape: Heads<'_>, qkv: &[f32], out: &mut [f32], lse: &mut [f32], 
                 product(output, wide_dim, p, v.elements, v.stride, (queries, dim, len), false);
                 for i in 0..queries {
                     let place = (at.first + from + i) * hidden + at.head * dim;
-                    // SAFETY: these columns of this row belong to this task alone.
+                    // SAFETY: these columns of this row belong only to this task.
                     unsafe { out.slice(place, dim) }
                         .copy_from_slice(&output[i * wide_dim..][..dim]);
                 }
@@ -259,7 +258,7 @@ fn backward_head<'a>(
     let d_out = HeadRows::new(dout, out_start, hidden, len, dim, &mut room);
     transpose(k, len, dim, wide, shape.scale(), k_transposed);
     transpose(v, len, dim, wide, 1.0, v_transposed);
-    // SAFETY (of the three uses): a task alone writes its head's columns of its sequence's rows.
+    // SAFETY (of the three uses): only one task writes its head's columns of its sequence's rows.
     let write = |part: usize, row: usize, values: &[f32]| {
         let place = (at.first + row) * 3 * hidden + part * hidden + at.head * dim;
         // SAFETY: as above; `part` is 0, 1 or 2 for q, k and v.
@@ -277,10 +276,10 @@ fn backward_head<'a>(
             pointwise::multiply(&mut ds[..queries * wide], masks);
         }
         for i in 0..queries {
-            // Whole vectors: what pads a row is computed and never read.
+            // Whole vectors: the padding of a row is computed but never read.
             let (p, ds) = (&mut p[i * wide..][..wide], &mut ds[i * wide..][..wide]);
             probabilities(p, saved.lse[shape.statistics(at) + from + i]);
-            // Σ_j p·dp equals dO·O, with dropout too, and costs less.
+            // Σ_j p·dp equals dO·O, even with dropout, and dO·O is cheaper.
             let along = dot(d_out.row(from + i, dim), out.row(from + i, dim));
             softmax_backward(ds, p, along, shape.scale());
         }

@@ -1,9 +1,9 @@
-//! Self-attention in bf16 with f32 sums: q, k, v and what comes of them are read and written as bf16, and so are
-//! probabilities and their gradients where they are multiplied.
+//! Self-attention in bf16 with f32 sums: q, k, v and the results are read and written as bf16, and so are probabilities
+//! and their gradients when used in products.
 //!
-//! Scores exist for [`QUERIES`] queries at a time, as in [`attention`](super::attention). Their products over keys read k
-//! and v turned over, those over queries read pairs of neighbouring rows; probabilities and their gradients are therefore
-//! stored as pairs of rows, too, as soon as they are known.
+//! Scores exist for only [`QUERIES`] queries at a time, as in [`attention`](super::attention). Products over keys read
+//! k and v transposed; products over queries read pairs of neighbouring rows. Probabilities and their gradients are
+//! therefore also stored as pairs of rows as soon as they are known.
 
 use super::attention::Pieces;
 use super::heads::{Head, Heads, SequenceSums};
@@ -22,8 +22,8 @@ const QUERIES: usize = 64;
 pub fn scratch_for(len: usize, head_dim: usize) -> usize {
     let (wide, dim) = (len.next_multiple_of(LANES), head_dim.next_multiple_of(LANES));
     let pairs = head_dim.div_ceil(2);
-    // kᵀ, vᵀ; pairs of rows of k or v, q and dO; copies of q, k, v and dO where a head's width is odd; dQ; dK and dV; scores
-    // and their gradient; the same rounded, as rows and as pairs of rows; their mask.
+    // kᵀ, vᵀ; pairs of rows of k or v, q and dO; copies of q, k, v and dO if a head's width is odd; dQ; dK and dV;
+    // scores and their gradient; the same rounded, as rows and as pairs of rows; their mask.
     2 * pairs * wide
         + wide / 2 * dim
         + QUERIES * dim
@@ -49,7 +49,7 @@ struct Bf16Rows<'a> {
 }
 
 impl<'a> Bf16Rows<'a> {
-    /// `len` rows of `dim` columns in a packed tensor; a copy with a zero more in each, where `dim` is odd.
+    /// `len` rows of `dim` columns in a packed tensor; if `dim` is odd, a copy padded with one zero per row.
     fn new(
         x: &'a [bf16],
         (start, stride): (usize, usize),
@@ -67,7 +67,7 @@ impl<'a> Bf16Rows<'a> {
         Self { elements: copy, stride: dim + 1 }
     }
 
-    /// Those of q, k and v of a head.
+    /// Those of q, k and v for a head.
     fn of_qkv(qkv: &'a [bf16], shape: Heads<'_>, at: Head, room: &mut Pieces<'a>) -> [Self; 3] {
         let (hidden, dim) = (shape.hidden(), shape.head_dim);
         let start = at.first * 3 * hidden + at.head * dim;
@@ -89,7 +89,7 @@ fn rows_of(pairs: &[[bf16; 2]], wide: usize) -> Left<'_> {
     Left { elements: bytemuck::cast_slice(pairs), row: wide, pair: 2 }
 }
 
-/// Pairs of such rows as a left operand whose rows are these columns.
+/// Pairs of such rows as a left operand whose rows are their columns.
 fn columns_of(pairs: &[[bf16; 2]], wide: usize) -> Left<'_> {
     Left { elements: bytemuck::cast_slice(pairs), row: 2, pair: 2 * wide }
 }
@@ -119,7 +119,7 @@ pub fn forward(shape: Heads<'_>, tensors: Forward<'_>, workers: &Workers) {
     );
 }
 
-/// The part of the scores' factor that makes an exponential one of 2.
+/// The part of the scores' factor that turns the exponential into a power of 2.
 fn factor(shape: Heads<'_>) -> f32 {
     shape.scale() * LOG2_E
 }
@@ -157,7 +157,7 @@ fn forward_body<L: Lanes>(
             let sum = exponentials(lanes, row, (factor, most), rounded);
             inverse[i] = 1.0 / sum;
             if let Some(lse) = tensors.lse {
-                // SAFETY: this element belongs to this head of this token alone.
+                // SAFETY: this element belongs only to this head of this token.
                 let lse = unsafe { lse.slice(shape.statistics(at) + from + i, 1) };
                 lse[0] = most * LN_2 + sum.ln();
             }
@@ -174,7 +174,7 @@ fn forward_body<L: Lanes>(
         product(rows_of(p, wide), v_pairs, output, wide_dim, of_output, false);
         for (i, row) in output.chunks_exact(wide_dim).take(queries).enumerate() {
             let place = (at.first + from + i) * hidden + at.head * dim;
-            // SAFETY: these columns of this row belong to this task alone.
+            // SAFETY: these columns of this row belong only to this task.
             let out = unsafe { tensors.out.slice(place, dim) };
             let inverse = lanes.splat(inverse[i]);
             for (x, out) in row.chunks_exact(LANES).zip(out.chunks_mut(LANES)) {
@@ -184,7 +184,7 @@ fn forward_body<L: Lanes>(
     }
 }
 
-/// The most of a row's first `len`; the others become -∞.
+/// The maximum of a row's first `len`; sets the others to -∞.
 #[inline(always)]
 fn most<L: Lanes>(lanes: L, row: &mut [f32], len: usize) -> f32 {
     let none = lanes.splat(f32::NEG_INFINITY);
@@ -198,7 +198,7 @@ fn most<L: Lanes>(lanes: L, row: &mut [f32], len: usize) -> f32 {
     lanes.most(most)
 }
 
-/// `row = 2^(row·factor - most)`, also rounded; returns its sum.
+/// `row = 2^(row·factor - most)`, also in rounded form; returns its sum.
 #[inline(always)]
 fn exponentials<L: Lanes>(
     lanes: L,
@@ -225,7 +225,7 @@ pub struct Saved<'a> {
     pub dout: &'a [bf16],
 }
 
-/// Where [`backward`] leaves the gradients of queries, keys and values.
+/// Where [`backward`] writes the gradients of queries, keys and values.
 #[derive(Clone, Copy)]
 pub struct Gradients<'a> {
     /// `[tokens, 3·hidden]`, overwritten.
@@ -325,7 +325,7 @@ fn backward_body<L: Lanes>(
         product(ds, q_pairs, dk, wide_dim, of_key, later);
         product(p, d_out_pairs, dv, wide_dim, of_key, later);
         write(lanes, dq, (queries, dim), |i| place(0, from + i), gradients.dqkv);
-        // SAFETY: this task alone works on this head of this sequence.
+        // SAFETY: only this task works on this head of this sequence.
         unsafe { gradients.query.add_rows(lanes, shape, at, dq, queries) };
     }
     write(lanes, dk, (len, dim), |i| place(1, i), gradients.dqkv);
@@ -334,7 +334,7 @@ fn backward_body<L: Lanes>(
     unsafe { gradients.value.add_rows(lanes, shape, at, dv, len) };
 }
 
-/// `p = 2^(p·factor - lse)` of the first `len`; the others become zero.
+/// `p = 2^(p·factor - lse)` for the first `len`; zeroes the others.
 #[inline(always)]
 fn probabilities<L: Lanes>(lanes: L, p: &mut [f32], (factor, lse): (f32, f32), len: usize) {
     let (factor, below) = (lanes.splat(factor), lanes.splat(-lse));
@@ -353,8 +353,8 @@ fn multiply<L: Lanes>(lanes: L, x: &mut [f32], factor: &[f32]) {
     }
 }
 
-/// `ds = p·(ds - Σ p·ds)·scale`, also rounded. An output that was rounded is not the sum of these p, so that dO·O would not
-/// do; over the sum of p, which rounding leaves a little off 1, a lone key's gradient is exactly zero.
+/// `ds = p·(ds - Σ p·ds)·scale`, also in rounded form. A rounded output is not the sum of these p, so dO·O would not
+/// do. Dividing by the sum of p, which rounding leaves slightly off 1, makes a single key's gradient exactly zero.
 #[inline(always)]
 fn through_softmax<L: Lanes>(
     lanes: L,
@@ -380,7 +380,7 @@ fn through_softmax<L: Lanes>(
     }
 }
 
-/// Rounds rows of `dim` columns to where they belong.
+/// Rounds rows of `dim` columns into their destination.
 #[inline(always)]
 fn write<L: Lanes>(
     lanes: L,
@@ -391,7 +391,7 @@ fn write<L: Lanes>(
 ) {
     let wide = dim.next_multiple_of(LANES);
     for (i, row) in rows.chunks_exact(wide).take(count).enumerate() {
-        // SAFETY: a task alone writes its head's columns of its sequence's rows.
+        // SAFETY: only one task writes its head's columns of its sequence's rows.
         let out = unsafe { to.slice(place(i), dim) };
         for (x, out) in row.chunks_exact(LANES).zip(out.chunks_mut(LANES)) {
             lanes.store_halves(lanes.load(x), out);

@@ -1,4 +1,5 @@
-//! The current batch in memory that was taken before the run: packed, its labels in words, and which tokens have one.
+//! The current batch in memory allocated before the run: packed, with its labels in words and the list of labelled
+//! tokens.
 
 use crate::backend::labels::{self, LabelKind};
 use crate::backend::{Memory, check};
@@ -14,15 +15,15 @@ pub struct HostBatch {
     /// In words.
     pub labels: Vec<u32>,
     pub label_kind: LabelKind,
-    /// The tokens that have a label, where a program goes on with them alone.
+    /// The labelled tokens, if a program continues with only those.
     pub labelled: Vec<u32>,
 }
 
 impl HostBatch {
-    /// Room for what was planned, and an empty batch in it.
+    /// Room for what was planned, holding an empty batch.
     ///
     /// # Errors
-    /// No memory for it.
+    /// Not enough memory for it.
     pub fn new(memory: &Memory) -> Result<Self> {
         let tokens = || room(memory.limits.tokens, "a batch");
         let mut batch = Self::default();
@@ -35,7 +36,7 @@ impl HostBatch {
         Ok(batch)
     }
 
-    /// Bytes of that.
+    /// Its size in bytes.
     pub fn size(memory: &Memory) -> usize {
         let Memory { limits, labels, labelled, .. } = memory;
         4 * (3 * limits.tokens + limits.sequences + 1 + labels + labelled[0])
@@ -49,7 +50,7 @@ impl HostBatch {
     }
 
     /// # Errors
-    /// A batch that is not well formed, or larger than what was planned.
+    /// A batch that is not well formed, or larger than planned.
     pub fn set(&mut self, batch: &Batch, memory: &Memory) -> Result<()> {
         check::batch(batch, memory)?;
         self.packed.ids.clone_from(&batch.ids);

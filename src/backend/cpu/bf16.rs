@@ -1,5 +1,5 @@
-//! f32 to bf16 and back in bulk: to the nearest, halves to even, and subnormal numbers to zero, as processors with bf16
-//! instructions do it.
+//! Bulk conversion between f32 and bf16: to nearest, ties to even, and subnormal numbers to zero, as processors with
+//! bf16 instructions do it.
 
 use super::simd::{Level, dispatch, level};
 use half::bf16;

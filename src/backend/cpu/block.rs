@@ -1,5 +1,5 @@
-//! Small dense products for attention: operands of a few dozen rows that are already in the first-level cache,
-//! where a general product would spend its time packing.
+//! Small dense products for attention: operands of a few dozen rows that are already in the first-level cache, for
+//! which a general product would spend its time packing.
 
 use super::simd::{LANES, dispatch, fma};
 
@@ -12,9 +12,9 @@ pub struct Strided<'a> {
 }
 
 dispatch! {
-    /// `c = a·b` or `c += a·b`: c `[m, n]` with row stride `ldc`, a `[m, k]`, b `[k, n]` with row stride `ldb`.
-    /// Rows of b and c are read and written in whole vectors: both need `n` rounded up to [`LANES`] elements
-    /// in each row, and what b holds beyond `n` must not matter to the reader of c.
+    /// `c = a·b` or `c += a·b`: c `[m, n]` with row stride `ldc`, a `[m, k]`, b `[k, n]` with row stride `ldb`. Rows of
+    /// b and c are accessed in whole vectors: both need `n` rounded up to [`LANES`] elements per row, and the reader of
+    /// c must not depend on what b holds beyond `n`.
     pub fn product(
         c: &mut [f32], ldc: usize,
         a: Strided<'_>,

@@ -1,7 +1,7 @@
 //! Column sums of `[rows, width]` tensors: the bias gradients.
 //!
-//! In two stages, so that the result does not depend on the number of threads: rows are cut into chunks of fixed
-//! size, each chunk sums its rows into a line of partial sums, and the lines are added in order.
+//! In two stages, so that the result does not depend on the number of threads: rows are cut into chunks of fixed size,
+//! each chunk sums its rows into a line of partial sums, and the lines are added in order.
 
 use super::CpuBackend;
 use super::aligned::Aligned;
@@ -14,7 +14,7 @@ use super::workers::Workers;
 use crate::program::{ColumnSum, Program};
 use anyhow::Result;
 
-/// Rows summed into one line of partial sums; also what one task of a row-wise operation works on.
+/// Rows summed into one line of partial sums; also the unit of work for row-wise operations.
 pub const CHUNK: usize = 32;
 
 /// See [`ColumnSum`].
@@ -61,7 +61,7 @@ impl Partials {
     }
 }
 
-/// `grad += sum of the lines`, in order. The first line is used up.
+/// `grad += sum of the lines`, in order. Destroys the first line.
 pub fn finish(lines: &mut [f32], grad: &mut [f32]) {
     if lines.is_empty() {
         return;

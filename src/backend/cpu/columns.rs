@@ -1,4 +1,4 @@
-//! Some of a tensor's columns: taken, and added to.
+//! Some columns of a tensor: taken, and added to.
 
 use super::CpuBackend;
 use super::colsum::CHUNK;

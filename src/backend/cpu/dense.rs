@@ -1,4 +1,4 @@
-//! One layer of the task head on the vectors of sequences or tokens, f32 throughout: `y = act(dropout(x)·Wᵀ + b)`.
+//! One layer of the task head on the vectors of sequences or tokens, all in f32: `y = act(dropout(x)·Wᵀ + b)`.
 
 use super::colsum::{Partials, column_sums};
 use super::dropout::Mask;
@@ -11,7 +11,7 @@ use super::{CpuBackend, pointwise};
 use crate::program::{Dense, DenseBack, HeadWeight, Program};
 use anyhow::{Result, ensure};
 
-/// Copies `x` `[rows, width]` to `room` under the mask; without one, `x` itself is the result.
+/// Copies `x` `[rows, width]` to `room` under the mask; without a mask the result is `x` itself.
 fn masked<'a>(x: &'a [f32], width: usize, mask: Option<Mask>, room: &'a mut [f32]) -> &'a [f32] {
     let Some(mask) = mask else { return x };
     let room = &mut room[..x.len()];
@@ -28,9 +28,9 @@ struct Layer<'a> {
     outputs: usize,
     weight: View<'a>,
     mask: Option<Mask>,
-    /// Forward: behind the product. Backward: that of the layer below, out of which `x` came.
+    /// Forward: after the product. Backward: in the layer below, whose output is `x`.
     tanh: bool,
-    /// At least `rows · inputs` elements where there is a mask.
+    /// At least `rows · inputs` elements if there is a mask.
     room: &'a mut [f32],
     workers: &'a Workers,
 }
@@ -47,15 +47,15 @@ fn compute_forward(layer: Layer<'_>, x: &[f32], bias: &[f32], y: &mut [f32]) {
     });
 }
 
-/// Gradients that [`compute_backward`] leaves; each may be absent.
+/// Gradients that [`compute_backward`] writes; each may be absent.
 struct Gradients<'a> {
     weight: Option<&'a mut [f32]>,
     bias: Option<&'a mut [f32]>,
     dx: Option<&'a mut [f32]>,
 }
 
-/// Backward of [`compute_forward`]. `x` is read only for the weight's gradient, and where it came out of a tanh: the layer's
-/// `tanh` says so, and then `dx` is the gradient before that.
+/// Backward of [`compute_forward`]. `x` is read only for the weight's gradient, and if it is the output of a tanh: then
+/// the layer's `tanh` is set, and `dx` is the gradient before the tanh.
 fn compute_backward(
     layer: Layer<'_>,
     x: &[f32],

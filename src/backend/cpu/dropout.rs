@@ -1,28 +1,27 @@
-//! Dropout masks, recomputed wherever they are needed instead of stored.
+//! Dropout masks, recomputed when needed instead of stored.
 //!
-//! The numbers are those of [`Philox`](crate::rng::Philox) under the counter that
-//! [`Dropout`] defines; here sixteen blocks advance side by side so that they become
-//! vectors.
+//! The numbers are those of [`Philox`](crate::rng::Philox) with the counter that [`Dropout`] defines; here sixteen
+//! blocks advance side by side, so that they can be vectorised.
 
 use super::simd::{LANES, dispatch};
 use crate::backend::DropoutKey;
 use crate::program::{Dropout, Rows};
 
-/// One place's dropout in one batch.
+/// Dropout of one site in one batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Mask {
     /// Half words below this drop their element.
     dropped: u32,
-    /// What a kept element is multiplied with.
+    /// The factor for kept elements.
     keep: f32,
-    /// Site, step and key: what a block's counter has besides its row and number.
+    /// Site, step and key: the parts of a block's counter other than its row and number.
     place: [u32; 4],
-    /// Of the whole batch: the row that is row 0 here.
+    /// The row of the whole batch that is row 0 here.
     first_row: u32,
 }
 
 impl Mask {
-    /// For a tensor with `heads` rows for each of `rows` (1 but in attention). `None` where nothing is dropped.
+    /// For a tensor with `heads` rows for each of `rows` (1 except in attention). `None` if nothing is dropped.
     pub fn new(dropout: Dropout, key: DropoutKey, (rows, heads): (Rows, usize)) -> Option<Self> {
         (dropout.p > 0.0).then(|| Self {
             dropped: dropout.dropped(),
@@ -32,13 +31,13 @@ impl Mask {
         })
     }
 
-    /// Multiplies columns `0..values.len()` of `row` with the mask: 0 or [`Dropout::keep`].
+    /// Multiplies columns `0..values.len()` of `row` by the mask: 0 or [`Dropout::keep`].
     pub fn apply(&self, row: u32, values: &mut [f32]) {
         let row = self.first_row.wrapping_add(row);
         apply(values, row, self.place, self.dropped, self.keep);
     }
 
-    /// The same for rows of `width` elements, a multiple of eight, that are `row` and every `by`-th behind it.
+    /// The same for rows of `width` elements, a multiple of eight: `row` and every `by`-th after it.
     pub fn apply_rows(&self, (row, by): (u32, u32), width: usize, values: &mut [f32]) {
         debug_assert!(width.is_multiple_of(BLOCK) && values.len().is_multiple_of(width));
         let first = self.first_row.wrapping_add(row);
@@ -61,16 +60,16 @@ dispatch! {
     fn apply_rows(values: &mut [f32], rows: Spaced, place: [u32; 4], dropped: u32, keep: f32) = apply_rows_body;
 }
 
-/// Rows of a matrix that are `by` rows of the mask apart.
+/// Rows of a matrix that are `by` mask rows apart.
 #[derive(Clone, Copy)]
 struct Spaced {
     first: u32,
     by: u32,
-    /// Blocks of a row.
+    /// Blocks per row.
     blocks: u32,
 }
 
-/// Elements of a block: two for each of its four words.
+/// Elements per block: two for each of its four words.
 const BLOCK: usize = 8;
 /// Elements covered by [`LANES`] blocks.
 const SPAN: usize = BLOCK * LANES;
@@ -88,7 +87,7 @@ fn apply_body<const FMA: bool>(
     }
 }
 
-/// A row of few elements would leave most lanes without work, so blocks are counted on over the rows.
+/// A short row would leave most lanes idle, so blocks are numbered across rows.
 #[inline(always)]
 fn apply_rows_body<const FMA: bool>(
     values: &mut [f32],
@@ -97,7 +96,7 @@ fn apply_rows_body<const FMA: bool>(
     dropped: u32,
     keep: f32,
 ) {
-    // A division would keep the lanes from becoming a vector. Half a block leaves room for rounding.
+    // A division would prevent vectorisation. Half a block leaves room for rounding.
     let share = 1.0 / rows.blocks as f32;
     for (span, values) in values.chunks_mut(SPAN).enumerate() {
         let block = from(span);
@@ -111,14 +110,14 @@ fn apply_rows_body<const FMA: bool>(
     }
 }
 
-/// The numbers of a span's blocks.
+/// The block numbers of a span.
 #[inline(always)]
 fn from(span: usize) -> [u32; LANES] {
     std::array::from_fn(|lane| (span * LANES + lane) as u32)
 }
 
-/// Multiplies a span's elements with the mask that the words of its blocks make. First the words of a block are put one behind
-/// the other, which keeps both loops vectors.
+/// Multiplies a span's elements by the mask from its blocks' words. First puts the words of each block one after
+/// another, so that both loops vectorise.
 #[inline(always)]
 fn multiply(values: &mut [f32], words: [[u32; LANES]; 4], dropped: u32, keep: f32) {
     let (mut in_order, mut factors) = ([0; 4 * LANES], [0.0; SPAN]);

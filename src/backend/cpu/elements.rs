@@ -1,4 +1,4 @@
-//! Elements of tensors: f32 or bf16 where they lie, f32 where they are computed with.
+//! Elements of tensors: f32 or bf16 in storage, f32 in arithmetic.
 
 use super::bf16::{narrow, widen};
 use super::lanes::Lanes;
@@ -10,17 +10,17 @@ use bytemuck::{cast_slice, cast_slice_mut};
 use half::bf16;
 use std::ops::Range;
 
-/// What encoders compute in; heads and optimizers compute in f32 with each.
+/// The arithmetic of encoders; heads and optimizers always compute in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Arithmetic {
     #[default]
     F32,
-    /// Operands of products, and what is kept for backward, are bf16; sums, the residual stream and its gradient f32.
+    /// Operands of products and what is kept for backward are bf16; sums, the residual stream and its gradient are f32.
     Bf16,
 }
 
 impl Arithmetic {
-    /// What this processor computes fastest in: bf16 where it has dot products of it.
+    /// The fastest on this processor: bf16 if it has bf16 dot products.
     pub fn fastest() -> Self {
         if level() >= Level::Avx512Bf16 { Self::Bf16 } else { Self::F32 }
     }
@@ -32,7 +32,7 @@ impl Arithmetic {
         }
     }
 
-    /// How a tensor lies in the arena.
+    /// How a tensor is stored in the arena.
     pub fn stored(self, storage: Storage) -> Stored {
         match (storage, self) {
             (Storage::Activation, Self::Bf16) => Stored::Bf16,
@@ -44,7 +44,7 @@ impl Arithmetic {
     }
 }
 
-/// How a tensor lies in the arena; see [`Storage`].
+/// How a tensor is stored in the arena; see [`Storage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
     F32,
@@ -54,7 +54,7 @@ pub enum Stored {
     Slope4,
 }
 
-/// Elements that are read.
+/// Elements for reading.
 #[derive(Clone, Copy)]
 pub enum Source<'a> {
     F32(&'a [f32]),
@@ -65,7 +65,7 @@ impl<'a> Source<'a> {
     /// Those in `memory`.
     ///
     /// # Errors
-    /// When they are codes.
+    /// If they are codes.
     pub fn new(stored: Stored, memory: &'a [f32]) -> Result<Self> {
         Ok(match stored {
             Stored::F32 => Self::F32(memory),
@@ -83,7 +83,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// These elements as they lie, or in `room`.
+    /// These elements in place, or copied to `room`.
     pub fn get<'b>(self, range: Range<usize>, room: &'b mut [f32]) -> &'b [f32]
     where
         'a: 'b,
@@ -99,7 +99,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Elements that several tasks write at places which do not overlap. A copy stands for the same elements.
+/// Elements that several tasks write at disjoint places. A copy refers to the same elements.
 #[derive(Clone, Copy)]
 pub enum Elements<'a> {
     F32(Shared<'a>),
@@ -130,7 +130,7 @@ impl<'a> Elements<'a> {
         }
     }
 
-    /// The elements from `at` on become `values`.
+    /// Sets the elements from `at` on to `values`.
     ///
     /// # Safety
     /// No other thread works on these elements.
@@ -144,7 +144,7 @@ impl<'a> Elements<'a> {
         }
     }
 
-    /// The `count` elements from `at` on become the first of `x`.
+    /// Sets the `count` elements from `at` on to the first of `x`.
     ///
     /// # Safety
     /// As [`write`](Self::write).

@@ -35,12 +35,12 @@ pub struct Tables<'a> {
     pub word: Matrix<'a>,
     pub position: Matrix<'a>,
     pub token_type: Matrix<'a>,
-    /// Single values beside them.
+    /// Single values added to them.
     pub beside: Option<BesideTables<'a>>,
 }
 
 impl<'a> Tables<'a> {
-    /// Those of words, positions and token types.
+    /// For words, positions and token types.
     pub fn get(weights: &'a HostMatrices, params: &'a [f32], ids: [WeightId; 3]) -> Result<Self> {
         let [word, position, token_type] = ids;
         Ok(Self {
@@ -51,14 +51,14 @@ impl<'a> Tables<'a> {
         })
     }
 
-    /// The same with single values beside them.
+    /// The same with single values added.
     pub fn with(self, params: &'a [f32], added: Option<AddedRows>) -> Result<Self> {
         let beside = added.map(|added| BesideTables::read(params, added, &self)).transpose()?;
         Ok(Self { beside, ..self })
     }
 
     /// # Errors
-    /// When a table has another width, or an id no row.
+    /// If a table has another width, or an id has no row.
     pub fn check(&self, batch: &Batch, hidden: usize) -> Result<()> {
         for table in [self.word, self.position, self.token_type] {
             ensure!(
@@ -70,7 +70,7 @@ impl<'a> Tables<'a> {
         LargestIds::of(batch).check([self.word.rows, self.position.rows, self.token_type.rows])
     }
 
-    /// The row of the token types' table for a token: a table of one row (RoBERTa) serves every token.
+    /// A token's row in the token-type table: a one-row table (RoBERTa) serves every token.
     pub fn type_of(&self, batch: &Batch, token: usize) -> u32 {
         if self.token_type.rows == 1 { 0 } else { batch.type_ids[token] }
     }

@@ -1,5 +1,5 @@
-//! What becomes of the sums of a product of bf16 while they are in the first-level cache: bias and activation, or the way
-//! back through one, and column sums; then they are rounded to where they belong.
+//! Processes the sums of a bf16 product while they are in the first-level cache: adds bias and activation, or goes back
+//! through one, takes column sums, then rounds to the destination.
 
 use super::elements::Elements;
 use super::lanes::{LANES, Lanes, on_lanes};
@@ -9,7 +9,7 @@ use super::slopes::Slopes;
 use crate::program::Activation;
 use std::ops::Range;
 
-/// See the module's head.
+/// See the module documentation.
 pub struct Finish<'a> {
     /// `[rows, width]`
     pub to: Option<Elements<'a>>,
@@ -24,24 +24,25 @@ pub enum With<'a> {
         act: Option<Activation>,
         /// Where the derivatives go.
         slopes: Option<Slopes<'a>>,
-        /// It is the derivative that goes to the output.
+        /// Whether the derivative is the output.
         derivative: bool,
     },
     /// `sums ⊙ slopes`
     Backward {
         slopes: Option<Slopes<'a>>,
-        /// The output is added to.
+        /// Whether it adds to the output.
         adds: bool,
-        /// Lines of column sums, and the rows that one is of.
+        /// Lines of column sums, and rows per line.
         sums: Option<(Shared<'a>, usize)>,
     },
 }
 
 on_lanes! {
-    /// Takes a block of sums, whose rows are `stride` apart and whole vectors, to its rows and columns of the output.
+    /// Processes a block of sums, whose rows are `stride` apart and whole vectors, into its rows and columns of the
+    /// output.
     ///
-    /// No two threads may work on one part of the output; lines of column sums belong to the thread that works on their
-    /// rows, all of which lie in one line.
+    /// No two threads may work on the same part of the output; a line of column sums belongs to the thread that works
+    /// on its rows, all of which lie in one line.
     pub fn finish(what: &Finish<'_>, rows: Range<usize>, cols: Range<usize>, block: &[f32], stride: usize) = finish_body;
 }
 
@@ -77,7 +78,7 @@ fn finish_body<L: Lanes>(
                         }
                     }
                 };
-                // A loop for each, which is then straight.
+                // A separate loop for each, so that it has no branches.
                 match act {
                     Activation::GeluErf => each(Activation::GeluErf),
                     Activation::GeluTanh => each(Activation::GeluTanh),

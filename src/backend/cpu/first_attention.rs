@@ -65,7 +65,7 @@ pub fn forward(
             let mut log_sum = [0.0];
             softmax(scores, wide, at.len, &mut log_sum);
             if keep {
-                // SAFETY: this element belongs to this head of this sequence alone.
+                // SAFETY: this element belongs only to this head of this sequence.
                 let saved = unsafe { lse.slice(line, 1) };
                 saved[0] = log_sum[0];
             }
@@ -77,7 +77,7 @@ pub fn forward(
                 let value = row(j) + hidden;
                 add_scaled(sum, key_value.get(value..value + dim, room), *p);
             }
-            // SAFETY: these columns of this row belong to this task alone.
+            // SAFETY: these columns of this row belong only to this task.
             unsafe { out.write(place, sum) };
         },
     );
@@ -91,7 +91,7 @@ pub struct SavedFirst<'a> {
     pub lse: &'a [f32],
 }
 
-/// Where [`backward`] leaves its gradients.
+/// Where [`backward`] writes its gradients.
 #[derive(Clone, Copy)]
 pub struct FirstGradients<'a> {
     /// `[sequences, hidden]`, overwritten.
@@ -140,7 +140,8 @@ pub fn backward(
                 mask.apply(line as u32, mask_row);
                 pointwise::multiply(ds, mask_row);
             }
-            // Over the sum of p, which rounding leaves a little off 1: a lone key's gradient is then exactly zero.
+            // Divided by the sum of p, which rounding leaves slightly off 1: a single key's gradient is then exactly
+            // zero.
             let along = dot(p, ds) / lane_sum(p, |p| p);
             softmax_backward(ds, p, along, shape.scale());
             if shape.mask.is_some() {
@@ -149,7 +150,7 @@ pub fn backward(
             dq.fill(0.0);
             for j in 0..at.len {
                 add_scaled(dq, saved.key_value.get(row(j)..row(j) + dim, room), ds[j]);
-                // SAFETY: these columns of these rows belong to this task alone.
+                // SAFETY: these columns of these rows belong only to this task.
                 unsafe {
                     scaled(room, q, ds[j]);
                     gradients.d_key_value.write(row(j), room);

@@ -1,5 +1,5 @@
-//! Matrix products with what is done to each row of the output while it is in the cache, by the best means of this
-//! processor: [`panels`] with a kernel of our own, or a [`library`].
+//! Matrix products, with work on each output row while it is in the cache, by the fastest means on this processor:
+//! [`panels`] with one of our own kernels, or a [`library`].
 
 use super::elements::Source;
 use super::finish_bf16::{Finish, finish};
@@ -17,10 +17,10 @@ use std::ops::Range;
 
 pub use library::weight_gradient;
 
-/// Rows of one tile at most.
+/// Maximum rows of one tile.
 const MAX_ROWS: usize = 512;
 
-/// Rows of a tile for a product of `rows` rows: equal chunks of at most [`MAX_ROWS`].
+/// Rows per tile for a product of `rows` rows: equal chunks of at most [`MAX_ROWS`].
 pub fn row_chunk(rows: usize) -> usize {
     let chunks = rows.div_ceil(MAX_ROWS).max(1);
     rows.div_ceil(chunks).next_multiple_of(8)
@@ -31,14 +31,14 @@ pub fn scratch_for(rows: usize, widest: usize) -> usize {
     library::scratch_for(rows, widest).max(panels::scratch_for(widest))
 }
 
-/// Where a product in f32 goes.
+/// Destination of a product in f32.
 #[derive(Clone, Copy)]
 pub struct Output<'a> {
-    /// `[rows, columns]`; `None` where all that remains is what the epilogue makes of it.
+    /// `[rows, columns]`; `None` if only the epilogue's result remains.
     pub to: Option<Shared<'a>>,
-    /// It is added to what is there.
+    /// Whether it is added to the present contents.
     pub adds: bool,
-    /// The epilogue reads what is there, so the product must be made beside it.
+    /// Whether the epilogue reads the present contents, so that the product must be staged elsewhere.
     pub staged: bool,
 }
 
@@ -48,7 +48,7 @@ impl<'a> Output<'a> {
         Self { to: Some(Shared::new(out)), adds: false, staged: false }
     }
 
-    /// Finishes a part of a row that was made beside the output, where it begins at element `at`.
+    /// Finishes a part of a row that was computed elsewhere, to start at element `at` of the output.
     ///
     /// # Safety
     /// No other thread works on these elements.
@@ -65,7 +65,8 @@ impl<'a> Output<'a> {
     }
 }
 
-/// The product of `left` and `factors` in f32, with `epilogue` (row, columns, values) run on each row of a tile before it is written.
+/// The product of `left` and `factors` in f32; `epilogue` (row, columns, values) runs on each row of a tile before it
+/// is written.
 pub fn product(
     left: &[f32],
     factors: Factors<'_>,
@@ -82,7 +83,7 @@ pub fn product(
             for (row, values) in rows.zip(block.chunks_mut(stride)) {
                 let epilogue = |values: &mut [f32]| epilogue(row, cols.clone(), values);
                 let at = row * factors.cols + cols.start;
-                // SAFETY: these columns of this row belong to this task alone.
+                // SAFETY: these columns of this row belong only to this task.
                 unsafe { output.pass(at, &mut values[..cols.len()], epilogue) };
             }
         };

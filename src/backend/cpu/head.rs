@@ -79,7 +79,7 @@ fn pool_forward(kind: PoolKind, cu_seqlens: &[u32], hidden: usize, x: &[f32], po
     for (pooled, window) in pooled.chunks_exact_mut(hidden).zip(cu_seqlens.windows(2)) {
         let rows = &x[window[0] as usize * hidden..window[1] as usize * hidden];
         match kind {
-            // Of tokens nothing is pooled.
+            // Pooling of tokens does nothing.
             PoolKind::Cls | PoolKind::Each | PoolKind::Labelled(_) => {
                 pooled.copy_from_slice(&rows[..hidden])
             }
@@ -94,7 +94,7 @@ fn pool_forward(kind: PoolKind, cu_seqlens: &[u32], hidden: usize, x: &[f32], po
     }
 }
 
-/// Spreads the gradient of the pooled vectors over all token rows; every row is written.
+/// Spreads the gradient of the pooled vectors over all token rows, writing every row.
 fn pool_backward(
     kind: PoolKind,
     cu_seqlens: &[u32],

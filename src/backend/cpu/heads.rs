@@ -1,4 +1,4 @@
-//! How attention is cut into tasks, in every arithmetic: one task is one head of one sequence.
+//! How attention is split into tasks, in every arithmetic: one task is one head of one sequence.
 
 use super::dropout::Mask;
 use super::lanes::{LANES, Lanes};
@@ -26,18 +26,18 @@ impl Heads<'_> {
         at.head * tokens + at.first
     }
 
-    /// The row of the mask for a head's query `from`, and how far the next one's is.
+    /// The mask row of query `from` of a head, and the distance to the next query's.
     pub fn mask_rows(&self, at: Head, from: usize) -> (u32, u32) {
         (((at.first + from) * self.heads + at.head) as u32, self.heads as u32)
     }
 
-    /// Softmax is taken of `q·kᵀ` times this.
+    /// The scale of `q·kᵀ` before softmax.
     pub fn scale(&self) -> f32 {
         1.0 / (self.head_dim as f32).sqrt()
     }
 
-    /// Calls `work` for each head of each sequence, with as much temporary memory as `room` says that a sequence of some
-    /// length wants.
+    /// Calls `work` for each head of each sequence, with as much temporary memory as `room` gives for the sequence's
+    /// length.
     pub fn tasks(
         &self,
         workers: &Workers,
@@ -65,7 +65,7 @@ pub struct Head {
     pub len: usize,
 }
 
-/// Lines of `hidden` partial sums, one per sequence, to which the rows of a gradient are added before they are rounded.
+/// Lines of `hidden` partial sums, one per sequence, to which the rows of a gradient are added before rounding.
 #[derive(Clone, Copy)]
 pub struct SequenceSums<'a>(Option<Shared<'a>>);
 
@@ -78,7 +78,7 @@ impl<'a> SequenceSums<'a> {
     /// Adds a row of a head.
     ///
     /// # Safety
-    /// No two threads work on one head of one sequence.
+    /// No two threads work on the same head of the same sequence.
     pub unsafe fn add(self, shape: Heads<'_>, at: Head, row: &[f32]) {
         if let Some(lines) = self.0 {
             let place = at.sequence * shape.hidden() + at.head * shape.head_dim;

@@ -1,4 +1,4 @@
-//! Matrices in 8 bits, as a product reads them.
+//! Matrices in 8 bits, as products read them.
 
 use super::simd::dispatch;
 use crate::backend::int8::Int8;

@@ -1,5 +1,5 @@
-//! The kernels of products of bf16 operands with f32 sums: a cell is a pair of neighbours along the depth, and each sum
-//! adds the product of the second, then that of the first, as `VDPBF16PS` does.
+//! Kernels for products of bf16 operands with f32 sums. A cell is a pair of neighbours along the depth; each sum adds
+//! the product of the second, then that of the first, as `VDPBF16PS` does.
 
 use super::bf16::narrow;
 use super::elements::Source;
@@ -18,8 +18,8 @@ const COLS: usize = 16 * VECTORS;
 #[cfg(target_arch = "x86_64")]
 pub struct Bf16Avx512;
 
-/// In f32 arithmetic, for every other processor. The bits are those of [`Bf16Avx512`], but for sums below the least normal
-/// number, which that makes zero.
+/// In f32 arithmetic, for every other processor. Bit-identical to [`Bf16Avx512`], except for sums below the smallest
+/// normal number, which that flushes to zero.
 pub struct Portable;
 
 fn cells(depth: usize) -> usize {
@@ -30,7 +30,7 @@ dispatch! {
     fn multiply(left: CellRows<'_>, rows: usize, panel: &[u32], out: &mut [f32], stride: usize) = multiply_body;
 }
 
-/// Rows that are bf16 and whole pairs are read as they lie.
+/// Rows that are bf16 and whole pairs are read in place.
 fn left<'a>(
     left: Source<'a>,
     depth: usize,
@@ -80,7 +80,7 @@ fn multiply_body<const FMA: bool>(
     }
 }
 
-/// What both kernels are alike in.
+/// What both kernels have in common.
 macro_rules! kernel {
     ($name:ident, $multiply:path) => {
         impl Kernel for $name {
@@ -128,7 +128,7 @@ fn avx512(left: CellRows<'_>, rows: usize, panel: &[u32], out: &mut [f32], strid
     assert!((1..=ROWS).contains(&rows) && left.cells.len() >= (rows - 1) * left.stride + cells);
     assert!(out.len() >= (rows - 1) * stride + COLS);
     let (left, of, out) = (left.cells.as_ptr(), left.stride, out.as_mut_ptr());
-    // SAFETY: this kernel is chosen where there is AVX512-BF16; all three were checked to hold the tile.
+    // SAFETY: this kernel is chosen only with AVX512-BF16; all three were checked to hold the tile.
     unsafe {
         match rows {
             1 => tile::<1>(left, of, panel, out, stride),

@@ -5,7 +5,8 @@ use super::panels::{CellRows, Factors, Kernel};
 use bytemuck::cast_slice;
 use std::ops::Range;
 
-/// Six rows of two vectors: twelve sums in flight, two vectors of the panel and two of the left operand fill the registers.
+/// Six rows of two vectors: twelve sums in flight; with two vectors of the panel and two of the left operand they fill
+/// the registers.
 pub struct Avx2;
 
 const ROWS: usize = 6;
@@ -39,7 +40,7 @@ impl Kernel for Avx2 {
         assert!((1..=ROWS).contains(&rows) && left.cells.len() >= (rows - 1) * left.stride + depth);
         assert!(out.len() >= (rows - 1) * stride + Self::COLS);
         let (left, of, panel) = (left.cells.as_ptr(), left.stride, panel);
-        // SAFETY: this kernel is chosen where there are AVX2 and FMA; all three were checked to hold the tile.
+        // SAFETY: this kernel is chosen only with AVX2 and FMA; all three were checked to hold the tile.
         unsafe {
             match rows {
                 1 => tile::<1>(left.cast(), of, panel, out.as_mut_ptr(), stride),

@@ -5,7 +5,7 @@ use super::panels::{CellRows, Factors, Kernel};
 use bytemuck::cast_slice;
 use std::ops::Range;
 
-/// Eight rows of three vectors: 24 sums in flight, three vectors of the panel and nothing else fill the registers.
+/// Eight rows of three vectors: 24 sums in flight, plus three vectors of the panel, in the registers.
 pub struct F32Avx512;
 
 const ROWS: usize = 8;
@@ -38,7 +38,7 @@ impl Kernel for F32Avx512 {
         assert!((1..=ROWS).contains(&rows) && left.cells.len() >= (rows - 1) * left.stride + depth);
         assert!(out.len() >= (rows - 1) * stride + Self::COLS);
         let (left, of, panel) = (left.cells.as_ptr(), left.stride, panel);
-        // SAFETY: this kernel is chosen where there is AVX-512; all three were checked to hold the tile.
+        // SAFETY: this kernel is chosen only with AVX-512; all three were checked to hold the tile.
         unsafe {
             match rows {
                 1 => tile::<1>(left.cast(), of, panel, out.as_mut_ptr(), stride),

@@ -1,18 +1,18 @@
-//! Sixteen numbers at once, for what is written by hand in bf16 arithmetic: the processor's vectors where it has bf16 dot
-//! products ([`Avx512`]), arrays elsewhere ([`Plain`]). A body is written once for both, by [`on_lanes!`], and rounds alike
-//! in both; where the compiler's target multiplies and adds in one instruction the bits are the same.
+//! Sixteen numbers at once, for hand-written bf16 code: the processor's vectors if it has bf16 dot products
+//! ([`Avx512`]), otherwise arrays ([`Plain`]). [`on_lanes!`] lets a body be written once for both; it rounds the same
+//! way in both, and is bit-identical if the compiler's target has fused multiply-add.
 
 use super::simd::fma;
 use half::{bf16, f16};
 use std::f32::consts::LN_2;
 
-/// Numbers in one vector.
+/// Numbers per vector.
 pub const LANES: usize = 16;
 
-/// The operations of one kind of vectors. Slices that are shorter than a vector are read as if zeros followed, and
-/// written as far as they go.
+/// The operations of one kind of vector. Slices shorter than a vector are read as if padded with zeros, and written
+/// only to their end.
 pub trait Lanes: Copy {
-    /// Whether products keep many of these in registers: there are two dozen.
+    /// Whether there are registers for many of these in products: two dozen.
     const MANY: bool;
     /// Sixteen f32.
     type Floats: Copy;
@@ -24,7 +24,7 @@ pub trait Lanes: Copy {
     fn store(self, x: Self::Floats, to: &mut [f32]);
     fn load_halves(self, from: &[bf16]) -> Self::Floats;
     fn load_f16(self, from: &[f16]) -> Self::Floats;
-    /// Rounds to the nearest, halves to even, subnormal numbers to zero.
+    /// Rounds to nearest, ties to even, subnormal numbers to zero.
     fn store_halves(self, x: Self::Floats, to: &mut [bf16]);
 
     fn add(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
@@ -33,14 +33,14 @@ pub trait Lanes: Copy {
     fn div(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// `a·b + c`
     fn fma(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
-    /// `a` where it is more, else `b`: a NaN stays one as `b`.
+    /// `a` if it is greater, else `b`; a NaN in `b` is kept.
     fn max(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
     fn abs(self, x: Self::Floats) -> Self::Floats;
-    /// To the nearest whole number, halves to even; of less than 2²².
+    /// To the nearest integer, ties to even; for magnitudes below 2²².
     fn round(self, x: Self::Floats) -> Self::Floats;
     /// `x·2ⁿ` for whole `n` within ±250.
     fn times_power(self, x: Self::Floats, n: Self::Floats) -> Self::Floats;
-    /// `yes` where `x <= limit`, else `no`: also of a NaN.
+    /// `yes` if `x <= limit`, else `no`, including for a NaN.
     fn where_least(
         self,
         x: Self::Floats,
@@ -48,26 +48,26 @@ pub trait Lanes: Copy {
         yes: Self::Floats,
         no: Self::Floats,
     ) -> Self::Floats;
-    /// The first `count` of `a`, and of `b` the others.
+    /// The first `count` of `a`, and the others from `b`.
     fn first(self, count: usize, a: Self::Floats, b: Self::Floats) -> Self::Floats;
-    /// Of all sixteen, in halves.
+    /// Of all sixteen, by halving.
     fn sum(self, x: Self::Floats) -> f32;
-    /// Of all sixteen, in halves, as [`max`](Self::max).
+    /// Of all sixteen, by halving, as [`max`](Self::max).
     fn most(self, x: Self::Floats) -> f32;
 
-    /// Of up to 32 elements, neighbours together.
+    /// From up to 32 elements, pairing neighbours.
     fn load_pairs(self, from: &[bf16]) -> Self::Pairs;
     fn store_pairs(self, x: Self::Pairs, to: &mut [[bf16; 2]]);
-    /// Both of up to sixteen elements, side by side.
+    /// Pairs the elements of both, up to sixteen each.
     fn interleave(self, first: &[bf16], second: &[bf16]) -> Self::Pairs;
-    /// Both rounded as in [`store_halves`](Self::store_halves), side by side.
+    /// Rounds both as in [`store_halves`](Self::store_halves) and pairs their elements.
     fn round_together(self, first: Self::Floats, second: Self::Floats) -> Self::Pairs;
-    /// All rounded, neighbours together: those of `first`, then those of `second`.
+    /// Rounds all and pairs neighbours: those of `first`, then those of `second`.
     fn round_in_order(self, first: Self::Floats, second: Self::Floats) -> Self::Pairs;
-    /// Pair `r` of vector `c` becomes pair `c` of vector `r`.
+    /// Transposes: pair `r` of vector `c` becomes pair `c` of vector `r`.
     fn turn(self, rows: [Self::Pairs; LANES]) -> [Self::Pairs; LANES];
 
-    /// A pair sixteen times.
+    /// One pair repeated sixteen times.
     ///
     /// # Safety
     /// `at` is the first of two elements.
@@ -75,12 +75,12 @@ pub trait Lanes: Copy {
     /// # Safety
     /// `at` is the first of sixteen pairs.
     unsafe fn pairs_at(self, at: *const [bf16; 2]) -> Self::Pairs;
-    /// Asks for the memory at an address, which may be any.
+    /// Prefetches an address, which may be invalid.
     fn prefetch(self, at: *const u8);
-    /// `sum + a₁·b₁ + a₀·b₀` of each pair, each of both additions rounded.
+    /// `sum + a₁·b₁ + a₀·b₀` for each pair, rounding each of the two additions.
     fn dot(self, sum: Self::Floats, a: Self::Pairs, b: Self::Pairs) -> Self::Floats;
 
-    /// `2ˣ`, relative error below 3e-7; zero below the normal numbers, NaN of a NaN.
+    /// `2ˣ`, relative error below 3e-7; zero below the normal numbers, NaN for a NaN.
     #[inline(always)]
     fn exp2(self, x: Self::Floats) -> Self::Floats {
         let x = self.max(self.splat(-160.0), x);
@@ -94,7 +94,7 @@ pub trait Lanes: Copy {
     }
 }
 
-/// Arrays; with `FMA` multiplying and adding is rounded once.
+/// Arrays; with `FMA`, multiply-add rounds once.
 #[derive(Clone, Copy)]
 pub struct Plain<const FMA: bool>;
 
@@ -205,7 +205,7 @@ impl<const FMA: bool> Lanes for Plain<FMA> {
 
     #[inline(always)]
     fn times_power(self, x: Self::Floats, n: Self::Floats) -> Self::Floats {
-        // In two factors, as n reaches beyond the exponents of one f32.
+        // As two factors, since n exceeds the exponents of one f32.
         let power = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
         Self::map2(x, n, |x, n| {
             let n = (n as i32).clamp(-250, 250);
@@ -305,8 +305,8 @@ impl<const FMA: bool> Lanes for Plain<FMA> {
 #[cfg(target_arch = "x86_64")]
 pub use super::lanes_avx512::Avx512;
 
-/// `on_lanes! { pub fn name(args) -> ret = body; }` defines `name`, which runs `body(lanes, args)` with the best kind of
-/// vectors on this machine. `body` must be `#[inline(always)]`, or it keeps the baseline's code.
+/// `on_lanes! { pub fn name(args) -> ret = body; }` defines `name`, which runs `body(lanes, args)` with the best kind
+/// of vectors on this machine. `body` must be `#[inline(always)]`, otherwise it keeps the baseline's code.
 macro_rules! on_lanes {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident;)+) => {$(
         $(#[$meta])*
@@ -352,7 +352,7 @@ mod tests {
     use super::*;
     use crate::backend::cpu::simd::{Level, level};
 
-    /// What every operation makes of two vectors, in bits.
+    /// The bits of every operation's result on two vectors.
     #[inline(always)]
     fn all<L: Lanes>(lanes: L, a: &[f32], b: &[f32], out: &mut Vec<u32>) {
         let (x, y) = (lanes.load(a), lanes.load(b));

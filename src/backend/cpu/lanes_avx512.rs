@@ -1,10 +1,10 @@
-//! [`Lanes`] of a processor with AVX-512 and bf16 dot products.
+//! [`Lanes`] on a processor with AVX-512 and bf16 dot products.
 
 use super::lanes::{LANES, Lanes};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 
-/// That there are AVX-512 F, BW, DQ and VL, AVX512-BF16, AVX2, FMA and F16C.
+/// Proof that AVX-512 F, BW, DQ and VL, AVX512-BF16, AVX2, FMA and F16C are available.
 #[derive(Clone, Copy)]
 pub struct Avx512(());
 
@@ -20,8 +20,8 @@ impl Avx512 {
 /// Calls an intrinsic in a method of [`Avx512`].
 macro_rules! intrinsic {
     ($call:expr) => {
-        // SAFETY: the value of this type says that the processor has the features; what memory is accessed was checked, or
-        // is the caller's promise; all vectors are plain bits.
+        // SAFETY: the value of this type proves that the processor has the features; memory accesses were checked, or
+        // are the caller's promise; all vectors are plain bits.
         unsafe { $call }
     };
 }
@@ -238,7 +238,7 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     fn turn(self, rows: [__m512bh; LANES]) -> [__m512bh; LANES] {
-        // SAFETY: the value of this type says that the processor has AVX-512; both kinds of vectors are plain bits.
+        // SAFETY: the value of this type proves that the processor has AVX-512; both kinds of vectors are plain bits.
         unsafe {
             let rows = std::mem::transmute::<[__m512bh; LANES], [__m512i; LANES]>(rows);
             std::mem::transmute(super::transpose::turned(rows))

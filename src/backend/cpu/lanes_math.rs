@@ -1,4 +1,4 @@
-//! Activation functions on [`Lanes`], as exact as what is stored in bf16 asks for.
+//! Activation functions on [`Lanes`], as exact as storage in bf16 requires.
 
 use super::lanes::Lanes;
 use crate::program::Activation;
@@ -103,7 +103,7 @@ mod tests {
             [math::gelu_erf::<true>, math::gelu_tanh::<true>, |x| {
                 if x <= 0.0 { (0.0, 0.0) } else { (x, 1.0) }
             }];
-        // Beyond, f32's own derivative is infinite where it should be zero.
+        // Beyond that, f32's own derivative is infinite where it should be zero.
         let x: Vec<f32> = samples().into_iter().filter(|x| x.abs() < 100.0).collect();
         for (kind, exact) in KINDS.into_iter().zip(exact) {
             let (mut y, mut slope) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);

@@ -1,11 +1,11 @@
-//! Products by a library, where there is no kernel of our own, and those of trained matrices: the only file that knows the
-//! `gemm` crates.
+//! Products by a library, if we have no kernel for the processor, and products of trained matrices: the only file that
+//! uses the `gemm` crates.
 //!
-//! A tile of the output is one task. It widens its panel of 16-, 8- or 4-bit weights into this thread's scratch (never a
-//! whole copy, and never a transpose: both directions read the one stored `[out, in]` matrix), multiplies, and runs the
-//! caller's epilogue while the tile is in the cache. The tiling depends on the shape alone and every tile is computed by
-//! one thread, so results do not depend on the number of threads. The crate allocates its packing buffers itself, a few
-//! for each tile.
+//! A tile of the output is one task. It widens its panel of 16-, 8- or 4-bit weights into this thread's scratch (never
+//! a whole copy, and never a transpose: both directions read the one stored `[out, in]` matrix), multiplies, and runs
+//! the caller's epilogue while the tile is in the cache. The tiling depends only on the shape and every tile is
+//! computed by one thread, so results do not depend on the number of threads. The crate allocates its packing buffers
+//! itself, a few per tile.
 
 use super::gemm::{Output, row_chunk};
 use super::panels::{Direction, Factors};
@@ -14,16 +14,16 @@ use super::weights::View;
 use super::workers::Workers;
 use std::ops::Range;
 
-/// Columns of one tile at most.
+/// Maximum columns of one tile.
 const MAX_COLS: usize = 192;
-/// Columns below which a tile is not cut to get more of them.
+/// A tile is not cut below this many columns to get more tiles.
 const MIN_COLS: usize = 96;
-/// Tiles wanted of a product, so that several threads find work.
+/// Tiles wanted per product, so that several threads have work.
 const MIN_TILES: usize = 8;
-/// Elements of a widened panel at most: with a packed copy of it, what a second-level cache of 1 MiB holds.
+/// Maximum elements of a widened panel: with its packed copy, it fits a second-level cache of 1 MiB.
 const PANEL: usize = 96 * 1536;
 
-/// Columns of a panel whose other side is `depth`, for an output of `rows` rows.
+/// Columns of a panel with `depth` on its other side, for an output of `rows` rows.
 fn panel_cols(rows: usize, cols: usize, depth: usize) -> usize {
     let most = (PANEL / depth.max(1)).clamp(16, MAX_COLS) / 16 * 16;
     let wanted = MIN_TILES.div_ceil(rows.div_ceil(row_chunk(rows)).max(1));
@@ -36,7 +36,7 @@ pub fn scratch_for(rows: usize, widest: usize) -> usize {
     PANEL.max(16 * widest) + row_chunk(rows) * MAX_COLS
 }
 
-/// As [`panels::product`](super::panels::product), of the left operand `left`.
+/// As [`panels::product`](super::panels::product), for the left operand `left`.
 pub fn product(
     left: &[f32],
     factors: Factors<'_>,
@@ -66,7 +66,7 @@ pub fn product(
         );
         for (i, row) in r.enumerate() {
             let epilogue = |values: &mut [f32]| epilogue(row, c.clone(), values);
-            // SAFETY: a tile is the only holder of its elements, and each row is passed on alone.
+            // SAFETY: a tile is the only holder of its elements, and each row is passed on by itself.
             unsafe {
                 let values = target.out.slice(target.start + i * target.stride, c.len());
                 match staged {
@@ -78,8 +78,8 @@ pub fn product(
     });
 }
 
-/// These columns of the matrix as it is multiplied with, `[depth, columns]`, widened to `panel` where they must be, and
-/// how far apart its rows and its columns are.
+/// These columns of the matrix as used in the product, `[depth, columns]`, widened to `panel` if necessary, and the
+/// distances between its rows and between its columns.
 fn columns<'a>(
     weight: View<'a>,
     direction: Direction,
@@ -111,7 +111,7 @@ fn columns<'a>(
 /// `dw += dyᵀ·x`: the gradient of a trained matrix, `[outputs, inputs]`.
 pub fn weight_gradient(dy: &[f32], x: &[f32], dw: &mut [f32], rows: usize, workers: &Workers) {
     let (inputs, outputs) = (x.len() / rows.max(1), dy.len() / rows.max(1));
-    // No panel is widened here, so a tile need not become narrower the more rows there are.
+    // No panel is widened here, so a tile need not get narrower with more rows.
     let depth = rows.min(PANEL / MAX_COLS);
     let dw = Shared::new(dw);
     tiles((outputs, inputs, depth), 0, workers, |r, c, _| {
@@ -126,7 +126,7 @@ pub fn weight_gradient(dy: &[f32], x: &[f32], dw: &mut [f32], rows: usize, worke
     });
 }
 
-/// Where a tile begins and how far apart its rows are.
+/// Where a tile begins, and the distance between its rows.
 #[derive(Clone, Copy)]
 struct Target<'a> {
     out: &'a Shared<'a>,
@@ -134,8 +134,8 @@ struct Target<'a> {
     stride: usize,
 }
 
-/// Runs `work` (rows, columns, `count` elements of temporary memory) for each tile of an output of shape `(rows, cols)` whose inner
-/// dimension is `depth`.
+/// Runs `work` (rows, columns, `count` elements of temporary memory) for each tile of an output of shape `(rows, cols)`
+/// with inner dimension `depth`.
 fn tiles(
     (rows, cols, depth): (usize, usize, usize),
     count: usize,
@@ -155,8 +155,8 @@ fn tiles(
     });
 }
 
-/// `tile = lhs·rhs` or `tile += lhs·rhs` with shape `(m, n, k)`; an operand is `(elements, row stride, column
-/// stride)`. Each element is one sum over k in an order that depends on the shape alone.
+/// `tile = lhs·rhs` or `tile += lhs·rhs` with shape `(m, n, k)`; an operand is `(elements, row stride, column stride)`.
+/// Each element is one sum over k in an order that depends only on the shape.
 fn multiply(
     tile: Target<'_>,
     accumulate: bool,
@@ -170,8 +170,8 @@ fn multiply(
     let last = |count: usize, stride: usize| count.saturating_sub(1) * stride;
     assert!(k == 0 || last(m, lhs_rows) + last(k, lhs_cols) < lhs.len());
     assert!(k == 0 || last(k, rhs_rows) + last(n, rhs_cols) < rhs.len());
-    // SAFETY: `tiles` gives every task its own rows and columns of the output. The slice is only used for its
-    // address and bounds check; all writes below go to this task's elements.
+    // SAFETY: `tiles` gives every task its own rows and columns of the output. The slice is only used for its address
+    // and bounds check; all writes below go to this task's elements.
     let dst = unsafe { tile.out.pointer(tile.start, last(m, tile.stride) + n) };
     // The kernel stores columns: our rows are the columns of the transposed product, tileᵀ = rhsᵀ·lhsᵀ.
     // SAFETY: both operands were checked to hold every element that their strides reach, `dst` likewise, and
@@ -211,7 +211,7 @@ mod tests {
             for cols in [1, 16, 384, 1000, 3072] {
                 for rows in [1, 37, 800, 5000] {
                     let width = panel_cols(rows, cols, depth);
-                    // Below 16 columns a panel is not cut, however deep.
+                    // A panel is not cut below 16 columns, however deep.
                     assert!(width * depth <= PANEL || width == 16, "{cols} by {depth}");
                     assert!(width <= MAX_COLS && width.is_multiple_of(16));
                 }

@@ -25,7 +25,7 @@ fn gather(values: &[f32], parts: &[ParamRange], out: &mut [f32]) -> Result<()> {
     Ok(())
 }
 
-/// Whether a matrix takes `inputs` columns to `outputs`.
+/// Whether a matrix maps `inputs` columns to `outputs`.
 fn fits(matrix: Matrix<'_>, inputs: usize, outputs: usize) -> Result<()> {
     ensure!(
         (matrix.rows, matrix.cols) == (outputs, inputs),
@@ -76,7 +76,7 @@ pub fn forward(cpu: &mut CpuBackend, program: &Program, op: &Linear) -> Result<(
     let words = |tensor: Option<(Words, Stored)>| tensor.map_or((None, 0), |(words, _)| words);
     let [x, to, slopes] = cpu.arena.regions([x, words(out), words(slope)])?;
     let rows = cpu.batch.rows(shape.0);
-    // Of a slope alone that is stored whole, the product lies where the slope will.
+    // If only a slope is wanted, in elements rather than codes, the product is written where the slope will be.
     let alone = |stored| out.is_none() && matches!(stored, Stored::F32 | Stored::Bf16);
     let (to, slopes, alone) = match (out, slope) {
         (_, Some((_, stored))) if alone(stored) => {
@@ -127,7 +127,7 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &LinearBack) -> Res
         Some(In(slope)) => Some(at.stored(slope, shape)?),
         None => None,
     };
-    // In place: the gradient takes the place of the slope, which the epilogue reads from there.
+    // In place: the gradient overwrites the slope, which the epilogue reads from there.
     let in_place = slope.is_some_and(|(words, _)| words.0 == place.0);
     ensure!(
         !in_place || slope.is_some_and(|(_, stored)| stored == place_stored),
@@ -162,7 +162,7 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &LinearBack) -> Res
     let output = Output { to: whole(Some(to))?, adds, staged: in_place };
     gemm::product(f32s(dy_stored, dy)?, factors, output, &cpu.workers, |row, cols, values| {
         if let Some(slopes) = &slopes {
-            // SAFETY: as in forward; where the slope lies in the output's place, that is written after this.
+            // SAFETY: as in forward; if the slope lies in the output's place, that is written after this.
             unsafe { slopes.multiply(values, row, cols.start) };
         }
         if sum {

@@ -1,4 +1,4 @@
-//! The losses: what the logits are compared with, and the gradient where a step begins its way back. A few numbers per
+//! The losses: what the logits are compared with, and the gradient that starts backward. They handle a few numbers per
 //! row, so f64 costs nothing here and keeps small losses exact.
 
 use super::CpuBackend;
@@ -55,7 +55,7 @@ pub fn loss(cpu: &mut CpuBackend, program: &Program, op: &Loss, weight: f32) -> 
     Ok(())
 }
 
-/// Softmax cross-entropy of one row, `x(0) .. x(count)`; calls `d` with each place and the gradient there.
+/// Softmax cross-entropy of one row, `x(0) .. x(count)`; calls `d` with each index and its gradient.
 fn softmax(
     count: usize,
     x: impl Fn(usize) -> f32,
@@ -72,8 +72,8 @@ fn softmax(
     sum.ln() - f64::from(x(label) - most)
 }
 
-/// Sum over the rows of softmax cross-entropy, each by the weight of its class; `dlogits` (may be empty) gets
-/// `weight · class weight · (softmax - onehot)`. Rows without a label count nothing.
+/// Sum over the rows of softmax cross-entropy, weighted by class; `dlogits` (may be empty) gets
+/// `weight · class weight · (softmax - onehot)`. Rows without a label do not count.
 fn cross_entropy(
     logits: &[f32],
     labels: &[u32],
@@ -107,7 +107,7 @@ fn cross_entropy(
     total
 }
 
-/// Sum over the elements of a loss of their own; `dlogits` (may be empty) gets `weight` times its gradient.
+/// Sum of a loss per element; `dlogits` (may be empty) gets `weight` times its gradient.
 fn each(
     logits: &[f32],
     labels: &[u32],
@@ -131,7 +131,7 @@ fn squared(logit: f64, value: f64) -> (f64, f64) {
     (difference * difference, 2.0 * difference)
 }
 
-/// `-y·ln σ(x) - (1 - y)·ln(1 - σ(x))`, in the form that no logit overflows.
+/// `-y·ln σ(x) - (1 - y)·ln(1 - σ(x))`, in a form that does not overflow for any logit.
 fn binary(logit: f64, target: f64) -> (f64, f64) {
     let small = (-logit.abs()).exp();
     let sigmoid = if logit < 0.0 { small / (1.0 + small) } else { 1.0 / (1.0 + small) };

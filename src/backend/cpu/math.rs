@@ -1,7 +1,7 @@
-//! Elementary functions as straight-line code that compilers turn into vectors.
+//! Elementary functions as straight-line code that compilers vectorise.
 //!
-//! No branches, no tables, no library calls: each is inlined into a loop that [`dispatch!`](super::simd) builds
-//! for the machine. The bounds in the docs are measured by this file's tests against f64.
+//! No branches, no tables, no library calls: each is inlined into a loop that [`dispatch!`](super::simd) builds for the
+//! machine. This file's tests measure the bounds in the docs against f64.
 
 use super::simd::fma;
 
@@ -11,8 +11,8 @@ const ROUND: f32 = 12_582_912.0;
 const LN2_HIGH: f32 = 355.0 / 512.0;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 
-/// `e^(high + low)` for `|low|` far below 1: the second part carries what rounding took from the first.
-/// Relative error below 2e-7 wherever the result is a normal number; gradual underflow, overflow to infinity.
+/// `e^(high + low)` for `|low|` far below 1: the second part carries what rounding took from the first. Relative error
+/// below 2e-7 if the result is a normal number; gradual underflow, overflow to infinity.
 #[inline(always)]
 pub fn exp_split<const FMA: bool>(high: f32, low: f32) -> f32 {
     let x = high.clamp(-104.0, 89.0);
@@ -28,7 +28,7 @@ pub fn exp_split<const FMA: bool>(high: f32, low: f32) -> f32 {
     p = fma::<FMA>(p, r, 0.5);
     p = fma::<FMA>(p, r * r, r);
     p += 1.0;
-    // 2ⁿ in two factors, as n reaches below and above the exponents of one f32.
+    // 2ⁿ as two factors, since n exceeds the exponents of one f32 at both ends.
     let n = (rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
     let half = n >> 1;
     p * power_of_two(half) * power_of_two(n.wrapping_sub(half))
@@ -104,9 +104,9 @@ pub fn gelu_erf<const FMA: bool>(x: f32) -> (f32, f32) {
     (x * cdf, fma::<FMA>(x, pdf, cdf))
 }
 
-/// `x/2 · (1 + tanh(√(2/π)(x + 0.044715x³)))` and its derivative. Written with the logistic function of twice
-/// the argument, which does not cancel for negative x. Relative error of the value below 4e-6 (for large
-/// negative x; the exponent's rounding), absolute error of both below 1e-6 for |x| <= 8.
+/// `x/2 · (1 + tanh(√(2/π)(x + 0.044715x³)))` and its derivative, written with the logistic function of twice the
+/// argument, which does not cancel for negative x. Relative error of the value below 4e-6 (for large negative x; the
+/// exponent's rounding), absolute error of both below 1e-6 for |x| <= 8.
 #[inline(always)]
 pub fn gelu_tanh<const FMA: bool>(x: f32) -> (f32, f32) {
     const C: f32 = 1.595_769; // 2·√(2/π)

@@ -1,9 +1,9 @@
-//! The native CPU backend: the reference for every other one, and a product in its own right.
+//! The native CPU backend: the reference for all others, and a product in its own right.
 //!
-//! It computes in f32 or with bf16 operands ([`Arithmetic`]); frozen matrices have 32, 16, 8 or 4 bits. Every sum has an
-//! order that depends on shapes alone, so results are the same bit for bit from run to run and for any number of threads.
-//! It works with threads of its own ([`workers`]), as many as the rayon pool has that is current when memory is allocated; of
-//! these no more work at a time than it has cores ([`CoreShare`]).
+//! It computes in f32 or with bf16 operands ([`Arithmetic`]); frozen matrices have 32, 16, 8 or 4 bits. The order of
+//! every sum depends only on shapes, so results are bit-identical from run to run and for any number of threads. It
+//! uses its own threads ([`workers`]), as many as the current rayon pool has when memory is allocated; at most as many
+//! work at a time as it has cores ([`CoreShare`]).
 
 mod act_norm;
 mod activate;
@@ -90,7 +90,7 @@ use weights::HostMatrices;
 pub use weights::{FrozenMatrix, rounded};
 use workers::Workers;
 
-/// See the module's head.
+/// See the module documentation.
 pub struct CpuBackend {
     weight_type: WeightType,
     arithmetic: Arithmetic,
@@ -100,18 +100,18 @@ pub struct CpuBackend {
     params: HostParams,
     batch: HostBatch,
     key: DropoutKey,
-    /// How many of its threads work at a time.
+    /// How many of its threads may work at a time.
     cores: CoreShare,
     workers: Workers,
     partials: Partials,
-    /// The bias of a linear layer in one piece: `[widest]`.
+    /// The bias of a linear layer as one slice: `[widest]`.
     bias: Vec<f32>,
-    /// Tokens in the order of their ids, for the gradients of embedding tables.
+    /// Tokens sorted by id, for the gradients of embedding tables.
     token_order: Vec<u32>,
     /// The head's input under dropout: `[rows of the head, widest]`.
     head_input: Aligned,
     norm_partials: Vec<f64>,
-    /// Gradient, loss and one number more on their way to other ranks and back.
+    /// Gradient, loss and one more number, on their way to other ranks and back.
     exchanged: Vec<f32>,
     loss: f64,
     grad_norm: f32,
@@ -130,13 +130,13 @@ impl CpuBackend {
         self
     }
 
-    /// The same with a share of the cores that others work on.
+    /// The same with a share of cores used by others too.
     #[must_use]
     pub fn on(self, cores: CoreShare) -> Self {
         Self { cores, ..self }
     }
 
-    /// The same in another arithmetic.
+    /// The same with another arithmetic.
     pub fn computing(arithmetic: Arithmetic, weight_type: WeightType) -> Self {
         Self {
             weight_type,
@@ -191,7 +191,7 @@ impl Backend for CpuBackend {
         self.weights.resident(self.weight_type, name, shape)
     }
 
-    /// Reads the parameter vector itself: there is no copy.
+    /// Reads the parameter vector itself; no copy exists.
     fn trained_matrix(
         &mut self,
         name: &str,
@@ -275,7 +275,7 @@ impl Backend for CpuBackend {
             _ => (Stored::F32, values.len()),
         };
         let [out] = self.arena.regions([(Some(region), words)])?;
-        // SAFETY: nobody else works.
+        // SAFETY: nobody else is working.
         unsafe { Elements::new(stored, out)?.write(0, values) };
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Matrices in 4 bits, as a product reads them.
+//! Matrices in 4 bits, as products read them.
 
 use super::simd::dispatch;
 use crate::backend::nf4::{BLOCK, GROUP, LEVELS, Nf4};
@@ -16,7 +16,7 @@ impl Nf4 {
         self.codes.capacity() + self.scales.capacity() + 4 * self.group_scales.capacity()
     }
 
-    /// `out = ` these columns of a row; the first of them is even.
+    /// `out = ` these columns of a row; the first column is even.
     pub fn widen(&self, row: usize, cols: Range<usize>, out: &mut [f32]) {
         let (row_bytes, row_blocks) = (self.cols.div_ceil(2), self.cols.div_ceil(BLOCK));
         let mut at = cols.start;
@@ -33,7 +33,7 @@ impl Nf4 {
     }
 }
 
-/// `out = ` levels times `scale`, two to a byte of `codes`.
+/// `out = ` levels times `scale`, two codes per byte.
 fn widen(codes: &[u8], scale: f32, out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if super::simd::level() >= super::simd::Level::Avx512 {
@@ -75,7 +75,7 @@ fn widen_avx512(codes: &[u8], scale: f32, out: &mut [f32]) {
     let (code_whole, code_rest) = codes.split_at(out_whole.len() * 8);
     for (eight, o) in code_whole.as_chunks::<8>().0.iter().zip(out_whole) {
         let bits = _mm512_castsi128_si512(_mm_cvtsi64_si128(i64::from_le_bytes(*eight)));
-        // Only the low four bits of an index count.
+        // Only the low four bits of an index matter.
         let index = _mm512_srlv_epi32(_mm512_permutexvar_epi32(half, bits), shift);
         // SAFETY: the array has sixteen elements, and the store needs no alignment.
         unsafe { _mm512_storeu_ps(o.as_mut_ptr(), _mm512_permutexvar_ps(index, levels)) };

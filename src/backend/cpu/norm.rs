@@ -1,4 +1,4 @@
-//! LayerNorm with the residual sum and dropout that precede it, a row at a time while it is in the cache.
+//! LayerNorm with the preceding residual sum and dropout, one row at a time while it is in the cache.
 
 use super::CpuBackend;
 use super::colsum::{CHUNK, Partials, finish};
@@ -93,7 +93,7 @@ pub struct Affine<'a> {
 }
 
 impl<'a> Affine<'a> {
-    /// Of a LayerNorm over `width` columns.
+    /// For a LayerNorm over `width` columns.
     pub fn read(values: &'a [f32], norm: Norm, width: usize) -> Result<Self> {
         Ok(Self {
             gamma: read(values, wide(norm.gamma, width, "LayerNorm's gain")?)?,
@@ -103,8 +103,8 @@ impl<'a> Affine<'a> {
     }
 }
 
-/// `x = LN(residual + dropout(x))`; `sum` (may be empty) gets what is normalised, `saved` is x̂ and rstd, where backward
-/// will need them.
+/// `x = LN(residual + dropout(x))`; `sum` (may be empty) gets the LayerNorm's input, `saved` gets x̂ and rstd if
+/// backward will need them.
 fn residual_forward(
     x: &mut [f32],
     residual: &[f32],
@@ -142,7 +142,7 @@ fn residual_forward(
     });
 }
 
-/// `out = γ·x̂ + β`: of f32, the bits that [`residual_forward`] wrote.
+/// `out = γ·x̂ + β`: in f32, the same bits that [`residual_forward`] wrote.
 fn restored(x_hat: Source<'_>, norm: Affine<'_>, out: &mut [f32], workers: &Workers) {
     let hidden = norm.gamma.len();
     workers.chunks(out, CHUNK * hidden, |chunk, out| {
@@ -153,7 +153,7 @@ fn restored(x_hat: Source<'_>, norm: Affine<'_>, out: &mut [f32], workers: &Work
     });
 }
 
-/// Where [`residual_backward`] leaves its column sums.
+/// Where [`residual_backward`] writes its column sums.
 struct Sums<'a> {
     /// Of the incoming gradient.
     dbeta: Option<&'a mut [f32]>,
@@ -161,8 +161,8 @@ struct Sums<'a> {
     dbias: Option<&'a mut [f32]>,
 }
 
-/// Backward of [`residual_forward`]: `dx` becomes the gradient of the sum, `d_branch` (may be empty) the same
-/// under the mask.
+/// Backward of [`residual_forward`]: `dx` becomes the gradient of the sum, `d_branch` (may be empty) the same under the
+/// mask.
 #[allow(clippy::too_many_arguments)]
 fn residual_backward(
     dx: &mut [f32],
@@ -183,7 +183,7 @@ fn residual_backward(
     let branch = (!d_branch.is_empty()).then(|| Shared::new(d_branch));
     let (beta, bias) = (Shared::new(beta_lines), Shared::new(bias_lines));
     workers.chunks(dx, CHUNK * hidden, |chunk, dx| {
-        // SAFETY: each chunk has lines of its own.
+        // SAFETY: each chunk has its own lines.
         let (beta_line, bias_line) =
             unsafe { (beta.slice(chunk * hidden, hidden), bias.slice(chunk * hidden, hidden)) };
         for (row, dx) in (chunk * CHUNK..).zip(dx.chunks_exact_mut(hidden)) {

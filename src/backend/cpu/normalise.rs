@@ -36,7 +36,7 @@ fn backward_body<const FMA: bool>(dy: &mut [f32], x_hat: &[f32], gamma: &[f32], 
     through::<FMA, _>(dy, x_hat, |x| x, gamma, rstd);
 }
 
-/// [`normalise_backward`] with x̂ as `value` gives it.
+/// [`normalise_backward`] with x̂ given by `value`.
 #[inline(always)]
 pub fn through<const FMA: bool, T: Copy>(
     dy: &mut [f32],

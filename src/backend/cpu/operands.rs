@@ -1,17 +1,18 @@
-//! The tensors of an operation as the arena lends them: of the shapes that the operation expects, for the current batch.
+//! The tensors of an operation as borrowed from the arena, with the shapes that the operation expects for the current
+//! batch.
 
 use super::batch::HostBatch;
 use super::elements::{Arithmetic, Stored};
 use crate::program::{Over, Program, Region, Rows, Value};
 use anyhow::{Result, ensure};
 
-/// A region, and how many 32-bit words of it: what [`Arena::regions`](super::arena::Arena::regions) takes.
+/// A region and the number of its 32-bit words: what [`Arena::regions`](super::arena::Arena::regions) takes.
 pub type Words = (Option<Region>, usize);
 
 /// `[rows, width]`
 pub type TensorShape = (Rows, usize);
 
-/// What a value is to the operations on the current batch.
+/// Values as seen by the operations on the current batch.
 #[derive(Clone, Copy)]
 pub struct Operands<'a> {
     program: &'a Program,
@@ -24,7 +25,7 @@ impl<'a> Operands<'a> {
         Self { program, batch, arithmetic }
     }
 
-    /// Its rows and its width, which is not zero.
+    /// Its rows and its width, which is nonzero.
     pub fn shape(self, value: Value) -> Result<TensorShape> {
         let tensor = self.program.list().info(value);
         ensure!(tensor.width > 0, "{value:?} has no columns");
@@ -34,29 +35,29 @@ impl<'a> Operands<'a> {
     /// A tensor of f32 elements.
     ///
     /// # Errors
-    /// When it is stored otherwise or has another shape.
+    /// If it is stored otherwise or has another shape.
     pub fn whole(self, value: Value, shape: TensorShape) -> Result<Words> {
         let (words, stored) = self.stored(value, shape)?;
         ensure!(stored == Stored::F32, "{value:?} is stored as {stored:?}");
         Ok(words)
     }
 
-    /// The same of a tensor that may be left out.
+    /// The same for a tensor that may be left out.
     pub fn aside(self, value: Option<Value>, shape: TensorShape) -> Result<Words> {
         value.map_or(Ok((None, 0)), |value| self.whole(value, shape))
     }
 
-    /// The place of both values.
+    /// The common place of both values.
     ///
     /// # Errors
-    /// As [`whole`](Self::whole), and when they lie apart.
+    /// As [`whole`](Self::whole), and if their places differ.
     pub fn over(self, over: Over, shape: TensorShape) -> Result<Words> {
         self.together(over)?;
         self.whole(over.now, shape)
     }
 
     /// # Errors
-    /// When both values do not have one place.
+    /// If the two values do not share one place.
     pub fn together(self, over: Over) -> Result<()> {
         ensure!(
             self.program.region(over.was) == self.program.region(over.now),

@@ -19,7 +19,7 @@ pub fn update(cpu: &mut CpuBackend, numbers: Option<AdamW>) -> Result<()> {
     let op = numbers.context("the step ends without the numbers of its update")?;
     ensure!(op.step > 0, "the optimizer's steps count from 1");
     let params = &mut cpu.params;
-    // What lies behind has a gradient and does not train.
+    // What follows it has a gradient but does not train.
     let trainable = params.moment1.len();
     let gradient = &params.gradient[..trainable];
     cpu.grad_norm = norm(gradient, &mut cpu.norm_partials, &cpu.workers);
@@ -35,7 +35,7 @@ pub fn update(cpu: &mut CpuBackend, numbers: Option<AdamW>) -> Result<()> {
     Ok(())
 }
 
-/// Elements of one task and of one partial sum of the norm; fixed, so that the sum's order is.
+/// Elements of one task and of one partial sum of the norm; fixed, so that the order of summation is fixed.
 const CHUNK: usize = 16_384;
 
 /// The trainable vectors, of equal lengths.
@@ -46,7 +46,7 @@ struct Vectors<'a> {
     moment2: &'a mut [f32],
 }
 
-/// Euclidean norm, accumulated in f64. `partial` holds one number for each chunk: see [`partials`].
+/// Euclidean norm, accumulated in f64. `partial` holds one number per chunk: see [`partials`].
 fn norm(gradient: &[f32], partial: &mut [f64], workers: &Workers) -> f32 {
     let partial = &mut partial[..gradient.len().div_ceil(CHUNK)];
     workers.chunks(partial, 1, |i, sum| {
@@ -60,16 +60,16 @@ pub fn partials(count: usize) -> usize {
     count.div_ceil(CHUNK)
 }
 
-/// One step with the gradient scaled by `op.clip_norm / norm` where the norm exceeds it.
+/// One step with the gradient scaled by `op.clip_norm / norm` if the norm exceeds it.
 fn adamw(vectors: Vectors<'_>, op: AdamW, norm: f32, workers: &Workers) {
-    // As torch.nn.utils.clip_grad_norm_ does, with its 1e-6.
+    // Like torch.nn.utils.clip_grad_norm_, with its 1e-6.
     let clip = if op.clip_norm > 0.0 {
         (f64::from(op.clip_norm) / (f64::from(norm) + 1e-6)).min(1.0)
     } else {
         1.0
     };
-    // 0.999 is not an f32, and 1 - β would carry its rounding at a thousand times the size. Seven decimals
-    // give back the number that was asked for.
+    // 0.999 is not an f32, and 1 - β would magnify its rounding a thousandfold. Seven decimals recover the number that
+    // was asked for.
     let asked = |beta: f32| (f64::from(beta) * 1e7).round() / 1e7;
     let (beta1, beta2) = (asked(op.beta1), asked(op.beta2));
     let correction = |beta: f64| 1.0 - beta.powf(op.step as f64);
@@ -101,7 +101,7 @@ struct Update {
     beta2: f32,
     one_minus_beta1: f32,
     one_minus_beta2: f32,
-    /// Learning rate over the first moment's bias correction.
+    /// Learning rate divided by the first moment's bias correction.
     step_size: f32,
     /// One over the root of the second moment's bias correction.
     root_correction: f32,

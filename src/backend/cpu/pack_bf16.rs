@@ -1,5 +1,5 @@
-//! Panels of bf16 for the kernels of bf16 products: a cell is a pair of neighbours along the depth. What is stored otherwise
-//! is rounded on the way.
+//! Panels of bf16 for the kernels of bf16 products: a cell is a pair of neighbours along the depth. Other storage types
+//! are rounded on the way.
 
 use super::lanes::{LANES, Lanes, on_lanes};
 use super::panels::{Direction, Factors};
@@ -8,8 +8,8 @@ use half::bf16;
 use std::ops::Range;
 
 on_lanes! {
-    /// Packs columns `cols` of the right operand into panels of `width` columns, a multiple of sixteen. What a panel has
-    /// beyond them is zero.
+    /// Packs columns `cols` of the right operand into panels of `width` columns, a multiple of sixteen, padded with
+    /// zeros.
     pub fn pack(factors: Factors<'_>, cols: Range<usize>, width: usize, panels: &mut [[bf16; 2]]) = pack_body;
 }
 
@@ -27,7 +27,7 @@ fn pack_body<L: Lanes>(
     }
 }
 
-/// Up to sixteen elements of a row of a matrix of `width` columns, from an even one on.
+/// Up to sixteen elements of a row of a matrix of `width` columns, starting at an even one.
 #[inline(always)]
 fn load<L: Lanes>(
     lanes: L,
@@ -49,11 +49,10 @@ fn load<L: Lanes>(
     }
 }
 
-/// Rows that are asked for before they are read: matrices come from far away, and in pieces too short for the processor to
-/// see what will be wanted.
+/// How many rows ahead to prefetch: matrices come from main memory, in pieces too short for the hardware prefetcher.
 const AHEAD: usize = 32;
 
-/// Asks for an element of a matrix of `width` columns; it need not be there.
+/// Prefetches an element of a matrix of `width` columns; it need not exist.
 #[inline(always)]
 fn ask<L: Lanes>(lanes: L, weight: View<'_>, row: usize, width: usize, col: usize) {
     match weight {
@@ -80,7 +79,7 @@ fn turned<L: Lanes>(
             for cell in (0..cells).step_by(LANES) {
                 let from = 2 * cell;
                 let (middle, end) = ((from + LANES).min(depth), (from + 2 * LANES).min(depth));
-                // A loop, as a closure would not have the vectors' instructions.
+                // A loop, since a closure would not get the vector instructions.
                 let mut rows = [lanes.load_pairs(&[]); LANES];
                 for (row, pairs) in (first..cols.end).zip(&mut rows) {
                     ask(lanes, weight, row + AHEAD, depth, from);

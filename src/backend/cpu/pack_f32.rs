@@ -6,8 +6,7 @@ use super::weights::View;
 use bytemuck::cast_slice_mut;
 use std::ops::Range;
 
-/// Packs columns `cols` of the right operand into panels of `width` columns, a multiple of sixteen. What a panel has
-/// beyond them is zero.
+/// Packs columns `cols` of the right operand into panels of `width` columns, a multiple of sixteen, padded with zeros.
 pub fn pack(factors: Factors<'_>, cols: Range<usize>, width: usize, panels: &mut [u32]) {
     match factors.direction {
         Direction::Forward => turned(factors, cols, width, panels),
@@ -47,7 +46,7 @@ fn turned(factors: Factors<'_>, cols: Range<usize>, width: usize, panels: &mut [
 /// From columns of a matrix `[depth, all columns]`: panels for `dy·W`.
 fn straight(factors: Factors<'_>, cols: Range<usize>, width: usize, panels: &mut [u32]) {
     let Factors { weight, cols: all, depth, .. } = factors;
-    // A row of the tile at a time, whole panels of it.
+    // One row of the tile at a time, in whole panels.
     const MOST: usize = 256;
     let mut line = [0; MOST];
     let wide = cols.len().next_multiple_of(width);

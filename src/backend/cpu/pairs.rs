@@ -1,5 +1,5 @@
-//! Small products of pairs of bf16 with f32 sums: what attention multiplies, a few dozen rows that lie in the first-level
-//! cache. The right operand is packed, the left one is read where it lies, in either direction.
+//! Small products of bf16 pairs with f32 sums, for attention: a few dozen rows that are in the first-level cache. The
+//! right operand is packed; the left one is read in place, in either direction.
 
 use super::lanes::{LANES, Lanes, on_lanes};
 use half::bf16;
@@ -14,7 +14,8 @@ pub struct Left<'a> {
 
 on_lanes! {
     /// `out = left·right` or `out += left·right`: `out` `[rows, cols]` with `stride` elements per row, `right`
-    /// `[pairs][cols]`, and `cols` whole vectors. A sum begins with what is in `out` and follows the order of the pairs.
+    /// `[pairs][cols]`, and `cols` whole vectors. A sum starts from the contents of `out` and follows the order of the
+    /// pairs.
     pub fn product(
         left: Left<'_>,
         right: &[[bf16; 2]],
@@ -66,7 +67,7 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// `V` vectors of all rows, up to `M` rows at a time and about as many each time.
+    /// `V` vectors of all rows, in steps of up to `M` rows and about equal size.
     #[inline(always)]
     fn columns<L: Lanes, const V: usize, const M: usize>(
         &self,
@@ -141,7 +142,7 @@ impl Part<'_> {
     }
 }
 
-/// Rows `[len, width]`, `stride` apart, turned over: `out` is `[pairs of width][wide]`, zero beyond `len`.
+/// Rows `[len, width]`, `stride` apart, transposed: `out` is `[pairs of width][wide]`, zero beyond `len`.
 #[inline(always)]
 pub fn pack_turned<L: Lanes>(
     lanes: L,
@@ -167,7 +168,7 @@ pub fn pack_turned<L: Lanes>(
 }
 
 /// Rows `[len, width]`, `stride` apart, as pairs of neighbouring rows: `out` is `[pairs of len][wide]`, zero beyond the
-/// last row; what it holds beyond `width` is zero as well.
+/// last row and beyond `width`.
 #[inline(always)]
 pub fn pack_pairs<L: Lanes>(
     lanes: L,

@@ -1,10 +1,10 @@
-//! Products by kernels of our own ([`Kernel`]).
+//! Products by our own kernels ([`Kernel`]).
 //!
 //! A tile of the output is one task. It packs its columns of the matrix into panels of a few dozen columns in this
 //! thread's scratch, from the one stored copy for either direction, converting them on the way; the left operand is
-//! read as it lies. A kernel makes a few rows of a panel's columns with their sums in registers through the whole depth,
-//! so each element is one sum in the order of the depth, whatever the tiling and the number of threads. A block of
-//! finished rows passes through the epilogue while it is in the first-level cache.
+//! read in place. A kernel computes a few rows of a panel's columns with their sums in registers through the whole
+//! depth, so each element is one sum in depth order, whatever the tiling and the number of threads. A block of finished
+//! rows passes through the epilogue while it is in the first-level cache.
 
 use super::gemm::row_chunk;
 use super::weights::View;
@@ -12,17 +12,17 @@ use super::workers::Workers;
 use bytemuck::cast_slice_mut;
 use std::ops::Range;
 
-/// Columns of a tile at most: whole panels of every kernel.
+/// Maximum columns of a tile: whole panels of every kernel.
 const MAX_COLS: usize = 192;
 /// Rows that pass through the epilogue together: whole register tiles of every kernel.
 const BLOCK: usize = 24;
-/// Cells of the panels of a tile at most: with what else is in use, what a second-level cache of 1 MiB holds.
+/// Maximum cells of a tile's panels: with other data in use, they fit a second-level cache of 1 MiB.
 const PANELS: usize = 96 * 1536;
 /// Columns of the widest panel.
 const WIDEST: usize = 64;
 
-/// How a register tile is multiplied. Operands are 32-bit cells; a panel has a row of [`COLS`](Self::COLS) cells for each
-/// cell of the depth.
+/// How a register tile is multiplied. Operands are 32-bit cells; a panel has a row of [`COLS`](Self::COLS) cells per
+/// cell of depth.
 pub trait Kernel {
     /// `[rows, depth]`
     type Left<'a>: Copy + Sync;
@@ -31,14 +31,13 @@ pub trait Kernel {
     /// Columns of a register tile, and of a panel.
     const COLS: usize;
 
-    /// Cells of so many elements of the depth.
+    /// Cells for this many elements of depth.
     fn cells(depth: usize) -> usize;
 
-    /// Packs columns `cols` of the right operand: panels one behind the other, zero where they go beyond the columns.
+    /// Packs columns `cols` of the right operand: panels one after another, zero beyond the columns.
     fn pack(factors: Factors<'_>, cols: Range<usize>, panels: &mut [u32]);
 
-    /// Rows `rows` of the left operand in cells, and how far apart these rows are; in `room`, where they must be
-    /// converted.
+    /// Rows `rows` of the left operand in cells, and the distance between rows; uses `room` if they must be converted.
     fn left<'a, 'b: 'a>(
         left: Self::Left<'b>,
         depth: usize,
@@ -46,7 +45,7 @@ pub trait Kernel {
         room: &'a mut [u32],
     ) -> CellRows<'a>;
 
-    /// `out = left·panel` of up to [`ROWS`](Self::ROWS) rows, which in `out` are `stride` apart.
+    /// `out = left·panel` for up to [`ROWS`](Self::ROWS) rows, `stride` apart in `out`.
     fn multiply(left: CellRows<'_>, rows: usize, panel: &[u32], out: &mut [f32], stride: usize);
 }
 
@@ -63,7 +62,7 @@ impl<'a> CellRows<'a> {
     }
 }
 
-/// Which way a matrix `[outputs, inputs]` is multiplied with.
+/// In which direction a matrix `[outputs, inputs]` is multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// `x·Wᵀ`
@@ -72,7 +71,7 @@ pub enum Direction {
     Backward,
 }
 
-/// What a left operand `[rows, depth]` is multiplied with.
+/// The right operand for a left operand `[rows, depth]`.
 #[derive(Clone, Copy)]
 pub struct Factors<'a> {
     pub weight: View<'a>,
@@ -87,13 +86,13 @@ pub fn scratch_for(widest: usize) -> usize {
     PANELS.max(WIDEST * widest) + BLOCK * (WIDEST + widest)
 }
 
-/// Columns of a tile: of those that the panels' room allows, the most that leave no thread long without work.
+/// Columns per tile: among those that fit the panels' room, the most that leave no thread idle for long.
 fn tile_cols<K: Kernel>(threads: usize, rows: usize, cols: usize, cells: usize) -> usize {
     let chunks = rows.div_ceil(row_chunk(rows));
     let all = cols.next_multiple_of(K::COLS);
     let most = (PANELS / cells.max(1)).clamp(K::COLS, MAX_COLS.min(all)) / K::COLS;
     let width = |panels: usize| panels * K::COLS;
-    // The columns that the busiest thread works on, and an eighth of a tile's first panel for reading the rows.
+    // The columns of the busiest thread, plus an eighth of a tile's first panel for reading the rows.
     let cost = |panels: usize| {
         let tiles = chunks * cols.div_ceil(width(panels));
         tiles.div_ceil(threads) * (8 * width(panels) + K::COLS)
@@ -101,8 +100,8 @@ fn tile_cols<K: Kernel>(threads: usize, rows: usize, cols: usize, cells: usize) 
     width((1..=most).rev().min_by_key(|&panels| cost(panels)).unwrap_or(1))
 }
 
-/// The product of `left` and `factors`. `finish` takes each block of finished sums (rows, columns, values, and how far
-/// apart their rows are) while it is in the first-level cache. All rows of a block lie in one [`row_chunk`].
+/// The product of `left` and `factors`. `finish` takes each block of finished sums (rows, columns, values, and the
+/// distance between rows) while it is in the first-level cache. All rows of a block lie in one [`row_chunk`].
 pub fn product<K: Kernel>(
     left: K::Left<'_>,
     factors: Factors<'_>,
@@ -118,7 +117,7 @@ pub fn product<K: Kernel>(
     let (down, across) = (rows.div_ceil(height), cols.div_ceil(width));
     let most = width.min(cols.next_multiple_of(K::COLS)) * cells + BLOCK * (K::COLS + cells);
     workers.run_with(down * across, most, |task, room| {
-        // A thread's own tasks are neighbours: rows that it has in its caches.
+        // A thread's own tasks are neighbours, with rows that are already in its caches.
         let (down_at, across_at) = (task / across, task % across);
         let rows = down_at * height..((down_at + 1) * height).min(rows);
         let cols = across_at * width..((across_at + 1) * width).min(cols);

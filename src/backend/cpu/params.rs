@@ -60,12 +60,12 @@ fn checked(range: ParamRange, len: usize) -> Result<Range<usize>> {
     Ok(range.offset..range.offset + range.len)
 }
 
-/// Elements of `range`, which must be `len` of them.
+/// Elements of `range`, which must have length `len`.
 pub fn read(vector: &[f32], range: ParamRange) -> Result<&[f32]> {
     Ok(&vector[checked(range, vector.len())?])
 }
 
-/// As [`read`], to write.
+/// As [`read`], for writing.
 pub fn write(vector: &mut [f32], range: ParamRange) -> Result<&mut [f32]> {
     let range = checked(range, vector.len())?;
     Ok(&mut vector[range])
@@ -80,7 +80,7 @@ pub fn wide(range: ParamRange, width: usize, what: &str) -> Result<ParamRange> {
 /// Gradients of several ranges at once.
 ///
 /// # Errors
-/// When a range does not train, or two overlap.
+/// If a range does not train, or two overlap.
 pub fn gradients<const N: usize>(
     vector: &mut [f32],
     wanted: [Option<ParamRange>; N],
@@ -99,7 +99,7 @@ pub fn gradients<const N: usize>(
     Ok(slices.map(|slice| wanted.next().and_then(Option::as_ref).map(|_| slice)))
 }
 
-/// Gradients of biases of `width` elements, where they are asked for.
+/// Gradients of biases of `width` elements, if requested.
 pub fn bias_gradients<const N: usize>(
     vector: &mut [f32],
     sums: [Sum; N],

@@ -28,7 +28,7 @@ dispatch! {
     fn relu_saved(row: &mut [f32], bias: &[f32], derivative: &mut [f32]) = relu_saved_body;
 }
 
-/// `row = act(row + bias)`, and `act′(row + bias)` where it is asked for.
+/// `row = act(row + bias)`, and `act′(row + bias)` if requested.
 pub fn activate(kind: Activation, row: &mut [f32], bias: &[f32], derivative: Option<&mut [f32]>) {
     match (kind, derivative) {
         (Activation::GeluErf, None) => gelu_erf(row, bias),
@@ -40,7 +40,7 @@ pub fn activate(kind: Activation, row: &mut [f32], bias: &[f32], derivative: Opt
     }
 }
 
-/// `row = act(row)`, and `act′(row)` where it is asked for.
+/// `row = act(row)`, and `act′(row)` if requested.
 pub fn activated(kind: Activation, row: &mut [f32], derivative: Option<&mut [f32]>) {
     const NONE: [f32; 256] = [0.0; 256];
     match derivative {
@@ -73,7 +73,7 @@ fn add_product_body<const FMA: bool>(sum: &mut [f32], a: &[f32], b: &[f32]) {
     products::<FMA, _>(sum, a, b, |b| b);
 }
 
-/// `sum += a ⊙ b`, b being stored otherwise.
+/// `sum += a ⊙ b`, with b in another storage type.
 #[inline(always)]
 pub fn products<const FMA: bool, T: Copy>(
     sum: &mut [f32],
@@ -114,8 +114,8 @@ fn tanh_backward_body<const FMA: bool>(dy: &mut [f32], y: &[f32]) {
     }
 }
 
-/// The loops that all activations share: the closure gives value and derivative, and the one that is not used
-/// costs nothing once it is inlined.
+/// The loop shared by all activations: the closure returns value and derivative, and the unused one costs nothing after
+/// inlining.
 #[inline(always)]
 fn each(row: &mut [f32], bias: &[f32], f: impl Fn(f32) -> (f32, f32)) {
     for (x, b) in row.iter_mut().zip(bias) {

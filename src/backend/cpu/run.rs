@@ -1,4 +1,4 @@
-//! Runs a program: the one place that knows every operation.
+//! Runs a program: the only place that knows every operation.
 
 use super::{
     CpuBackend, act_norm, activate, attend, colsum, columns, dense, embed, head, linear, loss,
@@ -39,7 +39,7 @@ fn each(
     span: Span,
     mut run: impl FnMut(&mut CpuBackend, usize, &Op) -> Result<()>,
 ) -> Result<()> {
-    // What begins or ends a step finds the batch of whatever ran before.
+    // What begins or ends a step runs with whatever batch was set before.
     if span.has_batch() {
         check::fits(&cpu.batch, program.limits())?;
         check::labelled(program.list(), program.limits(), cpu.batch.labelled.len())?;

@@ -56,7 +56,7 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &ScaleBack) -> Resu
     let sums = Shared::new(lines);
     cpu.workers.run_with(chunks, 2 * width, |chunk, room| {
         let (dy, room) = room.split_at_mut(width);
-        // SAFETY: each chunk has a line of its own.
+        // SAFETY: each chunk has its own line.
         let line = unsafe { sums.slice(chunk * scaled, scaled) };
         for row in chunk * CHUNK..rows.min((chunk + 1) * CHUNK) {
             let start = row * width;
@@ -78,7 +78,7 @@ pub fn backward(cpu: &mut CpuBackend, program: &Program, op: &ScaleBack) -> Resu
     Ok(())
 }
 
-/// Columns before those that have a factor.
+/// The number of leading columns without a factor.
 fn unscaled(width: usize, factor: &[f32]) -> Result<usize> {
     ensure!(factor.len() <= width, "{} factors of {width} columns", factor.len());
     Ok(width - factor.len())

@@ -1,19 +1,19 @@
-//! A mutable slice that several tasks write at places which do not overlap.
+//! A mutable slice that several tasks write at disjoint places.
 //!
-//! Tiles of a matrix interleave in memory, so `chunks_mut` cannot hand them out. This is the only place that
-//! turns one exclusive borrow into several; bounds are always checked, disjointness is the caller's promise.
+//! Tiles of a matrix interleave in memory, so `chunks_mut` cannot hand them out. This is the only place that splits one
+//! exclusive borrow into several; bounds are always checked, disjointness is the caller's promise.
 
 use std::marker::PhantomData;
 
-/// See the module's head. A copy stands for the same elements.
+/// See the module documentation. A copy refers to the same elements.
 pub struct Shared<'a, T = f32> {
     ptr: *mut T,
     len: usize,
     life: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: it stands for an exclusive borrow of plain numbers, and `slice` makes its callers promise that no two
-// threads touch the same element.
+// SAFETY: it stands for an exclusive borrow of plain numbers, and `slice` makes its callers promise that no two threads
+// touch the same element.
 unsafe impl<T: Send> Send for Shared<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Shared<'_, T> {}
@@ -35,7 +35,7 @@ impl<'a, T> Shared<'a, T> {
     ///
     /// # Safety
     /// While the returned slice lives, no other slice or pointer from this object or a copy reaches its elements.
-    // One `&self` gives out several `&mut`: that is the purpose, and what the contract above is for.
+    // One `&self` yields several `&mut`: that is the purpose, and why the contract above exists.
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn slice(&self, start: usize, len: usize) -> &'a mut [T] {
         assert!(start <= self.len && len <= self.len - start, "tile out of bounds");
@@ -46,7 +46,7 @@ impl<'a, T> Shared<'a, T> {
     /// The address of element `start`, from which `len` elements are in bounds.
     ///
     /// # Safety
-    /// What is read or written through it follows the contract of [`slice`](Self::slice).
+    /// Reads and writes through it follow the contract of [`slice`](Self::slice).
     pub unsafe fn pointer(&self, start: usize, len: usize) -> *mut T {
         assert!(start <= self.len && len <= self.len - start, "tile out of bounds");
         // SAFETY: in bounds by the assertion.

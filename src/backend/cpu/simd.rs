@@ -1,16 +1,15 @@
 //! Run-time choice of the instruction set, in one place.
 //!
-//! The crate is built for the baseline of its architecture, so that one binary runs everywhere. A hot loop is
-//! written once as plain Rust with `const FMA: bool`, and [`dispatch!`] compiles it three times: for AVX-512,
-//! for AVX2 with FMA, and for the baseline, where `FMA` is false because a fused multiply-add would there be a
-//! call into the C library for every element.
+//! The crate is built for the baseline of its architecture, so that one binary runs everywhere. A hot loop is written
+//! once as plain Rust with `const FMA: bool`, and [`dispatch!`] compiles it three times: for AVX-512, for AVX2 with
+//! FMA, and for the baseline, where `FMA` is false because each fused multiply-add would be a call into the C library.
 
 use std::sync::OnceLock;
 
 /// Lanes of the widest vector. Reductions keep this many partial sums on every machine.
 pub const LANES: usize = 16;
 
-/// What the processor offers.
+/// What the processor supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     Portable,
@@ -22,8 +21,8 @@ pub enum Level {
     Avx512Bf16,
 }
 
-/// The level in use, found once: the best of this machine, or a lower one that `BITFIT_SIMD` asks for
-/// (`portable`, `avx2`, `avx512`), so that the paths of lesser machines can be tested on a better one.
+/// The level in use, determined once: the best of this machine, or a lower one set by `BITFIT_SIMD` (`portable`,
+/// `avx2`, `avx512`), so that the paths of lesser machines can be tested on a better one.
 pub fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(|| {
@@ -59,11 +58,11 @@ fn detect() -> Level {
     Level::Portable
 }
 
-/// Whether the baseline of this architecture multiplies and adds in one instruction.
+/// Whether the baseline of this architecture has fused multiply-add.
 pub const BASELINE_FMA: bool = cfg!(target_arch = "aarch64");
 
-/// `dispatch! { pub fn name(args) -> ret = body; }` defines `name`, which runs `body::<FMA>(args)` compiled for
-/// the best level of this machine. `body` must be `#[inline(always)]`, or it keeps the baseline's code.
+/// `dispatch! { pub fn name(args) -> ret = body; }` defines `name`, which runs `body::<FMA>(args)` compiled for the
+/// best level of this machine. `body` must be `#[inline(always)]`, otherwise it keeps the baseline's code.
 macro_rules! dispatch {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident;)+) => {$(
         $(#[$meta])*
@@ -98,14 +97,14 @@ macro_rules! dispatch {
 }
 pub(crate) use dispatch;
 
-/// `a·b + c`, fused where that is one instruction.
+/// `a·b + c`, fused if that is one instruction.
 #[inline(always)]
 pub fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Sum of `term(a)` over a slice, in [`LANES`] partial sums that are then added pairwise: vectors instead of
-/// one long chain, and the same order on every machine.
+/// Sum of `term(a)` over a slice, in [`LANES`] partial sums that are then added pairwise: vectors instead of one long
+/// chain, and the same order on every machine.
 #[inline(always)]
 pub fn lane_sum(a: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
@@ -121,7 +120,7 @@ pub fn lane_sum(a: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     add_lanes(lanes)
 }
 
-/// As [`lane_sum`], of `term(a, b)` over two slices of one length.
+/// As [`lane_sum`], for `term(a, b)` over two slices of equal length.
 #[inline(always)]
 pub fn lane_sum2<T: Copy>(a: &[f32], b: &[T], term: impl Fn(f32, T) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];

@@ -1,11 +1,11 @@
-//! The size of every buffer, from which they are allocated and [`Footprint`] is counted.
+//! The size of every buffer; used both for allocation and for [`Footprint`].
 
 use super::aligned::Aligned;
 use super::batch::HostBatch;
 use super::{attention, attention_bf16, colsum, first_attention, gemm, optim, weights};
 use crate::backend::{Footprint, MatrixShape, Memory, WeightType};
 
-/// Elements, where nothing else is said.
+/// In elements unless stated otherwise.
 #[derive(Clone, Copy, Debug)]
 pub struct HostSizes {
     /// Bytes.
@@ -15,7 +15,7 @@ pub struct HostSizes {
     pub with_gradient: usize,
     /// Bytes.
     pub batch: usize,
-    /// Of each thread.
+    /// Per thread.
     pub scratch: usize,
     pub threads: usize,
     pub partials: usize,
@@ -23,7 +23,7 @@ pub struct HostSizes {
     pub head_input: usize,
     pub norm_partials: usize,
     pub exchanged: usize,
-    /// Tokens in the order of their ids, where the word table trains.
+    /// Tokens sorted by id, if the word table trains.
     pub token_order: usize,
 }
 
@@ -43,7 +43,7 @@ impl HostSizes {
                 .max(attention_bf16::scratch_for(limits.max_len, head_dim))
                 .max(first_attention::scratch_for(limits.max_len, head_dim)),
             threads,
-            // Of attention a line per sequence for queries and for values, which are half as wide at most.
+            // For attention a line per sequence for queries and for values, which are at most half as wide.
             partials: colsum::partials(rows, widest)
                 .max(limits.sequences * widest)
                 .max(colsum::partials(labelled[0], labelled[1])),
@@ -55,7 +55,7 @@ impl HostSizes {
         }
     }
 
-    /// Everything but the matrices.
+    /// Everything except the matrices.
     pub fn footprint(&self) -> Footprint {
         Footprint {
             weights: 0,
@@ -73,7 +73,7 @@ impl HostSizes {
     }
 }
 
-/// What a backend with these matrices holds after it allocated `memory`.
+/// What a backend with these matrices holds after it has allocated `memory`.
 pub fn footprint(
     weight_type: WeightType,
     threads: usize,

@@ -1,4 +1,4 @@
-//! The kept derivative of an activation function: its elements, or the codes of a byte or half of one that
+//! The kept derivative of an activation function: its elements, or the one-byte or half-byte codes that
 //! [`Storage`](crate::program::Storage) defines.
 
 use super::bf16;
@@ -14,11 +14,11 @@ use std::ops::Range;
 
 /// A `[rows, width]` tensor of derivatives that tiles write and read.
 pub enum Slopes<'a> {
-    /// And columns of a row.
+    /// With the columns per row.
     Whole(Elements<'a>, usize),
-    /// And columns of a row.
+    /// With the columns per row.
     Bits8(Shared<'a, u8>, usize),
-    /// Bytes of a row.
+    /// With the bytes per row.
     Bits4(Shared<'a, u8>, usize),
 }
 
@@ -26,7 +26,7 @@ impl<'a> Slopes<'a> {
     /// In `memory`.
     ///
     /// # Errors
-    /// When these are no codes of slopes.
+    /// If these are not codes of slopes.
     pub fn new(stored: Stored, memory: &'a mut [f32], width: usize) -> Result<Self> {
         let half = width.div_ceil(2);
         Ok(match stored {
@@ -54,7 +54,7 @@ impl<'a> Slopes<'a> {
             let kept = unsafe { memory.slice(row * width + from, values.len()) };
             return pointwise::activate(kind, values, bias, Some(kept));
         }
-        // A tile of anything else is made from a piece of derivatives at a time, on the stack.
+        // Tiles in other storage are made from pieces of derivatives of this size, on the stack.
         const PIECE: usize = 128;
         let mut slopes = [0.0; PIECE];
         let pieces = values.chunks_mut(PIECE).zip(bias.chunks(PIECE));
@@ -102,7 +102,7 @@ impl<'a> Slopes<'a> {
         }
     }
 
-    /// Keeps `slope` as these columns of `row`, of which there are up to sixteen.
+    /// Stores `slope` as these columns of `row`, up to sixteen.
     ///
     /// # Safety
     /// As [`activate`](Self::activate).
@@ -167,20 +167,20 @@ const BYTE: (f32, f32) = (200.0, 26.0);
 const NIBBLE: (f32, f32) = (11.0, 2.0);
 
 dispatch! {
-    /// `codes = row`, a byte each.
+    /// `codes = row`, one byte each.
     pub fn pack8(row: &[f32], codes: &mut [u8]) = pack8_body;
-    /// `codes = row`, two to a byte.
+    /// `codes = row`, two per byte.
     pub fn pack4(row: &[f32], codes: &mut [u8]) = pack4_body;
     /// `row *= codes`.
     pub fn multiply8(row: &mut [f32], codes: &[u8]) = multiply8_body;
-    /// `row *= codes`, two to a byte.
+    /// `row *= codes`, two per byte.
     pub fn multiply4(row: &mut [f32], codes: &[u8]) = multiply4_body;
 }
 
 /// The nearest code; halves round up. A NaN, which has no code, becomes 0 here and a NaN loss elsewhere.
 #[inline(always)]
 fn code(d: f32, (steps, zero): (f32, f32), most: f32) -> u8 {
-    // Adding a half and cutting is one conversion; `round` would be a call on older machines.
+    // Adding a half and truncating is one conversion; `round` would be a call on older machines.
     (d * steps + zero + 0.5).clamp(0.0, most) as u8
 }
 

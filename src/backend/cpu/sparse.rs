@@ -26,7 +26,7 @@ struct EntryPlaces<'a> {
 }
 
 impl<'a> EntryPlaces<'a> {
-    /// Of a matrix from so many columns to so many.
+    /// For a matrix from `from` columns to `to`.
     fn read(values: &'a [f32], entries: Entries, from: usize, to: usize) -> Result<Self> {
         let Entries { places, lines, count } = entries;
         let places = wide(places, Entries::words(lines, count), "the places of entries")?;
@@ -77,7 +77,7 @@ pub fn add_to(cpu: &mut CpuBackend, program: &Program, op: &SparseAdd) -> Result
     Ok(())
 }
 
-/// See [`SparseGrad`]. In two stages as all sums over rows, for as many entries at a time as a tensor has columns.
+/// See [`SparseGrad`]. In two stages like all sums over rows, for as many entries at a time as a tensor has columns.
 pub fn gradient(cpu: &mut CpuBackend, program: &Program, op: &SparseGrad) -> Result<()> {
     let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
     let (shape, inputs) = (at.shape(op.dy.0)?, at.shape(op.x.0)?.1);
@@ -100,7 +100,7 @@ pub fn gradient(cpu: &mut CpuBackend, program: &Program, op: &SparseGrad) -> Res
         let sums = Shared::new(lines);
         cpu.workers.run_with(chunks, outputs + inputs, |chunk, room| {
             let (of_dy, of_x) = room.split_at_mut(outputs);
-            // SAFETY: each chunk has a line of its own.
+            // SAFETY: each chunk has its own line.
             let line = unsafe { sums.slice(chunk * count, count) };
             for row in chunk * CHUNK..rows.min((chunk + 1) * CHUNK) {
                 dy.copy(row * outputs, of_dy);
@@ -152,7 +152,7 @@ fn outside(place: usize) -> anyhow::Error {
     anyhow::anyhow!("a single value at {place}, where no parameter or gradient lies")
 }
 
-/// What lies beside the tables of words, positions and token types.
+/// The entries added to the tables of words, positions and token types.
 #[derive(Clone, Copy)]
 pub struct BesideTables<'a> {
     places: [EntryPlaces<'a>; 3],
@@ -190,8 +190,8 @@ impl<'a> BesideTables<'a> {
     }
 }
 
-/// Adds to each entry's gradient that of its column, of the tokens of its row in their order. A token has few entries, so one
-/// thread does it.
+/// Adds to each entry's gradient that of its column, over the tokens of its row in order. A token has few entries, so
+/// one thread does it.
 pub fn beside_tables(
     params: &[f32],
     added: AddedRows,

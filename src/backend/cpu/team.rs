@@ -1,12 +1,12 @@
-//! Threads that stay: the few hundred short stretches of work of a step are spread over the same threads in the same way,
-//! so that each finds in its caches what it left there.
+//! Persistent threads: a step's few hundred short stretches of work are spread over the same threads in the same way,
+//! so that each finds its data from before in its caches.
 //!
-//! A stretch is cut into tasks, and each thread has a block of neighbouring ones as its own. Who is done with his takes
-//! over those of others that have not begun, so that a thread whose core is busy with something else holds up one task at
-//! most; one that does not come at all holds up nobody. Tasks say what is computed, threads do not, so results are the
-//! same for any number of them.
+//! A stretch is split into tasks, and each thread owns a block of neighbouring ones. A thread that has finished its own
+//! takes over others' tasks that have not begun, so a thread whose core is busy elsewhere delays at most one task, and
+//! one that never shows up delays nothing. Results depend on the tasks, not on the threads, so they are the same for
+//! any number of threads.
 //!
-//! Threads that wait look for work for some microseconds, then give way to others for as long, then sleep.
+//! Waiting threads look for work for some microseconds, then yield for as long, then sleep.
 
 use crate::backend::CoreShare;
 use std::cell::Cell;
@@ -16,32 +16,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, Thread};
 
-/// Rounds of looking for work before a thread gives way, and of giving way before it sleeps.
+/// Rounds of looking for work before a thread yields, and of yielding before it sleeps.
 const LOOKS: usize = 2_000;
 const YIELDS: usize = 20;
 
 /// The calling thread is one of them.
 pub struct Team {
     board: Arc<Board>,
-    /// How many of them work at a time.
+    /// How many of them may work at a time.
     cores: CoreShare,
     threads: Vec<JoinHandle<()>>,
-    /// One stretch at a time, which a `&Team` on another thread could not know.
+    /// One stretch at a time, which sharing a `&Team` with another thread could violate.
     _alone: PhantomData<Cell<()>>,
 }
 
-/// What all threads see.
+/// What all threads share.
 struct Board {
     gate: AtomicU64,
-    /// The work, as `(thread, task)`. Whoever is inside the gate may call it.
+    /// The work, as `(thread, task)`. Only callable inside the gate.
     work: AtomicPtr<*const (dyn Fn(usize, usize) + Sync)>,
-    /// A thread's own tasks that nobody has begun.
+    /// Each thread's own tasks that nobody has begun.
     blocks: Box<[Block]>,
     ends: AtomicBool,
     panicked: AtomicBool,
 }
 
-/// On a cache line of its own.
+/// On its own cache line.
 #[repr(align(128))]
 #[derive(Default)]
 struct Block {
@@ -50,16 +50,16 @@ struct Block {
     asleep: AtomicBool,
 }
 
-/// The gate: how often it was opened, whether it is open, and how many threads are inside.
+/// The gate: how often it has been opened, whether it is open, and how many threads are inside.
 const OPEN: u64 = 1 << 31;
 const INSIDE: u64 = OPEN - 1;
 const OPENED: u64 = 1 << 32;
 
 impl Team {
-    /// Of so many threads, this one among them, of which those work that have a core.
+    /// With this many threads, including the current one; those with a core work.
     ///
     /// # Errors
-    /// A thread that the system does not give.
+    /// The system refuses to create a thread.
     pub fn new(threads: usize, cores: CoreShare) -> std::io::Result<Self> {
         let threads = threads.max(1);
         let board = Arc::new(Board {
@@ -69,7 +69,7 @@ impl Team {
             ends: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
         });
-        // Made whole thread by thread, so that those before one that fails end with it.
+        // Extended thread by thread, so that if one fails, the earlier ones end with it.
         let mut team = Self { board, cores, threads: Vec::new(), _alone: PhantomData };
         for thread in 1..threads {
             let board = team.board.clone();
@@ -85,11 +85,11 @@ impl Team {
         self.board.blocks.len()
     }
 
-    /// Calls `work(thread, task)` for each of `tasks`, and returns when all are done. No two calls at one time have one
-    /// thread.
+    /// Calls `work(thread, task)` for each of `tasks`, and returns when all are done. No two concurrent calls have the
+    /// same thread.
     ///
     /// # Panics
-    /// When a task does.
+    /// If a task does.
     pub fn run(&self, tasks: usize, work: &(dyn Fn(usize, usize) + Sync)) {
         let threads = self.threads().min(self.cores.now());
         if threads == 1 || tasks <= 1 {
@@ -102,8 +102,8 @@ impl Team {
             block.next.store(from(thread), Ordering::Relaxed);
             block.end.store(from(thread + 1), Ordering::Relaxed);
         }
-        // SAFETY: this only takes the lifetime off. The pointer is read inside the gate alone, which `Closing` shuts, and
-        // empties, before `work` and `pointer` go.
+        // SAFETY: this only removes the lifetime. The pointer is read only inside the gate, which `Closing` shuts, and
+        // empties, before `work` and `pointer` are dropped.
         let mut pointer: *const (dyn Fn(usize, usize) + Sync) = unsafe {
             std::mem::transmute::<
                 &(dyn Fn(usize, usize) + Sync),
@@ -130,7 +130,7 @@ fn wake(block: &Block, thread: &Thread) {
     }
 }
 
-/// Shuts the gate and waits until nobody is inside, also when a task of this thread panics.
+/// Shuts the gate and waits until nobody is inside, even if a task of this thread panics.
 struct Closing<'a>(&'a Board);
 
 impl Drop for Closing<'_> {
@@ -141,7 +141,7 @@ impl Drop for Closing<'_> {
             looks += 1;
             match looks < LOOKS {
                 true => std::hint::spin_loop(),
-                // Someone is still at a task: let him have this core.
+                // Someone is still running a task: give them this core.
                 false => std::thread::yield_now(),
             }
         }
@@ -149,7 +149,7 @@ impl Drop for Closing<'_> {
 }
 
 impl Board {
-    /// A thread's life.
+    /// A thread's main loop.
     fn attend(&self, thread: usize) {
         let mut seen = 0;
         while self.enter(thread, &mut seen) {
@@ -166,7 +166,7 @@ impl Board {
         }
     }
 
-    /// Waits until the gate was opened once more, and goes in. `false` at the end.
+    /// Waits until the gate is opened again, and enters. Returns `false` at the end.
     fn enter(&self, thread: usize, seen: &mut u64) -> bool {
         let mut looks = 0;
         loop {
@@ -199,7 +199,7 @@ impl Board {
     fn sleep(&self, thread: usize, seen: u64) {
         let asleep = &self.blocks[thread].asleep;
         asleep.store(true, Ordering::SeqCst);
-        // Opened before this thread said so: nobody will wake it.
+        // Opened before this thread announced its sleep: nobody will wake it.
         let gate = self.gate.load(Ordering::SeqCst);
         let missed = gate & OPEN != 0 && gate / OPENED != seen;
         if !missed && !self.ends.load(Ordering::SeqCst) {
@@ -208,7 +208,7 @@ impl Board {
         asleep.store(false, Ordering::SeqCst);
     }
 
-    /// A thread's own tasks, then what is left of others'.
+    /// A thread's own tasks, then what is left of the others'.
     fn tasks(&self, thread: usize, work: &(dyn Fn(usize, usize) + Sync)) {
         let threads = self.blocks.len();
         for other in 0..threads {
@@ -313,7 +313,7 @@ mod tests {
         let done = AtomicU32::new(0);
         let begun = Instant::now();
         team.run(40, &|_, task| {
-            // The first task of the second thread's own, whoever has it, ends after all others.
+            // The first of the second thread's own tasks, whoever runs it, ends after all others.
             while task == 20 && done.load(Ordering::Relaxed) < 39 {
                 assert!(begun.elapsed() < Duration::from_secs(20), "the others were not done");
                 std::thread::yield_now();

@@ -1,4 +1,4 @@
-//! Blocks of sixteen by sixteen 32-bit cells, turned over: how rows of a matrix become columns of a panel.
+//! Transposes blocks of sixteen by sixteen 32-bit cells: this is how rows of a matrix become columns of a panel.
 
 use super::simd::{Level, level};
 
@@ -62,7 +62,7 @@ unsafe fn transpose_avx2(from: &[u32], stride: usize, to: &mut [u32], to_stride:
             unsafe { _mm256_loadu_ps(from.as_ptr().add((r + n) * stride + i).cast()) }
         };
         let a: [__m256; 8] = std::array::from_fn(row);
-        // Cells of rows 2n and 2n + 1 alternate; then a lane has four rows of one column; then lanes are exchanged.
+        // Interleaves cells of rows 2n and 2n + 1; then a lane has four rows of one column; then lanes are exchanged.
         let (mut b, mut c, mut d) = (a, a, a);
         for n in (0..8).step_by(2) {
             b[n] = _mm256_unpacklo_ps(a[n], a[n + 1]);
@@ -85,7 +85,7 @@ unsafe fn transpose_avx2(from: &[u32], stride: usize, to: &mut [u32], to_stride:
     }
 }
 
-/// Sixteen rows of sixteen cells, turned over in four rounds, each of which exchanges pairs of rows twice as far apart.
+/// Transposes sixteen rows of sixteen cells in four rounds, each of which exchanges pairs of rows twice as far apart.
 ///
 /// # Safety
 /// The processor has AVX-512, and the function into which this is inlined is compiled for it.
@@ -99,7 +99,7 @@ pub unsafe fn turned(a: [std::arch::x86_64::__m512i; 16]) -> [std::arch::x86_64:
     let (mut b, mut c, mut d, mut e) = (a, a, a, a);
     // SAFETY: the caller's promise.
     unsafe {
-        // Cells of rows 2n and 2n + 1 alternate; then pairs of them, so that a lane has four rows of one column.
+        // Interleaves cells of rows 2n and 2n + 1; then pairs of them, so that a lane has four rows of one column.
         for i in (0..16).step_by(2) {
             b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
             b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
@@ -110,7 +110,7 @@ pub unsafe fn turned(a: [std::arch::x86_64::__m512i; 16]) -> [std::arch::x86_64:
                 c[four + 2 * i + 1] = _mm512_unpackhi_epi64(b[four + i], b[four + i + 2]);
             }
         }
-        // Lanes of four rows come together by columns: first those of rows 8n and 8n + 4, then of 0 and 8.
+        // Lanes of four rows are combined by column: first those of rows 8n and 8n + 4, then of 0 and 8.
         for eight in [0, 8] {
             for i in eight..eight + 4 {
                 d[i] = _mm512_shuffle_i32x4::<0x88>(c[i], c[i + 4]);

@@ -94,7 +94,7 @@ pub fn embeddings(cpu: &mut CpuBackend, program: &Program, op: &EmbedBack) -> Re
     Ok(())
 }
 
-/// `grad += column sums of dy ⊙ x̂`, in two stages as all column sums.
+/// `grad += column sums of dy ⊙ x̂`, in two stages like all column sums.
 fn product_sums(
     dy: &[f32],
     x_hat: &XHats<'_>,
@@ -137,7 +137,7 @@ fn norm_backward(
     let dx = Shared::new(dx);
     workers.run_with(len.div_ceil(CHUNK * hidden), hidden, |chunk, x_hat| {
         let from = chunk * CHUNK * hidden;
-        // SAFETY: each chunk has rows and lines of its own.
+        // SAFETY: each chunk has its own rows and lines.
         let (dx, gamma_line, beta_line) = unsafe {
             (
                 dx.slice(from, (CHUNK * hidden).min(len - from)),
@@ -163,8 +163,8 @@ fn norm_backward(
     }
 }
 
-/// Adds each token's row of `rows` to the row of `grad` that its id names. Tokens of one id are added by one task,
-/// in their order, so the sum does not depend on the number of threads.
+/// Adds each token's row of `rows` to the row of `grad` given by its id. Tokens with the same id are added by one task,
+/// in order, so the sum does not depend on the number of threads.
 fn scatter(
     order: &mut Vec<u32>,
     id: impl Fn(u32) -> u32 + Sync,

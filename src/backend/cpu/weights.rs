@@ -1,4 +1,4 @@
-//! The matrices: frozen ones in 32, 16, 8 or 4 bits, trained ones where they lie in the parameter vector.
+//! The matrices: frozen ones in 32, 16, 8 or 4 bits, trained ones in place in the parameter vector.
 
 use super::params::read;
 use super::widen::widen;
@@ -21,7 +21,7 @@ struct Stored {
     data: Data,
 }
 
-/// The elements of a matrix that stays as it is.
+/// The elements of a frozen matrix.
 #[derive(Debug)]
 pub enum FrozenMatrix {
     F16(Vec<f16>),
@@ -43,7 +43,7 @@ impl FrozenMatrix {
 }
 
 enum Data {
-    /// Other models may have the same.
+    /// May be shared with other models.
     Frozen(Arc<FrozenMatrix>),
     /// Trains: these elements of the parameter vector.
     Param(ParamRange),
@@ -51,7 +51,7 @@ enum Data {
     Rows { of: WeightId, first: usize },
 }
 
-/// A row-major `[rows, cols]` matrix, to be read.
+/// A row-major `[rows, cols]` matrix, for reading.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
     pub rows: usize,
@@ -59,12 +59,12 @@ pub struct Matrix<'a> {
     data: View<'a>,
 }
 
-/// The elements of a matrix that a product reads, frozen or trained.
+/// The elements of a matrix as a product reads them, frozen or trained.
 #[derive(Clone, Copy)]
 pub enum View<'a> {
     F16(&'a [f16]),
     F32(&'a [f32]),
-    /// From this row on, as the next.
+    /// From this row on, as is the next.
     Int8(&'a Int8, usize),
     Nf4(&'a Nf4, usize),
 }
@@ -80,12 +80,12 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Whether it must be widened to f32 before it can be multiplied with.
+    /// Whether it must be widened to f32 before use in a product.
     pub fn is_narrow(self) -> bool {
         !matches!(self, Self::F32(_))
     }
 
-    /// `out = ` these columns of a row of a matrix of `width` columns; the first of them is even.
+    /// `out = ` these columns of a row of a matrix of `width` columns; the first column is even.
     pub fn widen(self, row: usize, width: usize, cols: Range<usize>, out: &mut [f32]) {
         let here = row * width + cols.start..row * width + cols.end;
         match self {
@@ -119,7 +119,7 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// A matrix as it is after storing.
+/// A matrix with the values it has after storing.
 ///
 /// # Errors
 /// A value that the type cannot hold.
@@ -163,7 +163,7 @@ fn label(weight_type: WeightType, name: &str, shape: MatrixShape) -> Label {
 }
 
 impl HostMatrices {
-    /// None yet; what others brought is taken from `resident`, and what is new is put there.
+    /// Empty; what others have uploaded is taken from `resident`, and what is new is put there.
     pub fn sharing(resident: Resident) -> Self {
         Self { matrices: Vec::new(), resident: Some(resident) }
     }
@@ -259,7 +259,7 @@ impl HostMatrices {
         Ok(WeightId(self.matrices.len() - 1))
     }
 
-    /// A matrix; `params` is the parameter vector, in which the trained ones lie.
+    /// A matrix; `params` is the parameter vector, which holds the trained ones.
     pub fn get<'a>(&'a self, id: WeightId, params: &'a [f32]) -> Result<Matrix<'a>> {
         let stored =
             self.matrices.get(id.0).with_context(|| format!("there is no matrix {}", id.0))?;
@@ -279,7 +279,7 @@ impl HostMatrices {
         })
     }
 
-    /// Bytes of the frozen matrices, those that are shared included.
+    /// Bytes of the frozen matrices, including shared ones.
     pub fn bytes(&self) -> usize {
         let of = |stored: &Stored| match &stored.data {
             Data::Frozen(frozen) => frozen.bytes(),

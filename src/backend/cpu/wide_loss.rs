@@ -1,5 +1,5 @@
-//! Softmax cross-entropy of labelled tokens over a whole vocabulary: as many numbers as the product that made them, so that
-//! unlike the other losses it is worth all threads and f32.
+//! Softmax cross-entropy of labelled tokens over a whole vocabulary. There are as many numbers as in the product that
+//! made them so that, unlike other losses, this is worth all threads and f32.
 
 use super::batch::HostBatch;
 use super::colsum::Partials;
@@ -9,7 +9,7 @@ use super::share::Shared;
 use super::simd::{dispatch, lane_sum};
 use super::workers::Workers;
 
-/// Exponentials that are added up in f32; their sums are added up in f64.
+/// Exponentials summed in f32; those sums are summed in f64.
 const PIECE: usize = 512;
 
 dispatch! {
@@ -25,7 +25,7 @@ fn exponentials_body<const FMA: bool>(row: &mut [f32], most: f32) -> f32 {
     lane_sum(row, |x| x)
 }
 
-/// Sum over the labelled tokens, a row each. `dlogits` (may be empty) gets `weight · (softmax - onehot)`.
+/// Sum over the labelled tokens, one row each. `dlogits` (may be empty) gets `weight · (softmax - onehot)`.
 pub fn cross_entropy(
     logits: &[f32],
     batch: &HostBatch,
@@ -42,7 +42,7 @@ pub fn cross_entropy(
     let room = if asked.is_some() { 0 } else { outputs };
     workers.run_with(rows, room, |row, room| {
         let d = match asked {
-            // SAFETY: each task has a row of its own.
+            // SAFETY: each task has its own row.
             Some(dlogits) => unsafe { dlogits.slice(row * outputs, outputs) },
             None => room,
         };

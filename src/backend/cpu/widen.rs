@@ -1,4 +1,4 @@
-//! f16 to f32 in bulk: frozen matrices are stored in 16 bits and computed with in 32.
+//! Bulk conversion from f16 to f32: frozen matrices are stored in 16 bits and used in 32.
 
 use super::simd::{Level, level};
 use half::f16;
@@ -17,7 +17,7 @@ pub fn widen(from: &[f16], out: &mut [f32]) {
         // SAFETY: `level` found AVX2 and F16C on this processor.
         return unsafe { widen_avx2(from, out) };
     }
-    // The processor's own conversion where there is one, integer arithmetic elsewhere.
+    // The processor's own conversion if there is one, otherwise integer arithmetic.
     from.convert_to_f32_slice(out);
 }
 

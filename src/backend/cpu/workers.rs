@@ -1,4 +1,4 @@
-//! The threads that do a backend's work, and temporary memory for each, allocated once.
+//! The threads that do a backend's work, with temporary memory for each, allocated once.
 
 use super::aligned::Aligned;
 use super::team::Team;
@@ -12,7 +12,7 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// So many threads with `count` elements each, of which those work that have a core.
+    /// This many threads with `count` elements each; those with a core work.
     pub fn new(threads: usize, count: usize, cores: CoreShare) -> Result<Self> {
         let team = Team::new(threads, cores).context("no threads to compute with")?;
         let rooms = (0..team.threads())
@@ -33,17 +33,17 @@ impl Workers {
         self.rooms.iter().map(of).sum()
     }
 
-    /// Calls `work` for each of `tasks`. Which thread has which is mostly the same where their number is.
+    /// Calls `work` for each of `tasks`. For the same number of tasks, each mostly goes to the same thread.
     pub fn run(&self, tasks: usize, work: impl Fn(usize) + Sync) {
         self.team.run(tasks, &|_, task| work(task));
     }
 
-    /// The same with `count` elements of temporary memory, whose content is arbitrary. It grows only where more is needed
-    /// than was planned.
+    /// The same with `count` elements of temporary memory, whose contents are arbitrary. It grows only if more is
+    /// needed than planned.
     pub fn run_with(&self, tasks: usize, count: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
         let rooms = &self.rooms;
         self.team.run(tasks, &|thread, task| {
-            // A thread's own, so nobody waits. A panic of another task left numbers half written, and content is
+            // A thread's own, so nobody waits. A panic in another task left half-written numbers, and the contents are
             // arbitrary anyway.
             let mut room = rooms[thread].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             room.reserve(count);
@@ -51,7 +51,7 @@ impl Workers {
         });
     }
 
-    /// Calls `work` with each piece of `size` elements of `x` and its number.
+    /// Calls `work` with the number of each piece of `size` elements of `x`, and the piece.
     pub fn chunks<T: Send>(&self, x: &mut [T], size: usize, work: impl Fn(usize, &mut [T]) + Sync) {
         let (len, x) = (x.len(), super::share::Shared::new(x));
         self.run(len.div_ceil(size), |i| {

@@ -1,4 +1,4 @@
-//! The kept x̂ of a LayerNorm: its elements, or the codes of a byte that [`Storage`] defines.
+//! The kept x̂ of a LayerNorm: its elements, or the one-byte codes that [`Storage`] defines.
 
 use super::bf16::wide;
 use super::elements::{Elements, Stored};
@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use bytemuck::cast_slice_mut;
 use half::bf16;
 
-/// A `[tokens, hidden]` tensor of x̂ whose rows are written and read.
+/// A `[tokens, hidden]` tensor of x̂, written and read by row.
 pub enum XHats<'a> {
     Whole(Elements<'a>),
     Bits8(Shared<'a, i8>),
@@ -21,7 +21,7 @@ impl<'a> XHats<'a> {
     /// In `memory`.
     ///
     /// # Errors
-    /// When these are no codes of x̂.
+    /// If these are not codes of x̂.
     pub fn new(stored: Stored, memory: &'a mut [f32]) -> Result<Self> {
         Ok(match stored {
             Stored::F32 | Stored::Bf16 => Self::Whole(Elements::new(stored, memory)?),
@@ -30,10 +30,10 @@ impl<'a> XHats<'a> {
         })
     }
 
-    /// Keeps `x_hat` as row `row`.
+    /// Stores `x_hat` as row `row`.
     ///
     /// # Safety
-    /// No two threads work on one row.
+    /// No two threads work on the same row.
     pub unsafe fn keep(&self, row: usize, x_hat: &[f32]) {
         let hidden = x_hat.len();
         // SAFETY: the caller's promise.
@@ -48,7 +48,7 @@ impl<'a> XHats<'a> {
         }
     }
 
-    /// `sum += dy ⊙ x̂` of a row: γ's gradient.
+    /// `sum += dy ⊙ x̂` for a row: γ's gradient.
     ///
     /// # Safety
     /// As [`keep`](Self::keep).
@@ -97,15 +97,15 @@ impl<'a> XHats<'a> {
 }
 
 dispatch! {
-    /// [`add_product`] of x̂ in bf16.
+    /// [`add_product`] with x̂ in bf16.
     fn add_product16(sum: &mut [f32], dy: &[f32], x_hat: &[bf16]) = product16_body;
-    /// [`add_product`] of the codes of x̂.
+    /// [`add_product`] with the codes of x̂.
     fn add_product8(sum: &mut [f32], dy: &[f32], codes: &[i8], unit: f32) = product8_body;
-    /// `codes = row`, a byte each.
+    /// `codes = row`, one byte each.
     fn pack8(row: &[f32], codes: &mut [i8], unit: f32) = pack8_body;
-    /// [`normalise_backward`] from x̂ in bf16.
+    /// [`normalise_backward`] with x̂ in bf16.
     fn normalise_backward16(dy: &mut [f32], x_hat: &[bf16], gamma: &[f32], rstd: f32) = backward16_body;
-    /// [`normalise_backward`] from the codes of x̂.
+    /// [`normalise_backward`] with the codes of x̂.
     fn normalise_backward8(dy: &mut [f32], codes: &[i8], unit: f32, gamma: &[f32], rstd: f32) = backward8_body;
 }
 
@@ -139,7 +139,7 @@ fn backward8_body<const FMA: bool>(
 fn pack8_body<const FMA: bool>(row: &[f32], codes: &mut [i8], unit: f32) {
     let squares = 1.0 / unit;
     for (x, c) in row.iter().zip(codes) {
-        // Adding a half and cutting is one conversion; `round` would be a call on older machines. A NaN becomes 0
+        // Adding a half and truncating is one conversion; `round` would be a call on older machines. A NaN becomes 0
         // here and a NaN loss elsewhere.
         *c = ((x.abs() * squares).sqrt() + 0.5).copysign(*x) as i8;
     }

@@ -1,4 +1,4 @@
-//! The activation and the LayerNorm between the two products of a head on masked words.
+//! The activation and the LayerNorm between the two products of a masked-words head.
 
 use super::args::*;
 use super::linear::activation_kind;
@@ -20,7 +20,7 @@ pub fn backward(at: &LaunchOperands<'_>, op: &ActNormBack) -> Result<()> {
     at.expect(op.dx.now, at.rows(op.x.0), op.norm.gamma.len)?;
     let args = ActNormArgs { dx: at.at(op.dx.now)?, ..arguments(at, op.x.0, op.act, op.norm)? };
     let kernels = at.lane;
-    // Before dx takes the place of what it sums.
+    // Before dx overwrites what it sums.
     if let Sum(Some(beta)) = op.dbeta {
         kernels.dense_backward_bias(DenseArgs {
             batch: args.batch,

@@ -1,4 +1,4 @@
-//! An activation where something is added between it and its product, and back.
+//! An activation, forward and backward, if something is added between its product and it.
 
 use super::args::*;
 use super::column_sums::{Tiles, address};

@@ -1,4 +1,4 @@
-//! What [`Backend::allocate`](crate::backend::Backend::allocate) makes: all memory but the frozen matrices, and the
+//! What [`Backend::allocate`](crate::backend::Backend::allocate) makes: all memory except the frozen matrices, and the
 //! addresses of what an operation names in it.
 
 use super::LossScale;
@@ -23,7 +23,7 @@ pub struct Allocated {
     pub batch: DeviceBatch,
     pub params: DeviceParams,
     pub reports: Downloads,
-    /// An update ended the last step that began or had a loss.
+    /// Whether an update has ended the last step that began or had a loss.
     pub ended: bool,
     pub graphs: Graphs,
     pub branch: Arc<Branch>,
@@ -31,22 +31,22 @@ pub struct Allocated {
     partial: Buffer,
     /// f32: attention's row sums of P ∘ dP.
     pub delta: Buffer,
-    /// How many partial sums of the gradient norm are there, and these, in f64.
+    /// The count of partial sums of the gradient norm, followed by the sums, in f64.
     pub norm: Buffer,
-    /// Where the run has several ranks.
+    /// If the run has several ranks.
     pub exchange: Option<Exchange>,
 }
 
 impl Drop for Allocated {
     fn drop(&mut self) {
-        // Recordings use all of it, and they may still run.
+        // Recordings use all of it, and may still be running.
         self.arena.device().settle();
     }
 }
 
 impl Allocated {
     /// # Errors
-    /// When the device has too little memory: the message says how many tokens per batch would fit.
+    /// If the device has too little memory: the message says how many tokens per batch would fit.
     pub fn new(device: &Device, memory: Memory, loss_scale: LossScale) -> Result<Self> {
         let sizes = DeviceSizes::new(&memory);
         device.trim()?;
@@ -54,7 +54,7 @@ impl Allocated {
         let total = sizes.footprint().total();
         if total > free {
             let fixed = total - sizes.by_tokens();
-            // A step below the exact share, for what the driver keeps for itself.
+            // Slightly below the exact share, to leave room for what the driver keeps for itself.
             let share = free.saturating_sub(fixed) as f64 / sizes.by_tokens() as f64 * 0.95;
             let fits = (memory.limits.tokens as f64 * share) as usize;
             bail!(out_of_memory(device, "run", total, Some(fits)));
@@ -110,7 +110,7 @@ impl Allocated {
         self.arena.at(region.offset, count)
     }
 
-    /// Rows that launches and addresses are sized for.
+    /// Rows for which launches and addresses are sized.
     pub fn rows(&self, rows: Rows) -> usize {
         self.batch.grid.limits().rows(rows)
     }
@@ -119,12 +119,12 @@ impl Allocated {
         self.params.state()
     }
 
-    /// f32 elements that there are for partial sums.
+    /// The number of f32 elements available for partial sums.
     pub fn partial_len(&self) -> usize {
         self.partial.bytes() / size_of::<f32>()
     }
 
-    /// Room for `len` partial sums, `from` elements further on.
+    /// Room for `len` partial sums, starting `from` elements in.
     pub fn partial(&self, from: usize, len: usize) -> Result<Address> {
         ensure!(
             from + len <= self.partial_len(),

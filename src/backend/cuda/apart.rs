@@ -1,7 +1,7 @@
-//! Which operations of a recording run beside others. The last block's work for the first tokens has so few rows that it
-//! leaves most of a device idle: what of it and of the large operation before or behind it does not need the other runs at
-//! the same time. The list's order says nothing of that, and the places in the arena are chosen for it: so the places are
-//! compared.
+//! Which operations of a recording run concurrently. The last block's work for the first tokens has so few rows that it
+//! leaves most of a device idle. Whatever part of it and of the large operation before or after it do not depend on
+//! each other runs at the same time. The list's order does not show this, but places in the arena respect it, so
+//! dependencies are found by comparing places.
 
 use super::branch::Branch;
 use super::device::Device;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 struct Touched {
     reads: Vec<Region>,
     writes: Vec<Region>,
-    /// It also changes what is no value.
+    /// It also has effects other than on values.
     acts: bool,
 }
 
@@ -33,7 +33,7 @@ impl Touched {
         touched
     }
 
-    /// Whether one of both must wait for the other.
+    /// Whether one of the two must wait for the other.
     fn meets(&self, other: &Self) -> bool {
         let meet = |a: &[Region], b: &[Region]| a.iter().any(|a| b.iter().any(|b| a.overlaps(*b)));
         self.acts
@@ -48,17 +48,17 @@ impl Touched {
 pub struct Apart<'a> {
     device: &'a Device,
     branch: &'a Branch,
-    /// Also operations run on the branch, not only what a step begins with.
+    /// Operations may run on the branch too, not only what a step begins with.
     recorded: bool,
-    /// A branch can begin: in a recording no earlier than that does.
+    /// The point from which a branch can begin; in a recording not before the recording itself.
     marked: bool,
-    /// What went to the operations' stream since the mark.
+    /// What has gone to the operations' stream since the mark.
     since: Vec<Touched>,
-    /// What went to the branch since it was joined.
+    /// What has gone to the branch since it was last joined.
     beside: Vec<Touched>,
-    /// What a step begins with is among that.
+    /// That includes what a step begins with.
     clearing: bool,
-    /// The last thing on the operations' stream is a kernel.
+    /// The last item on the operations' stream is a kernel.
     kernel: bool,
 }
 
@@ -77,8 +77,9 @@ impl<'a> Apart<'a> {
         }
     }
 
-    /// The stream on which an operation is to be launched: behind what it needs, if nothing else is launched there before.
-    /// And whether its first kernel may begin while the one before it ends: in a recording, where it waits for nothing else.
+    /// The stream on which to launch an operation, ordered after what it needs; no other launch may come in between.
+    /// Also returns whether its first kernel may begin while the one before it ends: in a recording, if it waits for
+    /// nothing else.
     pub fn enter(&mut self, program: &Program, op: &Op) -> Result<(&'a Arc<CudaStream>, bool)> {
         if matches!(op, Op::Zero(_)) {
             self.mark()?;
@@ -105,7 +106,7 @@ impl<'a> Apart<'a> {
         Ok((&self.device.stream, early))
     }
 
-    /// Has all that is launched later wait for the branch.
+    /// Makes all later launches wait for the branch.
     pub fn leave(&mut self) -> Result<()> {
         if self.clearing || !self.beside.is_empty() {
             self.branch.join(self.device)?;
@@ -123,7 +124,7 @@ impl<'a> Apart<'a> {
     }
 }
 
-/// Whether an operation has a row per sequence, and needs nothing but its operands: no room for partial sums.
+/// Whether an operation has one row per sequence and needs only its operands, no room for partial sums.
 fn has_few_rows(program: &Program, op: &Op) -> bool {
     let rows = |value: Value| program.list().info(value).rows;
     match op {
@@ -134,7 +135,7 @@ fn has_few_rows(program: &Program, op: &Op) -> bool {
     }
 }
 
-/// Whether it adds to the loss or to a gradient, or reads them: what a step begins with must be done.
+/// Whether it reads or adds to the loss or a gradient: then what a step begins with must be done.
 fn adds_up(op: &Op) -> bool {
     let mut sums = matches!(op, Op::Loss(_) | Op::SparseTake(_) | Op::Update(_));
     op.clone().visit(&mut |used| sums |= matches!(used, Use::Sum(_)));

@@ -1,4 +1,4 @@
-//! The kernels' argument structures, and the numbers that the host and the kernels both have.
+//! The kernels' argument structures, and the numbers shared by the host and the kernels.
 //!
 //! Pointers are [`Address`]es, so each was checked against its allocation.
 
@@ -21,7 +21,7 @@ macro_rules! structures {
         // them.
         unsafe impl cudarc::driver::DeviceRepr for $name {}
 
-        // Padding is declared: no field of the kernel's can hide in a hole.
+        // Padding is declared: no field of the kernel's can hide in a gap.
         const _: () = assert!(size_of::<$name>() == 0 $(+ size_of::<$kind>())*);
     )*};
 }
@@ -46,7 +46,7 @@ pub enum Format {
     Nf4 = 2,
 }
 
-// The derive wants literals.
+// The derive needs literals.
 const _: () = assert!(
     Format::Half as u32 == FORMAT_HALF
         && Format::Int8 as u32 == FORMAT_INT8
@@ -62,7 +62,7 @@ impl Format {
         }
     }
 
-    /// That of the matrices that are multiplied with.
+    /// The format of matrices used in products.
     pub fn of_products(weights: WeightType) -> Self {
         match weights {
             WeightType::F16 | WeightType::F32 => Self::Half,
@@ -71,7 +71,7 @@ impl Format {
         }
     }
 
-    /// The source file that multiplies with it, and the beginning of its kernels' names.
+    /// The source file of its products, and the prefix of its kernels' names.
     pub fn products(self) -> &'static str {
         match self {
             Self::Half => "gemm",
@@ -82,15 +82,15 @@ impl Format {
 }
 
 impl StepNumbers {
-    /// The same step with another weight of a sequence's loss.
+    /// The same step with another weight for a sequence's loss.
     pub fn with_weight(self, weight: f32) -> Self {
         Self { weight, ..self }
     }
 
-    /// The same step with another update, whose coefficients are computed here, once, in f64.
+    /// The same step with another update, whose coefficients are computed once, here, in f64.
     pub fn with_update(self, op: AdamW) -> Self {
-        // 0.999 is not an f32, and 1 - β would carry its rounding at a thousand times the size. Seven decimals
-        // give back the number that was asked for.
+        // 0.999 is not an f32, and 1 - β would magnify its rounding a thousandfold. Seven decimals recover the number
+        // that was asked for.
         let asked = |beta: f32| (f64::from(beta) * 1e7).round() / 1e7;
         let (beta1, beta2) = (asked(op.beta1), asked(op.beta2));
         let correction = |beta: f64| 1.0 - beta.powf(op.step as f64);
@@ -115,7 +115,7 @@ impl StepNumbers {
         Self { turn: turn as u32, ..self }
     }
 
-    /// Whether both are the same numbers, to the bit.
+    /// Whether both have identical bits.
     pub fn same(&self, other: &Self) -> bool {
         bytemuck::bytes_of(self) == bytemuck::bytes_of(other)
     }

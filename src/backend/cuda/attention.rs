@@ -23,14 +23,14 @@ pub fn forward(at: &LaunchOperands<'_>, op: &Attention) -> Result<()> {
 pub fn backward(at: &LaunchOperands<'_>, op: &AttentionBack) -> Result<()> {
     let shape = at.memory.batch.grid;
     let hidden = at.width(op.out.0);
-    // By what a recording's bucket says, too, so that each of its batches takes the same way.
+    // Decided by the recording's bucket too, so that each of its batches goes the same way.
     let (kinds, tile): (&[AttentionKind], _) = if shape.max_len <= SHORT_KEYS {
         (&[AttentionKind::BackwardShort], SHORT_KEYS)
     } else {
         let both = &[AttentionKind::BackwardQ, AttentionKind::BackwardKv];
         (both, ATTENTION_ROWS)
     };
-    // One row of partial sums for each tile; tiles do not cross sequences.
+    // One row of partial sums per tile; tiles do not cross sequences.
     let slots = shape.tokens / tile + shape.sequences + 1;
     let [query, value] = at.room([op.dquery, op.dvalue], slots, hidden)?;
     let args = AttentionArgs {

@@ -1,5 +1,5 @@
-//! The current batch and the step's numbers in device memory: one buffer at fixed places, which recorded steps read. What
-//! comes next goes up to a second one while a step runs, and from there to its place by one copy on the device.
+//! The current batch and the step's numbers in device memory: one buffer at fixed places, read by recorded steps. The
+//! next ones are uploaded to a second buffer while a step runs, then moved into place by one copy on the device.
 
 use super::args::{BatchHeader, StepNumbers};
 use super::device::Device;
@@ -28,22 +28,23 @@ impl BatchShape {
     }
 }
 
-/// The step's numbers, header, ids, positions, token types, sequence bounds, labels and the tokens that have one, in 32-bit words.
+/// The step's numbers, header, ids, positions, token types, sequence bounds, labels and the tokens that have one, in
+/// 32-bit words.
 #[derive(Debug)]
 pub struct DeviceBatch {
     buffer: Buffer,
     uploads: UploadsBeside,
     batches: Uploads,
     numbers: Uploads,
-    /// The step's numbers, as operations that are launched next find them.
+    /// The step's numbers as the next operations launched will see them.
     current: StepNumbers,
     memory: Memory,
     shape: BatchShape,
-    /// What launches are sized for: the batch's own shape, or its bucket's while a program runs.
+    /// What launches are sized for: the batch's own shape, or its bucket while a program runs.
     pub grid: BatchShape,
     pub labels: LabelKind,
     pub ids: LargestIds,
-    /// Tokens that have a label, where a program goes on with them alone.
+    /// Labelled tokens, if a program continues with only those.
     pub labelled: usize,
 }
 
@@ -97,7 +98,7 @@ impl DeviceBatch {
         Ok(self.grid)
     }
 
-    /// Sizes launches for the current batch alone.
+    /// Sizes launches for the current batch only.
     pub fn leave(&mut self) {
         self.grid = self.shape;
     }
@@ -107,7 +108,7 @@ impl DeviceBatch {
         self.buffer.bytes() + self.uploads.bytes()
     }
 
-    /// Makes `batch` the current one for everything launched later; it goes up beside what was launched earlier.
+    /// Makes `batch` the current one for everything launched later; its upload overlaps what was launched earlier.
     pub fn set(&mut self, batch: &Batch, key: DropoutKey) -> Result<()> {
         check::batch(batch, &self.memory)?;
         let labelled: Vec<u32> = labels::labelled(batch, &self.memory).collect();
@@ -151,12 +152,12 @@ impl DeviceBatch {
         Ok(())
     }
 
-    /// The step's numbers as they are, for those that change.
+    /// The current numbers of the step, to be modified.
     pub fn current_numbers(&self) -> StepNumbers {
         self.current
     }
 
-    /// Brings `numbers`, if others are there, and the batch, if it is new, to where everything launched later finds them.
+    /// Puts `numbers`, if they changed, and the batch, if it is new, where everything launched later finds them.
     pub fn arrive(&mut self, numbers: StepNumbers) -> Result<()> {
         if !numbers.same(&self.current) {
             self.current = numbers;

@@ -1,4 +1,4 @@
-//! A second stream for work whose results the operations need later; in a recording it is a branch of the graph.
+//! A second stream for work whose results the operations need later; in a recording it becomes a branch of the graph.
 
 use super::device::Device;
 use anyhow::{Context, Result};
@@ -24,17 +24,18 @@ impl Branch {
         })
     }
 
-    /// Where on the operations' stream a branch can begin from here on.
+    /// Marks the point on the operations' stream from which a branch can begin.
     pub fn mark(&self, device: &Device) -> Result<()> {
         self.marked.record(&device.stream).context(FAILED)
     }
 
-    /// What is put on the branch's stream from here on runs behind the mark, and beside all else until [`Branch::join`].
+    /// What is issued to the branch's stream from now on runs after the mark and concurrently with all else until
+    /// [`Branch::join`].
     pub fn fork(&self) -> Result<()> {
         self.stream.wait(&self.marked).context(FAILED)
     }
 
-    /// What is launched from here on waits for the branch. A recording must not end before it.
+    /// What is launched from now on waits for the branch. A recording must not end before this.
     pub fn join(&self, device: &Device) -> Result<()> {
         self.done.record(&self.stream).context(FAILED)?;
         device.stream.wait(&self.done).context(FAILED)

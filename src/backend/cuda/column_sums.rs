@@ -1,6 +1,6 @@
-//! Column sums in two stages. An operation's kernel leaves a row of partial sums for each tile of its rows. What adds these
-//! up rides with the next LayerNorm's backward, in blocks of its own. Where none comes before the room for partial sums is
-//! full, the step reads a gradient, or the span ends, it is one launch for the sums of all operations that wait.
+//! Column sums in two stages. An operation's kernel leaves one row of partial sums per tile of its rows. The next
+//! LayerNorm's backward adds these up in extra blocks. If none comes before the room for partial sums is full, the step
+//! reads a gradient, or the span ends, a single launch finishes the pending sums of all operations.
 
 use super::args::{ColumnFinishArgs, FINISH_COLUMNS, FinishSum};
 use super::launch::Lane;
@@ -11,18 +11,18 @@ use anyhow::{Result, ensure};
 use bytemuck::Zeroable;
 use std::ops::Range;
 
-/// Partial column sums, and the gradient that they are added to.
+/// Partial column sums, and the gradient they are added to.
 pub type Partial = (Address, ParamRange);
 
-/// How a tensor was cut into the tiles whose sums there are.
+/// How a tensor was cut into tiles with partial sums.
 #[derive(Clone, Copy, Debug)]
 pub struct Tiles {
     pub rows: Rows,
-    /// Rows of one.
+    /// Rows per tile.
     pub height: usize,
     /// Tiles do not cross sequences.
     pub by_sequence: bool,
-    /// Rows of partial sums where they do, at most.
+    /// The most rows of partial sums if they do.
     pub most: usize,
 }
 
@@ -32,24 +32,24 @@ impl Tiles {
     }
 }
 
-/// Sums for blocks of one kernel to finish.
+/// Sums to be finished by extra blocks of one kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Riders {
     pub count: usize,
     pub args: ColumnFinishArgs,
 }
 
-/// The sums of a span that are not finished yet.
+/// The pending sums of a span.
 #[derive(Debug, Default)]
 pub struct ColumnSums {
     waiting: Vec<(FinishSum, ParamRange)>,
-    /// The f32 elements of the room that theirs are among: all others are free.
+    /// The f32 elements of the room that hold them: all others are free.
     used: Range<usize>,
 }
 
 impl ColumnSums {
-    /// Room for the partial sums of one operation, `tiles` rows of `width`, where it is asked for: for all of its sums at
-    /// once, as finishing frees what others have.
+    /// Room for the partial sums of one operation, `tiles` rows of `width`, for those of its sums that are requested.
+    /// Handles all of its sums at once, since finishing frees what others have.
     pub fn room<const N: usize>(
         &mut self,
         memory: &Allocated,
@@ -63,7 +63,7 @@ impl ColumnSums {
         let count = wanted.clone().count();
         let twice = |grad: ParamRange| self.waiting.iter().any(|(_, other)| overlap(grad, *other));
         let table = ColumnFinishArgs::zeroed().sums.len();
-        // Two sums of one gradient are added one after the other.
+        // Two sums for one gradient are added one after the other.
         if self.used.end + count * len > memory.partial_len()
             || self.waiting.len() + count > table
             || wanted.clone().any(twice)
@@ -84,8 +84,8 @@ impl ColumnSums {
         Ok(room)
     }
 
-    /// The same for an operation whose kernel also finishes what waits. While it does, it fills its own room, which so lies
-    /// before or behind that of the others.
+    /// The same for an operation whose kernel also finishes pending sums. It fills its own room meanwhile, so that lies
+    /// before or after the room of the others.
     pub fn room_beside<const N: usize>(
         &mut self,
         memory: &Allocated,
@@ -107,7 +107,7 @@ impl ColumnSums {
         Ok((riders, self.room(memory, lane, sums, tiles, width)?))
     }
 
-    /// Notes sums whose partial sums have been made.
+    /// Records sums whose partial sums have been made.
     pub fn add(
         &mut self,
         memory: &Allocated,
@@ -130,7 +130,7 @@ impl ColumnSums {
         Ok(())
     }
 
-    /// Adds up all that wait.
+    /// Adds up all pending sums.
     pub fn finish(&mut self, memory: &Allocated, lane: Lane<'_>) -> Result<()> {
         let Riders { count, args } = self.riders(memory)?;
         if count > 0 {
@@ -140,7 +140,7 @@ impl ColumnSums {
         Ok(())
     }
 
-    /// All that wait.
+    /// All pending sums.
     fn riders(&self, memory: &Allocated) -> Result<Riders> {
         let widest = self.waiting.iter().map(|(_, grad)| grad.len).max().unwrap_or(0);
         let mut args = ColumnFinishArgs {
@@ -157,7 +157,7 @@ impl ColumnSums {
     }
 }
 
-/// f32 elements of room for the partial sums of one sum.
+/// The f32 elements that the partial sums of one sum need.
 fn row_len(tiles: usize, width: usize) -> usize {
     (tiles * width).next_multiple_of(4)
 }
@@ -166,7 +166,7 @@ fn overlap(a: ParamRange, b: ParamRange) -> bool {
     a.offset < b.offset + b.len && b.offset < a.offset + a.len
 }
 
-/// Where partial sums are, if anywhere.
+/// The address of partial sums, if any.
 pub fn address(partial: Option<Partial>) -> Address {
     partial.map_or(Address::NULL, |(address, _)| address)
 }

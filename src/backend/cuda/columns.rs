@@ -1,4 +1,4 @@
-//! Some of a tensor's columns: taken, and added to.
+//! Some columns of a tensor: taken, and added to.
 
 use super::args::*;
 use super::operands::LaunchOperands;
@@ -17,7 +17,7 @@ pub fn add(at: &LaunchOperands<'_>, op: &AddColumns) -> Result<()> {
     launch(at, "add_columns", [op.x.0, y], (y, op.from), (op.times, op.dropout))
 }
 
-/// From the first tensor to the second, of which `wide` has more columns.
+/// From the first tensor to the second; `wide` is the one with more columns.
 fn launch(
     at: &LaunchOperands<'_>,
     kernel: &str,

@@ -1,4 +1,4 @@
-//! Finding and opening a GPU, with an error for each way in which that fails.
+//! Finding and opening a GPU, with a separate error for each way that can fail.
 
 use super::images;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 /// The kernels need `cp.async`, `mma.m16n8k16` and bf16.
 pub const LOWEST_CAPABILITY: (u32, u32) = (8, 0);
 
-/// An open GPU: one context, one stream on which everything is ordered but what goes on beside it (`pinned`, `branch`).
+/// An open GPU: one context, and one stream that orders everything except what overlaps it (`pinned`, `branch`).
 #[derive(Clone, Debug)]
 pub struct Device {
     pub stream: Arc<CudaStream>,
@@ -26,7 +26,7 @@ pub struct DeviceInfo {
     pub multiprocessors: u32,
     /// Bytes.
     pub total_memory: usize,
-    /// Bytes, when it was asked.
+    /// Bytes, when queried.
     pub free_memory: usize,
     /// Largest dynamic shared memory of a block, in bytes.
     pub shared_memory: u32,
@@ -37,15 +37,15 @@ pub struct DeviceInfo {
 pub struct DeviceReport {
     /// Kernels in this binary: `PTX, sm_80, …` or `none`.
     pub images: String,
-    /// CUDA release of the compiler that made them.
+    /// CUDA release of the compiler that built them.
     pub toolkit: Option<&'static str>,
-    /// CUDA version that the driver speaks, e.g. `13.0`; or why there is none.
+    /// CUDA version that the driver supports, e.g. `13.0`, or why there is none.
     pub driver: std::result::Result<String, String>,
     /// Each device, or why it cannot be used.
     pub devices: Vec<std::result::Result<DeviceInfo, String>>,
 }
 
-/// Looks at everything without failing.
+/// Examines everything without failing.
 pub fn report() -> DeviceReport {
     let (driver, devices) = match connect() {
         Err(error) => (Err(crate::error::one_line(&error)), Vec::new()),
@@ -63,17 +63,17 @@ pub fn report() -> DeviceReport {
 }
 
 impl Device {
-    /// Waits until the device has done all that was asked of it, on every stream. For destructors, which can tell nobody
-    /// of a failure: what it would be about is gone with the context.
+    /// Waits until the device has done everything asked of it, on every stream. For destructors, which cannot report a
+    /// failure: what it would concern is lost with the context.
     pub fn settle(&self) {
         let _ = self.stream.context().synchronize();
     }
 
-    /// Gives memory that was freed back to the device, so that what it says to be free is.
+    /// Returns freed memory to the device, so that its reported free memory is accurate.
     pub fn trim(&self) -> Result<()> {
         let failed = "cannot return freed memory to the device";
         let context = self.stream.context();
-        // Memory is freed in the order of its stream.
+        // Memory is freed in stream order.
         context.synchronize().context(failed)?;
         if context.has_async_alloc() {
             // SAFETY: the context's device is valid, and so is its pool, which the driver owns.
@@ -91,8 +91,8 @@ impl Device {
     /// Opens GPU `index`.
     ///
     /// # Errors
-    /// No kernels in this binary, no driver, a driver older than the kernels, no GPU, no such index, or a GPU
-    /// below compute capability 8.0: each says what to do.
+    /// No kernels in this binary, no driver, a driver older than the kernels, no GPU, no such index, or a GPU below
+    /// compute capability 8.0: each error says what to do.
     pub fn open(index: usize) -> Result<Self> {
         ensure!(
             images::built_in(),
@@ -118,13 +118,13 @@ pub fn count() -> usize {
 }
 
 struct Driver {
-    /// As `cuDriverGetVersion` gives it: 1000 · major + 10 · minor.
+    /// In the format of `cuDriverGetVersion`: 1000 · major + 10 · minor.
     version: u32,
     devices: usize,
 }
 
 fn connect() -> Result<Driver> {
-    // The dynamic loader looks through all its folders, for each run of a sweep anew.
+    // The dynamic loader would search all its folders again for each run of a sweep.
     static PRESENT: OnceLock<bool> = OnceLock::new();
     ensure!(
         // SAFETY: only asks the dynamic loader whether the driver library can be opened.
@@ -156,13 +156,13 @@ fn connect() -> Result<Driver> {
     Ok(Driver { version, devices: usize::try_from(devices).unwrap_or(0) })
 }
 
-/// Whether a driver may take kernels of that version: an older one of the same major version takes machine code. PTX it
-/// may refuse, and then the loading of the kernels says so.
+/// Whether a driver may accept kernels of that version: an older one of the same major version accepts machine code. It
+/// may refuse PTX, and loading the kernels then reports that.
 fn worth_trying(version: u32, needed: u32) -> bool {
     version / 1000 >= needed / 1000
 }
 
-/// What to do where the driver refuses a kernel and is older than the compiler that made it.
+/// What to do if the driver refuses a kernel and is older than the compiler that built it.
 pub fn older_than_kernels() -> Option<String> {
     older(driver_version().ok()?, images::TOOLKIT.and_then(parse_version)?)
 }
@@ -178,7 +178,7 @@ fn older(version: u32, needed: u32) -> Option<String> {
     })
 }
 
-/// As `cuDriverGetVersion` gives it: 1000 · major + 10 · minor.
+/// In the format of `cuDriverGetVersion`: 1000 · major + 10 · minor.
 pub fn driver_version() -> Result<u32> {
     let mut version = 0;
     // SAFETY: the driver is there, and writes one int to a live variable.
@@ -191,8 +191,8 @@ pub fn driver_version() -> Result<u32> {
 fn open_context(index: usize) -> Result<Device> {
     let failed = || format!("cannot open CUDA device {index}");
     let context = CudaContext::new(index).with_context(failed)?;
-    // SAFETY: all work of a backend goes to one stream, so no slice needs events to order its uses; what other streams do
-    // has events of its own (`pinned`, `branch`).
+    // SAFETY: all work of a backend goes to one stream, so no slice needs events to order its uses; other streams have
+    // their own events (`pinned`, `branch`).
     unsafe { context.disable_event_tracking() };
     let attribute = |which| -> Result<u32> {
         let value = context.attribute(which).with_context(failed)?;
@@ -224,7 +224,7 @@ fn check_usable(info: &DeviceInfo) -> Result<()> {
     Ok(())
 }
 
-/// `13.0` to 13000, as drivers count.
+/// `13.0` to 13000, the drivers' format.
 fn parse_version(text: &str) -> Option<u32> {
     let (major, minor) = text.split_once('.')?;
     Some(major.parse::<u32>().ok()? * 1000 + minor.parse::<u32>().ok()? * 10)

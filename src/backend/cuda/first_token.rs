@@ -35,7 +35,7 @@ pub fn attend(at: &LaunchOperands<'_>, op: &FirstAttention) -> Result<()> {
 pub fn attend_back(at: &LaunchOperands<'_>, op: &FirstAttentionBack) -> Result<()> {
     let shape = at.memory.batch.grid;
     let hidden = at.width(op.query.0);
-    // A row of partial sums for each sequence.
+    // A row of partial sums per sequence.
     let [query, value] = at.room([op.dquery, op.dvalue], shape.sequences, hidden)?;
     let args = FirstAttentionArgs {
         lse: at.at(op.lse.0)?,

@@ -1,8 +1,8 @@
-//! Spans of a program recorded as CUDA graphs: one launch for the hundreds that a step has.
+//! Spans of a program recorded as CUDA graphs: one launch instead of a step's hundreds.
 //!
-//! A recording serves every batch of its bucket of sizes: grids are sized for the bucket, blocks beyond the batch return at
-//! once, and all that changes from batch to batch (sizes, sequence bounds, seeds, learning rate) is read from device
-//! memory. The same grids are used where nothing is recorded, so that both ways give the same bits.
+//! A recording serves every batch of its size bucket: grids are sized for the bucket, blocks beyond the batch return at
+//! once, and everything that changes from batch to batch (sizes, sequence bounds, seeds, learning rate) is read from
+//! device memory. Without recording the same grids are used, so that both ways give the same bits.
 
 use super::args::ATTENTION_ROWS;
 use super::batch::BatchShape;
@@ -13,7 +13,7 @@ use cudarc::driver::CudaGraph;
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use std::collections::HashMap;
 
-/// The shape that stands for all batches up to it: a program's limits are cut into about eight token counts.
+/// The shape that represents all batches up to it: a program's limits are cut into about eight token counts.
 pub fn bucket(shape: BatchShape, limits: Limits) -> BatchShape {
     let unit = limits.tokens.div_ceil(8).next_multiple_of(64).max(64);
     BatchShape {
@@ -23,14 +23,14 @@ pub fn bucket(shape: BatchShape, limits: Limits) -> BatchShape {
     }
 }
 
-/// What is recorded: the program, the span of it, and the bucket.
+/// What is recorded: the program, its span, and the bucket.
 pub type RecordingKey = (u64, Span, BatchShape);
 
-/// All recordings of a backend's current memory: their addresses are baked in.
+/// All recordings for a backend's current memory, whose addresses are baked in.
 #[derive(Default)]
 pub struct Graphs {
     recorded: HashMap<RecordingKey, CudaGraph>,
-    /// The recording under way.
+    /// The recording in progress.
     open: Option<RecordingKey>,
 }
 
@@ -55,7 +55,7 @@ impl Graphs {
         Ok(true)
     }
 
-    /// From here on launches are recorded instead of done.
+    /// From now on launches are recorded instead of executed.
     pub fn begin(&mut self, device: &Device, key: RecordingKey) -> Result<()> {
         device
             .stream
@@ -65,14 +65,14 @@ impl Graphs {
         Ok(())
     }
 
-    /// Ends the recording under way, if there is one; where all of it was recorded (`whole`), keeps and launches it.
+    /// Ends the recording in progress, if any; if everything was recorded (`whole`), keeps and launches it.
     pub fn end(&mut self, device: &Device, whole: bool) -> Result<()> {
         let Some(key) = self.open.take() else {
             return Ok(());
         };
         let ended = device.stream.end_capture(CUgraphInstantiate_flags(0));
         if !whole {
-            // The error that cut the recording short says more than that of its end.
+            // The error that cut the recording short is more informative than that of its end.
             return Ok(());
         }
         let graph = ended

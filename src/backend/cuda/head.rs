@@ -70,7 +70,7 @@ pub fn loss(at: &LaunchOperands<'_>, op: &Loss) -> Result<()> {
     op.kind.check(&at.tensor(op.logits.0).info, op.class_weights.is_some())?;
     let losses = match rows {
         Rows::Labelled(_) => {
-            // In the room for sums that wait, which come behind a loss.
+            // It uses the room for pending sums, which come after a loss.
             at.finish_all()?;
             at.memory.partial(0, at.count(op.logits.0))?
         }
@@ -158,7 +158,7 @@ fn dense_arguments(
                 weight.rows,
                 weight.cols,
             );
-            // Single elements are read by the layout of products alone.
+            // Only the layout of products allows single elements to be read.
             let kind = if of_labelled { weight.kind } else { MatrixKind::Linear };
             (Address::NULL, weight.matrix(kind)?, kind)
         }

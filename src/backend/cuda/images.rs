@@ -1,4 +1,4 @@
-//! The compiled kernels that `build.rs` embedded, and which of them a device gets.
+//! The compiled kernels that `build.rs` embedded, and which of them a device uses.
 
 use super::HalfType;
 use anyhow::{Result, bail};
@@ -18,10 +18,10 @@ pub struct Image {
 }
 
 impl Image {
-    /// What the compiler wrote.
+    /// The compiler's output.
     ///
     /// # Errors
-    /// When what is built in is damaged.
+    /// If the embedded data is damaged.
     pub fn code(&self) -> io::Result<Vec<u8>> {
         let mut code = Vec::new();
         ZlibDecoder::new(self.packed).read_to_end(&mut code)?;
@@ -31,12 +31,12 @@ impl Image {
 
 include!(concat!(env!("OUT_DIR"), "/cuda_images.rs"));
 
-/// Whether this binary has kernels at all.
+/// Whether this binary has any kernels.
 pub fn built_in() -> bool {
     !IMAGES.is_empty()
 }
 
-/// What is built in, for people: `PTX, sm_80, sm_90`.
+/// What is embedded, for people: `PTX, sm_80, sm_90`.
 pub fn summary() -> String {
     let archs: BTreeMap<Option<u32>, ()> = IMAGES.iter().map(|i| (i.arch, ())).collect();
     let names: Vec<String> = archs
@@ -46,10 +46,10 @@ pub fn summary() -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
-/// What `BITFIT_CUDA_CODE` says: `ptx` leaves the machine code aside, so that tests reach what the driver compiles.
+/// Reads `BITFIT_CUDA_CODE`: `ptx` ignores the machine code, so that tests exercise what the driver compiles.
 ///
 /// # Errors
-/// When it says something else.
+/// If it has another value.
 pub fn ptx_alone() -> Result<bool> {
     match std::env::var("BITFIT_CUDA_CODE") {
         Ok(code) if code == "ptx" => Ok(true),
@@ -62,7 +62,7 @@ pub fn ptx_alone() -> Result<bool> {
 
 /// The images of a unit that a device of the given capability can run, best first.
 ///
-/// A cubin runs on its own major version and on minor versions from its own on; PTX on anything newer.
+/// A cubin runs on its own major version, from its own minor version on; PTX on anything newer.
 pub fn candidates(
     images: &'static [Image],
     unit: &str,
@@ -77,7 +77,7 @@ pub fn candidates(
             None => true,
         })
         .collect();
-    // PTX (`None`) is the smallest.
+    // PTX (`None`) sorts lowest.
     fitting.sort_by_key(|i| std::cmp::Reverse(i.arch));
     fitting
 }

@@ -1,5 +1,5 @@
-//! The table of kernels: which source file has which, loaded and looked up when the device is opened, so that a missing
-//! one is an error at start and not in the middle of a run.
+//! The table of kernels: which source file has which. All are loaded and looked up when the device is opened, so that a
+//! missing one is an error at startup and not in the middle of a run.
 
 use super::HalfType;
 use super::args::{
@@ -20,14 +20,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 const ONE: &[&str] = &[""];
-/// Tile sizes of the gradient of a matrix.
+/// Tile sizes for the gradient of a matrix.
 const SQUARE_TILES: &[&str] = &["_large", "_small"];
 /// 256-column parts of a row.
 const PARTS: &[&str] = &["_1", "_2", "_3", "_4"];
 /// Padded head dimensions.
 const DIMS: &[&str] = &["_32", "_64", "_128"];
 
-/// The source files but those of products with frozen matrices, their kernels, and the endings with each of which every one of these exists.
+/// The source files except those of products with frozen matrices, their kernels, and the suffixes that each kernel
+/// comes with.
 const UNITS: &[(&str, &[&str], &[&str])] = &[
     ("norm", &["norm_forward", "norm_backward", "norm_restore"], PARTS),
     ("embed", &["embed_forward", "embed_forward_int8"], PARTS),
@@ -72,7 +73,7 @@ const UNITS: &[(&str, &[&str], &[&str])] = &[
     ("embed_grad", &["table_grad"], ONE),
 ];
 
-/// Head dimensions with kernels of their own; others use the next larger.
+/// Head dimensions that have their own kernels; others use the next larger.
 pub const HEAD_DIMS: [usize; 3] = [32, 64, 128];
 
 /// The kernels of attention.
@@ -102,7 +103,7 @@ impl AttentionKind {
         format!("{name}_{dim}")
     }
 
-    /// Rows of one warp for a padded head dimension.
+    /// Rows per warp for a padded head dimension.
     fn warp_rows(self, dim: usize) -> usize {
         match self {
             Self::Forward if dim == 128 => FORWARD_ROWS_WIDE,
@@ -111,7 +112,7 @@ impl AttentionKind {
         }
     }
 
-    /// Warps of a block for sequences up to `max_len`.
+    /// Warps per block for sequences up to `max_len`.
     pub fn warps(self, dim: usize, max_len: usize) -> usize {
         let of_longest = max_len.div_ceil(self.warp_rows(dim));
         match self {
@@ -121,13 +122,13 @@ impl AttentionKind {
         }
     }
 
-    /// Rows of a block with so many warps.
+    /// Rows of a block with this many warps.
     pub fn rows(self, dim: usize, warps: usize) -> usize {
         warps * self.warp_rows(dim)
     }
 
     /// Bytes of shared memory of a block with `warps` warps: its own tiles (queries; in backward also the gradient of
-    /// the output, or keys and values) and two stages of two tiles. To k and v come lse and delta of two stages; in
+    /// the output, or keys and values) and two stages of two tiles. For k and v add lse and delta of two stages; for
     /// the short kernel dS, the partial sums of delta, and column sums of dq.
     pub fn shared(self, dim: usize, warps: usize) -> usize {
         let (half, float) = (size_of::<u16>(), size_of::<f32>());
@@ -144,12 +145,12 @@ impl AttentionKind {
         (own + 4 * step) * dim * half + rest
     }
 
-    /// The most that [`AttentionKind::shared`] gives.
+    /// The maximum of [`AttentionKind::shared`].
     pub fn most_shared(self, dim: usize) -> usize {
         self.shared(dim, self.warps(dim, SHORT_KEYS))
     }
 
-    /// Rows of the tiles that a block walks over (`kStep`).
+    /// Rows of the tiles that a block iterates over (`kStep`).
     fn step_rows(self, dim: usize) -> usize {
         match self {
             Self::BackwardShort => SHORT_ELEMENTS / dim,
@@ -159,21 +160,21 @@ impl AttentionKind {
     }
 }
 
-/// Which kernels multiply with frozen matrices.
+/// Which kernels multiply by frozen matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Products {
     /// `gemm…`, on any device.
     Portable,
-    /// `hopper_gemm…`, on compute capability 9.0 alone.
+    /// `hopper_gemm…`, only on compute capability 9.0.
     Hopper,
 }
 
 impl Products {
-    /// The fastest that a device has, or what `BITFIT_KERNELS` says: `portable` leaves aside what one architecture alone has,
-    /// so that the two can be compared on one device.
+    /// The fastest that a device has, or as set by `BITFIT_KERNELS`: `portable` ignores kernels for a single
+    /// architecture, so that the two can be compared on one device.
     ///
     /// # Errors
-    /// When the variable says something else.
+    /// If the variable has another value.
     fn of(capability: (u32, u32)) -> Result<Self> {
         match std::env::var("BITFIT_KERNELS") {
             Ok(told) if told == "portable" => Ok(Self::Portable),
@@ -185,7 +186,7 @@ impl Products {
         }
     }
 
-    /// The source file for matrices of a format, and the beginning of its kernels' names.
+    /// The source file for matrices of a format, and the prefix of its kernels' names.
     fn unit(self, format: Format) -> String {
         match self {
             Self::Portable => format.products().to_owned(),
@@ -193,7 +194,7 @@ impl Products {
         }
     }
 
-    /// The tiles that there are for matrices of a format.
+    /// The tiles available for matrices of a format.
     pub fn tiles(self, format: Format) -> &'static [GemmTile] {
         match (self, format) {
             (Self::Portable, _) => &GemmTile::PORTABLE,
@@ -203,7 +204,7 @@ impl Products {
     }
 }
 
-/// Which product a linear layer's kernel makes, and what it does to it.
+/// Which product a linear layer's kernel computes, and what it does to the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GemmKind {
     /// `x·Wᵀ + bias`
@@ -222,7 +223,7 @@ impl GemmKind {
     const ALL: [Self; 5] =
         [Self::Bias, Self::Activation, Self::Back, Self::BackAdd, Self::BackSlope];
 
-    /// The name of its kernels for matrices of a format, without the tile's.
+    /// The name of its kernels for matrices of a format, without the tile's name.
     pub fn kernel(self, products: Products, format: Format) -> String {
         let kind = match self {
             Self::Bias => "bias",
@@ -246,7 +247,7 @@ pub struct Kernels {
     pub device: Device,
     pub half: HalfType,
     pub products: Products,
-    /// Whether a launch may begin before the one before it has ended.
+    /// Whether a launch may begin before the previous one has ended.
     pub begin_early: bool,
     functions: HashMap<String, CudaFunction>,
     pub stopwatch: Stopwatch,
@@ -254,20 +255,20 @@ pub struct Kernels {
 
 impl Drop for Kernels {
     fn drop(&mut self) {
-        // Their code must not be unloaded under a kernel that still runs.
+        // Their code must not be unloaded while a kernel still runs.
         self.device.settle();
     }
 }
 
 impl Kernels {
-    /// Loads the images that matrices of this type need and finds every kernel in them.
+    /// Loads the images that matrices of this type need and looks up every kernel in them.
     ///
     /// # Errors
-    /// When an image is missing or the driver refuses it, with the name of the file or kernel.
+    /// If an image is missing or the driver refuses it, with the name of the file or kernel.
     pub fn load(device: &Device, half: HalfType, weights: WeightType) -> Result<Self> {
         let products = Products::of(device.info.capability)?;
         let mut table: Vec<(String, String)> = Vec::new();
-        // Matrices that train are in 16 bits beside frozen ones of any type.
+        // Trained matrices are in 16 bits, next to frozen ones of any type.
         for format in [Format::of_products(weights), Format::Half] {
             for kind in GemmKind::ALL {
                 let name = kind.kernel(products, format);
@@ -294,8 +295,8 @@ impl Kernels {
             let function = module
                 .load_function(&name)
                 .with_context(|| format!("kernel {name} is missing from {unit}.cu ({half})"))?;
-            // A driver loads code when it is first needed. Asking about it is a need, and comes before any recording,
-            // in which loading may be refused.
+            // A driver loads code on first use. Querying it counts as use, and comes before any recording, during which
+            // loading may be refused.
             function
                 .num_regs()
                 .with_context(|| format!("cannot load kernel {name} of {unit}.cu ({half})"))?;
@@ -309,7 +310,7 @@ impl Kernels {
         Ok(kernels)
     }
 
-    /// More than 48 KiB of dynamic shared memory must be asked for once.
+    /// More than 48 KiB of dynamic shared memory must be requested once.
     fn allow_shared_memory(&self, weights: WeightType) -> Result<()> {
         let attention = HEAD_DIMS.into_iter().flat_map(|dim| {
             AttentionKind::ALL.map(|kind| (kind.kernel(dim), kind.most_shared(dim)))
@@ -345,7 +346,7 @@ impl Kernels {
     }
 }
 
-/// Loads the best image of a unit that the driver takes.
+/// Loads the best image of a unit that the driver accepts.
 fn load_unit(device: &Device, unit: &str, half: HalfType) -> Result<Arc<CudaModule>> {
     let mut candidates = images::candidates(images::IMAGES, unit, half, device.info.capability);
     if images::ptx_alone()? {

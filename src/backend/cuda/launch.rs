@@ -1,4 +1,4 @@
-//! All launches, one typed function per kernel: grid, block and shared memory are decided here and nowhere else.
+//! All launches, one typed function per kernel: grid, block and shared memory are decided only here.
 
 mod beside;
 pub(super) mod early;
@@ -14,18 +14,18 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use cudarc::driver::{CudaStream, DeviceRepr, LaunchConfig, PushKernelArg};
 use std::sync::Arc;
 
-/// Threads of a block whose warps have a row each.
+/// Threads of a block with one row per warp.
 const ROW_THREADS: usize = BLOCK_ROWS * WARP;
-/// Blocks per multiprocessor of a kernel that makes a row of partial sums per block.
+/// Blocks per multiprocessor for a kernel that makes one row of partial sums per block.
 const SUMMING_BLOCKS: usize = 2;
 /// Threads of a block that makes a row of partial sums.
 const TILE_THREADS: usize = TILE_WARPS * WARP;
-/// Bytes of shared memory that a block has without asking for more.
+/// Bytes of shared memory that a block has without requesting more.
 const UNASKED_SHARED: usize = 48 * 1024;
-/// Elements that a thread reads and writes at once.
+/// Elements that a thread reads and writes at a time.
 const EIGHT: usize = 8;
-/// Blocks that a grid can have in its second and third direction, of any device; in its first it can have 2³¹ - 1. So
-/// what grows with the batch goes in the first, but where the order of blocks matters to the caches.
+/// The most blocks of a grid in its second and third dimension, on any device; the first allows 2³¹ - 1. So what grows
+/// with the batch goes in the first, unless the order of blocks matters to the caches.
 const MOST_BLOCKS: usize = 65_535;
 /// Widest row that stays in a warp's registers.
 pub const WIDEST_NORM: usize = 4 * PART;
@@ -33,18 +33,18 @@ pub const WIDEST_NORM: usize = 4 * PART;
 /// When a kernel begins.
 #[derive(Clone, Copy)]
 enum Begins {
-    /// When what was launched before has ended.
+    /// When the previous launch has ended.
     Behind,
     /// As soon as there is room.
     Early,
 }
 
-/// Kernels, and the stream that they are launched on.
+/// Kernels, and the stream they are launched on.
 #[derive(Clone, Copy, Debug)]
 pub struct Lane<'a> {
     pub kernels: &'a Kernels,
     pub stream: &'a Arc<CudaStream>,
-    /// An operation's first kernel may begin while the kernel before it ends.
+    /// Whether an operation's first kernel may begin while the kernel before it ends.
     pub early: bool,
 }
 
@@ -52,8 +52,8 @@ impl Lane<'_> {
     /// Launches `name` with its one argument structure.
     ///
     /// # Safety
-    /// `args` must be the structure that the kernel declares, its addresses must hold what the kernel reads and
-    /// writes for the current batch, and block and shared memory must be what the kernel was written for.
+    /// `args` must be the structure that the kernel declares, its addresses must hold what the kernel reads and writes
+    /// for the current batch, and block and shared memory must be what the kernel was written for.
     unsafe fn launch<A: DeviceRepr>(
         &self,
         name: &str,
@@ -66,7 +66,7 @@ impl Lane<'_> {
         unsafe { self.launch_after(Begins::Behind, name, grid, threads, shared, args) }
     }
 
-    /// The same, where the kernel may begin early.
+    /// The same for a kernel that may begin early.
     ///
     /// # Safety
     /// As `launch`; and a kernel that may begin early must wait before it touches what others write.
@@ -109,7 +109,7 @@ impl Lane<'_> {
         })
     }
 
-    /// `product` is one of this kind, `args` its sizes and addresses.
+    /// `product` must be of this kind; `args` are its sizes and addresses.
     pub fn gemm(
         &self,
         kind: GemmKind,
@@ -129,15 +129,15 @@ impl Lane<'_> {
             // SAFETY: as below; any number of blocks goes through all tiles, and each waits before it reads.
             return unsafe { self.launch_after(begins, &name, grid, RING_THREADS, shared, &args) };
         }
-        // SAFETY: the argument is a gemm kernel's, built in `linear.rs` of addresses that were checked for the sizes it
-        // names. Of the other kernels' arguments the same holds, each built in the file of its operation.
+        // SAFETY: the argument is a gemm kernel's, built in `linear.rs` from addresses that were checked for the sizes
+        // it names. The same holds for the other kernels' arguments, each built in the file of its operation.
         unsafe { self.launch(&name, grid, PRODUCT_THREADS, tile.shared(), &args) }
     }
 
     /// The same product with operands that Hopper copies by tensor map.
     fn by_map(&self, kind: GemmKind, tile: GemmTile, args: GemmArgs) -> Result<RingArgs> {
         let (n, k, half) = (args.n as usize, args.k as usize, self.kernels.half);
-        // Panels of the matrix as wide as a swizzle allows, where its rows are not the tile's depth.
+        // Panels of the matrix as wide as a swizzle allows, unless its rows are the tile's depth.
         let panel = if tile.columns().is_multiple_of(64) { 64 } else { 32 };
         let w = match (args.w.format, kind.transposed()) {
             (Format::Half, false) => {
@@ -157,14 +157,14 @@ impl Lane<'_> {
         unsafe { self.launch(&name, warp_rows(rows), ROW_THREADS, 0, &args) }
     }
 
-    /// Blocks of a kernel that sums columns beside what it does to its rows: a tile each, but no more than a few for each
-    /// multiprocessor, so that the rows of partial sums stay few.
+    /// Blocks of a kernel that sums columns in addition to its work on rows: one per tile, but at most a few per
+    /// multiprocessor, to keep the rows of partial sums few.
     pub fn summing_blocks(&self, rows: usize) -> usize {
         let most = SUMMING_BLOCKS * self.kernels.device.info.multiprocessors as usize;
         rows.div_ceil(TILE_ROWS).min(most.max(1))
     }
 
-    /// And finishes so many column sums beside.
+    /// Also finishes this many column sums.
     pub fn norm_backward(&self, sums: usize, args: NormBackwardArgs) -> Result<()> {
         let name = by_parts("norm_backward", args.width)?;
         let blocks = args.blocks as usize + sums * args.finish.blocks as usize;
@@ -178,7 +178,7 @@ impl Lane<'_> {
         unsafe { self.launch(&name, warp_rows(rows), ROW_THREADS, 0, &args) }
     }
 
-    /// The tables are all stored alike.
+    /// All tables are stored in the same format.
     pub fn embed_forward(&self, tokens: usize, args: EmbedArgs) -> Result<()> {
         let kernel = match args.word.format {
             Format::Half => "embed_forward",
@@ -241,7 +241,7 @@ impl Lane<'_> {
         unsafe { self.launch("column_finish", grid, threads, 0, &args) }
     }
 
-    /// [`AttentionKind::BackwardQ`] goes before [`AttentionKind::BackwardKv`]: it makes delta.
+    /// [`AttentionKind::BackwardQ`] must precede [`AttentionKind::BackwardKv`]: it computes delta.
     pub fn attention(
         &self,
         kind: AttentionKind,
@@ -283,7 +283,7 @@ impl Lane<'_> {
         unsafe { self.launch("add_first", grid, FIRST_ROW_WARPS * WARP, 0, &args) }
     }
 
-    /// Forward keeps a score per key in shared memory, backward its gradient, too.
+    /// Forward keeps a score per key in shared memory; backward also keeps its gradient.
     pub fn first_attention(
         &self,
         backward: bool,
@@ -297,7 +297,7 @@ impl Lane<'_> {
         };
         let name = format!("{name}_{}", padded_head(args.head_dim)?);
         let shared = scores * max_len.next_multiple_of(4) * size_of::<f32>();
-        // Beside what the compiled kernel has for its sums.
+        // In addition to what the compiled kernel has for its sums.
         let own = usize::try_from(self.kernels.function(&name)?.shared_size_bytes()?)?;
         let room = UNASKED_SHARED.saturating_sub(own);
         ensure!(
@@ -329,26 +329,27 @@ fn warp_rows(rows: usize) -> [usize; 3] {
     [rows.div_ceil(BLOCK_ROWS), 1, 1]
 }
 
-/// Blocks of so many rows and columns of each.
+/// Blocks of this many rows and columns each.
 fn by_rows(rows: usize, block_rows: usize, columns: u32, block_columns: usize) -> [usize; 3] {
     [rows.div_ceil(block_rows), (columns as usize).div_ceil(block_columns), 1]
 }
 
-/// Tiles of a product: all of a row before the next, so that x is read once. Rows beyond what the second direction takes
-/// go on in the third.
+/// Tiles of a product: all of a row before the next, so that x is read once. Rows beyond what the second dimension
+/// allows continue in the third.
 fn product_grid(rows: usize, columns: usize, tile: GemmTile) -> [usize; 3] {
     let tiles = rows.div_ceil(tile.rows());
     [columns.div_ceil(tile.columns()), tiles.min(MOST_BLOCKS), tiles.div_ceil(MOST_BLOCKS)]
 }
 
-/// The first sequence of each launch, and how many it has: the tiles of a sequence stay together, which share its keys.
+/// The first sequence of each launch, and how many it has: the tiles of a sequence, which share its keys, stay
+/// together.
 fn by_sequences(sequences: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..sequences)
         .step_by(MOST_BLOCKS)
         .map(move |first| (first, MOST_BLOCKS.min(sequences - first)))
 }
 
-/// The kernel whose rows have enough 256-column parts.
+/// The kernel variant whose rows have enough 256-column parts.
 fn by_parts(kernel: &str, width: u32) -> Result<String> {
     ensure!(
         (1..=WIDEST_NORM).contains(&(width as usize)),

@@ -1,4 +1,4 @@
-//! Linear layers: which product, which tile, and the column sums of a gradient.
+//! Linear layers: which product, which tile, and a gradient's column sums.
 
 use super::args::*;
 use super::column_sums::{Tiles, address};

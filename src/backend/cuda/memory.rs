@@ -1,4 +1,4 @@
-//! Device memory: allocations that know their bounds, and addresses that were checked against them.
+//! Device memory: allocations that know their bounds, and addresses checked against them.
 
 use super::device::Device;
 use anyhow::{Context, Result, bail, ensure};
@@ -7,7 +7,7 @@ use cudarc::driver::sys::CUresult;
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DriverError};
 use std::sync::Arc;
 
-/// An address on the device, checked against its allocation when it was made; 0 is null.
+/// An address on the device, checked against its allocation when created; 0 is null.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Zeroable)]
 #[repr(transparent)]
 pub struct Address(u64);
@@ -15,7 +15,7 @@ pub struct Address(u64);
 impl Address {
     pub const NULL: Self = Self(0);
 
-    /// As the driver takes it.
+    /// In the driver's form.
     pub fn bits(self) -> u64 {
         self.0
     }
@@ -31,11 +31,11 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// Allocates without setting a value: everything that is read must have been written.
+    /// Allocates without initialising: everything must be written before it is read.
     pub fn new(device: &Device, what: &'static str, bytes: usize) -> Result<Self> {
         let size = Self::size(bytes);
-        // SAFETY: the memory is unset; kernels write what they read, and the host reads through `read`, whose
-        // element types accept any bits.
+        // SAFETY: the memory is unset; kernels write what they read, and the host reads through `read`, whose element
+        // types accept any bits.
         let slice = match unsafe { device.stream.alloc::<u8>(size) } {
             Ok(slice) => slice,
             Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
@@ -51,9 +51,9 @@ impl Buffer {
         Ok(Self { device: device.clone(), slice, start, what })
     }
 
-    /// Bytes that are allocated where `bytes` are wanted.
+    /// Bytes allocated for a request of `bytes`.
     pub const fn size(bytes: usize) -> usize {
-        // An allocation of nothing is an error to the driver.
+        // The driver rejects empty allocations.
         if bytes > 16 { bytes } else { 16 }
     }
 
@@ -79,15 +79,15 @@ impl Buffer {
         Ok(Address(self.start + offset as u64))
     }
 
-    /// Copies to the device and waits: the values may be reused at once, whatever memory they lie in.
+    /// Copies to the device and waits: the values may be reused at once, in any kind of memory.
     pub fn write<T: Pod>(&mut self, offset: usize, values: &[T]) -> Result<()> {
         let stream = Arc::clone(&self.device.stream);
         self.start_write_on(&stream, offset, values)?;
         stream.synchronize().with_context(|| format!("cannot write the {}", self.what))
     }
 
-    /// Starts a copy to the device, after which the values must stay until an event says that it is done (`pinned`). On
-    /// another stream than the device's the caller orders it among what uses the buffer.
+    /// Starts a copy to the device; the values must stay until an event says that it is done (`pinned`). On a stream
+    /// other than the device's, the caller orders it with other uses of the buffer.
     pub fn start_write_on<T: Pod>(
         &mut self,
         stream: &Arc<CudaStream>,
@@ -105,7 +105,7 @@ impl Buffer {
             .with_context(|| format!("cannot copy {} bytes to the {}", bytes.len(), self.what))
     }
 
-    /// Copies all of a buffer of the same size, on the device.
+    /// Copies an entire buffer of the same size, on the device.
     pub fn copy_from(&mut self, from: &Self) -> Result<()> {
         ensure!(
             self.bytes() == from.bytes(),
@@ -138,8 +138,8 @@ impl Buffer {
         Ok(values)
     }
 
-    /// Copies from the device. Into pinned memory the copy goes on after the call; into other memory it is done. On another
-    /// stream than the device's the caller orders it among what uses the buffer.
+    /// Copies from the device. Into pinned memory the copy continues after the call; into other memory it is complete.
+    /// On a stream other than the device's, the caller orders it with other uses of the buffer.
     pub fn start_read_on(
         &self,
         stream: &Arc<CudaStream>,
@@ -154,7 +154,7 @@ impl Buffer {
             .with_context(|| format!("cannot read {n} bytes of the {}", self.what))
     }
 
-    /// Sets bytes to zero. On another stream than the device's the caller orders it among what uses the buffer.
+    /// Zeroes bytes. On a stream other than the device's, the caller orders it with other uses of the buffer.
     pub fn clear_on(
         &mut self,
         stream: &Arc<CudaStream>,
@@ -183,7 +183,7 @@ impl Buffer {
     }
 }
 
-/// What to say where `wanted` bytes for `what` are not there; `fits` tokens per batch would.
+/// The message if `wanted` bytes for `what` are not available; `fits` tokens per batch would be.
 pub fn out_of_memory(device: &Device, what: &str, wanted: usize, fits: Option<usize>) -> String {
     let mib = |bytes: usize| bytes.div_ceil(1 << 20);
     let (free, total) = device

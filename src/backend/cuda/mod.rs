@@ -1,16 +1,16 @@
 //! The CUDA backend: hand-written kernels, 16-bit activations, matrices in 16, 8 or 4 bits, f32 arithmetic and
 //! parameters.
 //!
-//! Operations run on one stream in the order of the calls, but for what they do not need yet and what leaves most of a
-//! device idle (`apart`); the host waits only where it reads. What a kernel needs beside its operands (partial column sums,
-//! attention's delta) is allocated once with the arena. A span of a program (`run`, `graph`) is recorded once for each
-//! bucket of batches and then replayed; batches go up and reports come down through pinned memory (`pinned`) while the host
-//! goes on, on streams of their own beside the steps.
+//! Operations run on one stream in call order, except for what is not needed yet and what leaves most of a device idle
+//! (`apart`); the host waits only when it reads. What a kernel needs in addition to its operands (partial column sums,
+//! attention's delta) is allocated once with the arena. A span of a program (`run`, `graph`) is recorded once per
+//! bucket of batches and then replayed. Batches are uploaded and reports downloaded through pinned memory (`pinned`) on
+//! separate streams, while steps and host continue.
 //!
-//! In f16 the gradients that flow through the encoder are multiplied by a loss scale so that small ones do not
-//! vanish: [`PoolBack`](crate::program::PoolBack) puts it in, and each bias gradient takes it out again, so the parameter
-//! gradients are always the true ones. A step whose gradient overflowed is skipped on the device, which also
-//! adapts the scale.
+//! In f16 the gradients that flow through the encoder are multiplied by a loss scale, so that small ones do not vanish:
+//! [`PoolBack`](crate::program::PoolBack) applies it and each bias gradient removes it again, so the parameter
+//! gradients are always the true ones. A step whose gradient overflowed is skipped on the device, which also adapts the
+//! scale.
 
 mod act_norm;
 mod activate;
@@ -69,7 +69,7 @@ pub use weights::Weight as DeviceMatrix;
 /// Activations have 16 bits.
 pub const ACTIVATION_BYTES: usize = 2;
 
-/// The 16-bit type of activations and of matrices as they are multiplied with.
+/// The 16-bit type of activations and of matrices in products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HalfType {
     /// 11 significant bits, up to 65504.
@@ -87,11 +87,11 @@ impl std::fmt::Display for HalfType {
     }
 }
 
-/// Factor on the gradients that are held in 16 bits.
+/// Factor on gradients held in 16 bits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LossScale {
     Fixed(f32),
-    /// Halved when a gradient is not finite, doubled after this many steps that were.
+    /// Halved when a gradient is not finite, doubled after this many steps with finite ones.
     Dynamic {
         initial: f32,
         growth_interval: u32,
@@ -104,12 +104,12 @@ pub struct CudaOptions {
     /// Index of the GPU.
     pub device: usize,
     pub half: HalfType,
-    /// How frozen matrices are stored; those of 32 bits in 16.
+    /// How frozen matrices are stored; 32-bit ones in 16 bits.
     pub weights: WeightType,
     pub loss_scale: LossScale,
     /// `None` chooses by shape and device.
     pub tile: Option<GemmTile>,
-    /// Record each span of a program once for each bucket of batches, and replay it.
+    /// Record each span of a program once per bucket of batches, and replay it.
     pub graphs: bool,
 }
 
@@ -145,7 +145,7 @@ impl CudaBackend {
     /// Opens the device and loads every kernel.
     ///
     /// # Errors
-    /// See [`Device::open`]; and when a kernel is missing or refused.
+    /// See [`Device::open`]; also if a kernel is missing or refused.
     pub fn new(options: CudaOptions) -> Result<Self> {
         let device = Device::open(options.device)?;
         let kernels = Arc::new(Kernels::load(&device, options.half, options.weights)?);
@@ -185,12 +185,12 @@ impl CudaBackend {
         &self.device.info
     }
 
-    /// Which kernels multiply with frozen matrices.
+    /// Which kernels multiply by frozen matrices.
     pub fn products(&self) -> Products {
         self.kernels.products
     }
 
-    /// Recordings made since memory was allocated.
+    /// Recordings since memory was allocated.
     pub fn recordings(&self) -> usize {
         self.allocated.as_ref().map_or(0, |m| m.graphs.len())
     }
@@ -208,7 +208,7 @@ impl CudaBackend {
         self.allocated.as_mut().context("the CUDA backend is used before its memory is allocated")
     }
 
-    /// A product of `[rows, columns, depth]` with a frozen matrix, and the tile that it is to be cut into.
+    /// A product of `[rows, columns, depth]` with a frozen matrix, and the tile to cut it into.
     fn linear(
         &self,
         kind: GemmKind,
@@ -219,7 +219,7 @@ impl CudaBackend {
         self.tiled(kind.kernel(products, format), sizes, products.tiles(format))
     }
 
-    /// A product of `[rows, columns, depth]`, and the tile, among some, that it is to be cut into.
+    /// A product of `[rows, columns, depth]`, and which of the given tiles to cut it into.
     fn tiled(
         &self,
         kernel: String,
@@ -294,7 +294,7 @@ impl Backend for CudaBackend {
     }
 
     fn allocate(&mut self, memory: Memory) -> Result<()> {
-        // What an earlier program had is freed first.
+        // Free the memory of earlier programs first.
         self.allocated = None;
         self.allocated = Some(Allocated::new(&self.device, memory, self.options.loss_scale)?);
         Ok(())

@@ -1,4 +1,4 @@
-//! Embeddings, LayerNorm, and the bias gradients that are column sums of what passes there.
+//! Embeddings, LayerNorm, and the bias gradients that are column sums of gradients passing through.
 
 use super::args::*;
 use super::column_sums::{Tiles, address};
@@ -140,13 +140,13 @@ pub fn column_sum(at: &LaunchOperands<'_>, op: &ColumnSum) -> Result<()> {
     sum_columns(at, op.grad, dy)
 }
 
-/// What is summed over its rows where that is a kernel of its own: `dropout'(dy) ⊙ factor`.
+/// What is summed over rows by a separate kernel: `dropout'(dy) ⊙ factor`.
 #[derive(Clone, Copy, Debug)]
 pub struct Summed {
     pub dy: Address,
-    /// Where it lies, null for nothing, and how it is stored.
+    /// Its address, null for none, and how it is stored.
     pub factor: (Address, Storage),
-    /// A number for each row: those with another than the second are left out. Null: none is.
+    /// A number per row; rows whose number differs from the second are left out. Null: no row is.
     pub only: (Address, u32),
     pub dropout: Dropout,
     pub rows: Rows,
@@ -159,7 +159,7 @@ impl Summed {
     }
 }
 
-/// A column sum on its own, added to `sum`.
+/// A separate column sum, added to `sum`.
 pub fn sum_columns(at: &LaunchOperands<'_>, sum: Sum, summed: Summed) -> Result<()> {
     let Summed { dy, factor: (factor, stored), only: (ids, only), dropout, rows } = summed;
     let Sum(Some(grad)) = sum else {

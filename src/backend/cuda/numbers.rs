@@ -1,5 +1,6 @@
-// Numbers that host and kernels both have: the codes of kinds, and the sizes that a launch and its kernel agree on. Like
-// structs.rs a macro call that args.rs makes constants of, and build.rs holds those of kernels/ to: TILE_ROWS is kTileRows.
+// Numbers shared by host and kernels: the codes of kinds, and the sizes on which a launch and its kernel must agree.
+// Like structs.rs this is a macro call, from which args.rs makes constants and against which build.rs checks those of
+// kernels/: TILE_ROWS is kTileRows.
 
 numbers! {
     /// How the codes of a matrix are stored.
@@ -41,19 +42,19 @@ numbers! {
         X_HAT_BITS8 = 1,
     }
 
-    /// `StepOutcome::skip` where the loss scale was lowered.
+    /// `StepOutcome::skip` if the loss scale was lowered.
     SkipKind: u32 {
         SKIP_OVERFLOW = 2,
     }
 
-    /// Threads of a warp, and the columns that it covers with eight per thread.
+    /// Threads per warp, and the columns it covers at eight per thread.
     Warp: usize {
         WARP = 32,
         PART = 256,
     }
 
-    /// Products: rows and columns of a block's tile of the result, how deep its tiles of the operands are and how many
-    /// are under way, and the threads of a block.
+    /// Products: rows and columns of a block's tile of the result, the depth of its operand tiles and how many are in
+    /// flight, and threads per block.
     ProductTile: usize {
         LARGE_TILE = 128,
         MEDIUM_ROWS = 96,
@@ -64,7 +65,7 @@ numbers! {
         PRODUCT_THREADS = 128,
     }
 
-    /// Products on Hopper: rows of a block's tile, how deep it is, threads of a block, and its stages by the tile's columns.
+    /// Products on Hopper: rows of a block's tile, its depth, threads per block, and its stages by the tile's columns.
     RingTile: usize {
         RING_ROWS = 128,
         RING_DEPTH = 64,
@@ -74,36 +75,36 @@ numbers! {
         RING_STAGES_256 = 4,
     }
 
-    /// Columns that the codes of a matrix are cut into.
+    /// The codes of a matrix are divided into groups of this many columns.
     Stretch: usize {
         STRETCH = 32,
     }
 
-    /// NF4: elements that share a scale, and scales that share one.
+    /// NF4: elements per scale, and scales per group scale.
     Nf4Blocks: usize {
         NF4_BLOCK = 64,
         NF4_GROUP = 256,
     }
 
-    /// Rows of a block whose warps have a row each.
+    /// Rows of a block with one row per warp.
     RowBlock: usize {
         BLOCK_ROWS = 8,
     }
 
-    /// Rows that a block makes one row of partial sums of, and its warps.
+    /// Rows that a block reduces to one row of partial sums, and its warps.
     RowTile: usize {
         TILE_ROWS = 32,
         TILE_WARPS = 4,
     }
 
-    /// The second stage of column sums: columns of a block, and groups of rows.
+    /// The second stage of column sums: columns per block, and groups of rows.
     ColumnFinish: usize {
         FINISH_COLUMNS = 32,
         FINISH_GROUPS = 8,
     }
 
-    /// Attention: rows and warps of a block (of forward at most), and rows of the tiles that it walks over; fewer where heads
-    /// are 128 wide. Rows of a warp in forward, and with such heads.
+    /// Attention: rows and warps of a block (at most, in forward), and rows of the tiles that it iterates over; fewer
+    /// if heads are 128 wide. Rows of a warp in forward, and with such heads.
     AttentionTile: usize {
         ATTENTION_ROWS = 64,
         ATTENTION_WARPS = 4,
@@ -113,13 +114,13 @@ numbers! {
         FORWARD_ROWS_WIDE = 16,
     }
 
-    /// The longest sequence whose keys one attention block has all of, and the elements of the tiles that it walks over.
+    /// The longest sequence whose keys fit one attention block, and the elements of the tiles that it iterates over.
     ShortAttention: usize {
         SHORT_KEYS = 128,
         SHORT_ELEMENTS = 2048,
     }
 
-    /// First tokens: warps of a block that moves rows, and of one that attends.
+    /// First tokens: warps of a block that moves rows, and of one that computes attention.
     FirstToken: usize {
         FIRST_ROW_WARPS = 4,
         FIRST_WARPS = 4,
@@ -142,13 +143,13 @@ numbers! {
         WIDE_THREADS = 256,
     }
 
-    /// The optimizer: threads of a block, and elements of one partial sum of the gradient norm.
+    /// The optimizer: threads per block, and elements per partial sum of the gradient norm.
     UpdateBlocks: usize {
         UPDATE_THREADS = 256,
         NORM_CHUNK = 4096,
     }
 
-    /// Working copies of matrices that train.
+    /// Working copies of trained matrices.
     RefreshBlock: usize {
         REFRESH_THREADS = 256,
     }

@@ -1,4 +1,4 @@
-//! What the operations' launches share: where a program's values lie on the device, and room for column sums.
+//! What operations' launches share: where a program's values lie on the device, and room for column sums.
 
 use super::allocated::Allocated;
 use super::column_sums::{ColumnSums, Partial, Riders, Tiles};
@@ -15,9 +15,9 @@ pub struct LaunchOperands<'a> {
     pub cuda: &'a CudaBackend,
     pub memory: &'a Allocated,
     pub program: &'a Program,
-    /// What launches it.
+    /// Launches it.
     pub lane: Lane<'a>,
-    /// Those of the span that is run.
+    /// Those of the running span.
     pub sums: &'a RefCell<ColumnSums>,
 }
 
@@ -34,12 +34,12 @@ impl LaunchOperands<'_> {
         self.tensor(value).info.rows
     }
 
-    /// Rows that launches and addresses of a value are sized for.
+    /// Rows for which launches and addresses of a value are sized.
     pub fn count(&self, value: Value) -> usize {
         self.memory.rows(self.rows(value))
     }
 
-    /// The first rows of a value, as it is stored.
+    /// The first rows of a value, as stored.
     pub fn at(&self, value: Value) -> Result<Address> {
         let Placed { region, info } = self.tensor(value);
         let row = info.storage.row_bytes(info.width, ElementBytes::all(super::ACTIVATION_BYTES));
@@ -47,7 +47,7 @@ impl LaunchOperands<'_> {
     }
 
     /// # Errors
-    /// When a value has another shape: the kernels trust what they are told.
+    /// If a value has another shape: the kernels trust what they are given.
     pub fn expect(&self, value: Value, rows: Rows, width: usize) -> Result<()> {
         let tensor = self.tensor(value).info;
         ensure!(
@@ -59,12 +59,12 @@ impl LaunchOperands<'_> {
         Ok(())
     }
 
-    /// The same of a value that may be left out.
+    /// The same for a value that may be left out.
     pub fn aside(&self, value: Option<Value>) -> Result<Address> {
         value.map_or(Ok(Address::NULL), |value| self.at(value))
     }
 
-    /// Room for an operation's partial sums: a row for each of `tiles`. See [`ColumnSums`].
+    /// Room for an operation's partial sums: one row per tile. See [`ColumnSums`].
     pub fn room<const N: usize>(
         &self,
         sums: [Sum; N],
@@ -74,7 +74,7 @@ impl LaunchOperands<'_> {
         self.sums.borrow_mut().room(self.memory, self.lane, sums, tiles, width)
     }
 
-    /// The same for an operation whose kernel also finishes what waits.
+    /// The same for an operation whose kernel also finishes pending sums.
     pub fn room_beside<const N: usize>(
         &self,
         sums: [Sum; N],
@@ -84,7 +84,7 @@ impl LaunchOperands<'_> {
         self.sums.borrow_mut().room_beside(self.memory, self.lane, sums, tiles, width)
     }
 
-    /// Has partial sums finished, later.
+    /// Schedules partial sums to be finished later.
     pub fn finish<const N: usize>(
         &self,
         partials: [Option<Partial>; N],
@@ -93,13 +93,13 @@ impl LaunchOperands<'_> {
         self.sums.borrow_mut().add(self.memory, partials, tiles)
     }
 
-    /// Has all partial sums finished now, before their gradients are read.
+    /// Finishes all partial sums now, before their gradients are read.
     pub fn finish_all(&self) -> Result<()> {
         self.sums.borrow_mut().finish(self.memory, self.lane)
     }
 }
 
-/// Columns of one of `heads` in `width`.
+/// Columns per head, for `heads` heads in `width`.
 pub fn head_dim(width: usize, heads: usize) -> Result<usize> {
     ensure!(heads > 0 && width.is_multiple_of(heads), "{heads} heads of {width} columns together");
     super::check_width(width / heads, "a head dimension")?;

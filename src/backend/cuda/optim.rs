@@ -54,7 +54,8 @@ pub fn exchange(
 /// Starts the copy of the step's result.
 pub fn report_later(cuda: &mut CudaBackend) -> Result<PendingReport> {
     let Allocated { reports, params, ended, .. } = cuda.memory_mut()?;
-    // The outcome of a step that ended stays where it is while the next one runs; of another the next clears it.
+    // The outcome of a step that ended stays in place while the next step runs; an unfinished step's is cleared by the
+    // next.
     let at = match (*ended, reports.next()) {
         (false, _) => offset_of!(StepState, now),
         (true, turn) => offset_of!(StepState, ended) + turn * size_of::<StepOutcome>(),
@@ -72,7 +73,7 @@ pub fn wait_report(cuda: &CudaBackend, pending: PendingReport) -> Result<StepRep
     Ok(StepReport { loss, grad_norm, overflow: skip == SKIP_OVERFLOW })
 }
 
-/// The loss scale and its counter, where they change by themselves.
+/// The loss scale and its counter, if dynamic.
 pub fn loss_scaling(cuda: &CudaBackend) -> Result<Option<LossScaling>> {
     if matches!(cuda.options.loss_scale, LossScale::Fixed(_)) {
         return Ok(None);

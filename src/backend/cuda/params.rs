@@ -1,8 +1,8 @@
-//! The flat parameter vector on the device, with gradient and moments beside its trainable part. The step's state lies before
-//! the gradient, so that one clearing begins a step.
+//! The flat parameter vector on the device, with gradient and moments for its trainable part. The step's state lies
+//! before the gradient, so that clearing once begins a step.
 //!
-//! Kernels read biases and gains four at a time where they begin at 16 bytes: the model's vector has what is frozen there,
-//! whatever size the task head has that lies before it ([`crate::model::params`]).
+//! Kernels read biases and gains four at a time, from 16-byte boundaries: the model's vector aligns what is frozen
+//! there, whatever the size of the task head before it ([`crate::model::params`]).
 
 use super::args::{AdamWArgs, StepState};
 use super::device::Device;
@@ -22,7 +22,7 @@ const STATE: usize = size_of::<StepState>();
 #[derive(Debug)]
 pub struct DeviceParams {
     value: Buffer,
-    /// Behind a [`StepState`].
+    /// Preceded by a [`StepState`].
     gradient: Buffer,
     moment1: Buffer,
     moment2: Buffer,
@@ -32,7 +32,7 @@ pub struct DeviceParams {
 }
 
 impl DeviceParams {
-    /// All zeros, the state too.
+    /// All zeros, including the state.
     pub fn new(device: &Device, memory: &Memory) -> Result<Self> {
         let Memory { params, trainable, with_gradient, .. } = *memory;
         let [value, gradient, moment1, moment2] = Self::sizes(memory);
@@ -53,7 +53,7 @@ impl DeviceParams {
         [memory.params * F32, STATE + memory.with_gradient * F32, moment, moment]
     }
 
-    /// The gradient, `[trainable]`, and the step's loss: the buffer in which they lie, and the bytes of each.
+    /// The gradient, `[trainable]`, and the step's loss: the buffer that holds them, and the byte range of each.
     pub fn exchanged(&mut self) -> (&mut Buffer, [Range<usize>; 2]) {
         let loss = offset_of!(StepState, now.loss);
         (&mut self.gradient, [STATE..STATE + self.trainable * F32, loss..loss + F32])
@@ -99,14 +99,14 @@ impl DeviceParams {
         buffer.write(Self::before(slot) + range.offset * F32, values)
     }
 
-    /// See [`Zero`](crate::program::Zero): has `stream` clear the gradients and what has come of the step. Nobody needs the
-    /// zeros before the loss, so it goes on beside the forward pass.
+    /// See [`Zero`](crate::program::Zero): makes `stream` clear the gradients and the step's outcome. Nothing needs the
+    /// zeros before the loss, so this overlaps the forward pass.
     pub fn begin_step(&mut self, stream: &Arc<CudaStream>) -> Result<()> {
         let from = offset_of!(StepState, now);
         self.gradient.clear_on(stream, from, STATE - from + self.with_gradient * F32)
     }
 
-    /// The address of a parameter that must have `len` elements.
+    /// The address of a parameter, which must have `len` elements.
     pub fn value(&self, range: ParamRange, len: usize) -> Result<Address> {
         ensure!(range.len == len, "a parameter of {} elements where {len} are needed", range.len);
         self.check(Slot::Value, range)?;

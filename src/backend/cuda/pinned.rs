@@ -1,5 +1,4 @@
-//! Page-locked host memory, for copies that run while the host continues, and the events that say when a copy is
-//! done.
+//! Page-locked host memory, for copies that run while the host continues, with events that say when a copy is done.
 
 use super::device::Device;
 use super::memory::Buffer;
@@ -17,19 +16,19 @@ const UNORDERED: &str = "cannot order a copy among the operations";
 struct Pinned {
     device: Device,
     words: PinnedHostSlice<u32>,
-    /// Recorded after each copy: no other event knows of it, as event tracking is off.
+    /// Recorded after each copy: nothing else tracks it, as event tracking is off.
     done: CudaEvent,
 }
 
 impl Pinned {
     fn new(device: &Device, words: usize, flags: u32) -> Result<Self> {
         let context = device.stream.context();
-        // SAFETY: the memory is set to zero below, before anyone sees it.
+        // SAFETY: the memory is zeroed below, before anyone sees it.
         let allocated = unsafe { context.alloc_pinned_with_flags::<u32>(words.max(1), flags) };
         let mut words = allocated
             .with_context(|| format!("cannot allocate {} bytes of pinned memory", words * 4))?;
         words.as_mut_slice()?.fill(0);
-        // The host sleeps while it waits: the processor is there for the next batch.
+        // The host sleeps while it waits, leaving the processor free for the next batch.
         let done = context.new_event(Some(CUevent_flags::CU_EVENT_BLOCKING_SYNC))?;
         Ok(Self { device: device.clone(), words, done })
     }
@@ -46,12 +45,12 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // The memory must outlive a copy under way, on whichever stream, also one after which no event could be recorded.
+        // The memory must outlive a copy in progress, on any stream, even one after which no event could be recorded.
         self.device.settle();
     }
 }
 
-/// Two buffers from which uploads take turns, so that one can be filled while the other's copy waits for the device.
+/// Two alternating upload buffers, so that one can be filled while the other's copy waits for the device.
 #[derive(Debug)]
 pub struct Uploads {
     halves: [Pinned; 2],
@@ -64,7 +63,7 @@ impl Uploads {
         Ok(Self { halves: [half()?, half()?], next: 0 })
     }
 
-    /// The buffer whose turn it is, filled. Waits only where both are under way.
+    /// The next buffer, filled. Waits only if both are in flight.
     fn filled(&mut self, fill: impl FnOnce(&mut [u32])) -> Result<&mut Pinned> {
         let half = &mut self.halves[self.next];
         half.wait()?;
@@ -74,10 +73,10 @@ impl Uploads {
     }
 }
 
-/// Uploads that run beside what the device is busy with: a stream of their own fills a second buffer on the device, and
-/// the stream of the operations takes it from there when it gets to it.
+/// Uploads that overlap the device's work: a separate stream fills a second buffer on the device, and the operations'
+/// stream copies it from there when it gets to it.
 ///
-/// Two events keep the order: `arrived` before it is taken, and `taken` before the next upload fills it.
+/// Two events keep the order: `arrived` before it is copied, and `taken` before the next upload overwrites it.
 #[derive(Debug)]
 pub struct UploadsBeside {
     stream: Arc<CudaStream>,
@@ -86,18 +85,18 @@ pub struct UploadsBeside {
     arrived: CudaEvent,
     /// Recorded after each copy out of `staging`.
     taken: CudaEvent,
-    /// Something was sent that was not taken yet.
+    /// Something was sent that has not been taken yet.
     waiting: bool,
 }
 
 impl UploadsBeside {
-    /// For so many words, of which `first` are there from the start.
+    /// For `words` words, starting with the contents `first`.
     pub fn new(device: &Device, words: usize, first: &[u32]) -> Result<Self> {
         let context = device.stream.context();
         let (arrived, taken) = (context.new_event(None)?, context.new_event(None)?);
         let mut staging = Buffer::new(device, "next batch", words * 4)?;
         staging.write(0, first)?;
-        // The memory is there once the operations' stream has come this far.
+        // The memory exists once the operations' stream has reached this point.
         taken.record(&device.stream)?;
         Ok(Self { stream: context.new_stream()?, staging, arrived, taken, waiting: true })
     }
@@ -107,8 +106,8 @@ impl UploadsBeside {
         self.staging.bytes()
     }
 
-    /// Lets `fill` write all words of a page-locked buffer and starts their way to [`UploadsBeside::take`], from word `at` of
-    /// all on. Waits only where both of these buffers are under way.
+    /// Lets `fill` write all words of a page-locked buffer and starts their upload for [`UploadsBeside::take`], from
+    /// word `at` on. Waits only if both of these buffers are in flight.
     pub fn send(
         &mut self,
         from: &mut Uploads,
@@ -123,8 +122,8 @@ impl UploadsBeside {
         Ok(())
     }
 
-    /// Copies all that was sent to `to`, if anything was: everything launched later finds it there, and nothing launched
-    /// earlier does.
+    /// Copies everything that was sent, if anything, to `to`: visible to everything launched later and to nothing
+    /// launched earlier.
     pub fn take(&mut self, to: &mut Buffer) -> Result<()> {
         if !std::mem::take(&mut self.waiting) {
             return Ok(());
@@ -137,20 +136,20 @@ impl UploadsBeside {
     }
 }
 
-/// One buffer through which numbers leave the device and come back to it.
+/// A buffer through which numbers leave the device and return to it.
 #[derive(Debug)]
 pub struct Exchange {
     through: Pinned,
 }
 
 impl Exchange {
-    /// For so many numbers of 32 bits.
+    /// For this many 32-bit numbers.
     pub fn new(device: &Device, numbers: usize) -> Result<Self> {
         Ok(Self { through: Pinned::new(device, numbers, 0)? })
     }
 
-    /// Copies these bytes of a buffer, one part after another; waits for them; lets `change` work on all numbers and on what
-    /// is left behind them; and starts their way back.
+    /// Copies these parts of a buffer, one after another, and waits for them; lets `change` work on the numbers and on
+    /// what is left after them; then starts copying them back.
     pub fn pass(
         &mut self,
         buffer: &mut Buffer,
@@ -185,7 +184,7 @@ pub struct Downloads {
     halves: [Pinned; 2],
     next: usize,
     stream: Arc<CudaStream>,
-    /// What is copied beside the operations is there.
+    /// What is copied concurrently with the operations is ready.
     ready: CudaEvent,
 }
 
@@ -202,14 +201,14 @@ impl Downloads {
         self.next
     }
 
-    /// Keeps what is launched from here on behind the copy that was last made to the next slot.
+    /// Orders what is launched from now on after the last copy made to the next slot.
     pub fn let_next_be_read(&self) -> Result<()> {
         let Pinned { device, done, .. } = &self.halves[self.next];
         device.stream.wait(done).context(UNORDERED)
     }
 
-    /// Starts a copy of all words from byte `at` of `from` on; returns the slot to read it from. A slot is used again two
-    /// calls later. A copy `beside` the operations goes on while later ones run.
+    /// Starts a copy of all words from byte `at` of `from` on; returns the slot to read it from. A slot is reused two
+    /// calls later. With `beside`, the copy runs concurrently with later operations.
     pub fn fetch(&mut self, from: &Buffer, at: usize, beside: bool) -> Result<usize> {
         let slot = self.next;
         let half = &mut self.halves[slot];

@@ -1,7 +1,7 @@
-//! Runs a program: each operation a launch or a few, recorded once for each bucket of batches and then replayed.
+//! Runs a program: each operation is one or a few launches, recorded once per bucket of batches and then replayed.
 //!
-//! The weight of the losses and the optimizer's numbers go to the device before anything is launched, and what the
-//! labels must be is known from the list. So nothing in a recording can depend on a batch but through device memory.
+//! The weight of the losses and the optimizer's numbers go to the device before anything is launched, and the kind of
+//! labels follows from the list. So a recording can depend on a batch only through device memory.
 
 use super::apart::Apart;
 use super::batch::BatchShape;
@@ -46,7 +46,7 @@ pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbe
     }
     memory.batch.arrive(words)?;
     let limits = program.limits();
-    // What begins or ends a step finds the batch of whatever ran before, and has no use for it.
+    // What begins or ends a step does not use the batch, which is left over from what ran before.
     let grid = if span.has_batch() {
         let needless = program.list().values.is_empty();
         ensure!(memory.batch.grid.tokens > 0 || needless, "there is no batch");
@@ -93,7 +93,7 @@ pub fn run_timed(
     done.and(pieces)
 }
 
-/// Holds the current batch's ids against the tables that `ops` read or write: a recording does not look.
+/// Checks the current batch's ids against the tables that `ops` read or write: a recording does not check.
 fn check_ids(cuda: &mut CudaBackend, ops: &[Op]) -> Result<()> {
     let ids = cuda.memory_mut()?.batch.ids;
     for op in ops {

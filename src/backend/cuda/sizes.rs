@@ -1,4 +1,4 @@
-//! The size of every buffer of a run, from which they are allocated and [`Footprint`] is counted.
+//! The size of every buffer of a run; used both for allocation and for [`Footprint`].
 
 use super::args::{NORM_CHUNK, TILE_ROWS};
 use super::batch::DeviceBatch;
@@ -7,19 +7,19 @@ use super::params::DeviceParams;
 use super::weights;
 use crate::backend::{Footprint, MatrixShape, Memory, WeightType};
 
-/// Bytes before the partial sums of the gradient norm: the count of those that are there.
+/// Bytes before the partial sums of the gradient norm: the count of those that have arrived.
 pub const NORM_ARRIVED: usize = size_of::<f64>();
 
-/// Bytes, where nothing else is said.
+/// In bytes unless stated otherwise.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceSizes {
     pub arena: usize,
-    /// Of one of two buffers.
+    /// Of one of the two buffers.
     pub batch: usize,
     /// Values, gradient with the step's state, and both moments.
     pub params: [usize; 4],
-    /// Partial column sums: two of the widest tensor's, or those of several operations together; or the losses of labelled
-    /// tokens.
+    /// Partial column sums: two of the widest tensor's, or those of several operations together; or the losses of
+    /// labelled tokens.
     pub partial: usize,
     pub delta: usize,
     pub norm: usize,
@@ -34,7 +34,7 @@ impl DeviceSizes {
             batch: DeviceBatch::size(memory),
             params: DeviceParams::sizes(memory),
             partial: (2 * (tiles * widest).next_multiple_of(4)).max(labelled[0]) * 4,
-            // A head has at least 8 columns in each of q, k and v.
+            // A head has at least 8 columns each in q, k and v.
             delta: limits.tokens * widest.div_ceil(24) * 4,
             norm: NORM_ARRIVED + memory.trainable.div_ceil(NORM_CHUNK) * size_of::<f64>(),
         }
@@ -45,7 +45,7 @@ impl DeviceSizes {
         self.arena + self.delta + 2 * self.batch + self.partial
     }
 
-    /// What is allocated with nothing but these.
+    /// The total if nothing else is allocated.
     pub fn footprint(&self) -> Footprint {
         let buffers = |bytes: &[usize]| bytes.iter().map(|&bytes| Buffer::size(bytes)).sum();
         Footprint {
@@ -58,7 +58,7 @@ impl DeviceSizes {
     }
 }
 
-/// What a backend with these matrices holds after it allocated `memory`.
+/// What a backend with these matrices holds after it has allocated `memory`.
 pub fn footprint(weight_type: WeightType, matrices: &[MatrixShape], memory: &Memory) -> Footprint {
     Footprint {
         weights: matrices

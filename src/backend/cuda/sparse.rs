@@ -10,7 +10,7 @@ use crate::program::{
 use anyhow::{Result, ensure};
 use bytemuck::Zeroable;
 
-/// Where entries are, and their values where these are read.
+/// Where entries are, and their values if these are read.
 fn entries(
     at: &LaunchOperands<'_>,
     entries: Entries,
@@ -95,7 +95,7 @@ pub fn take(at: &LaunchOperands<'_>, op: &SparseTake) -> Result<()> {
     at.lane.sparse_vector("sparse_take", args)
 }
 
-/// What lies beside the tables of words, positions and token types, of so many rows each.
+/// The entries added to the tables of words, positions and token types, with the given numbers of rows.
 pub fn beside(
     at: &LaunchOperands<'_>,
     added: Option<AddedRows>,
@@ -123,7 +123,7 @@ pub fn beside_back(
 ) -> Result<()> {
     check_width(width, "an embedding width")?;
     let batch = &at.memory.batch;
-    // A table of one row serves every token.
+    // A one-row table serves every token.
     let types = match added.tables[2].lines {
         1 => Address::NULL,
         _ => batch.types()?,

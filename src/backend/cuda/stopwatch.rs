@@ -1,4 +1,4 @@
-//! Times launches with a pair of events around each, where somebody asks for it.
+//! Times launches with a pair of events around each, on request.
 
 use crate::backend::timing::{Launch, Piece, TiledProduct};
 use anyhow::{Context, Result};
@@ -15,9 +15,9 @@ pub struct Stopwatch(Mutex<Option<Watched>>);
 
 #[derive(Debug, Default)]
 struct Watched {
-    /// The operation under way.
+    /// The current operation.
     op: Option<usize>,
-    /// The product that is launched next.
+    /// The product to be launched next.
     tiled: Option<TiledProduct>,
     launches: Vec<Timed>,
 }
@@ -38,12 +38,12 @@ impl Stopwatch {
         self.with(|watched| *watched = Some(Watched::default()));
     }
 
-    /// What is launched from here on belongs to this operation.
+    /// What is launched from now on belongs to this operation.
     pub fn enter(&self, op: Option<usize>) {
         self.with(|watched| watched.as_mut().map_or((), |watched| watched.op = op));
     }
 
-    /// What is launched next is this product.
+    /// The next launch is this product.
     pub fn tiled(&self, product: &TiledProduct) {
         self.with(|watched| {
             if let Some(watched) = watched {
@@ -52,10 +52,10 @@ impl Stopwatch {
         });
     }
 
-    /// Launches a kernel, timed where the watch runs.
+    /// Launches a kernel, timed while the watch runs.
     ///
     /// # Errors
-    /// As `launch`; when the device has no event.
+    /// As `launch`; also if the device has no event.
     pub fn time(
         &self,
         stream: &CudaStream,
@@ -93,7 +93,7 @@ impl Stopwatch {
         Ok(())
     }
 
-    /// Waits for all that was launched since the start, and says what each launch took.
+    /// Waits for everything launched since the start and returns the time of each launch.
     ///
     /// # Errors
     /// When the device failed.

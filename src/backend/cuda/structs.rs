@@ -1,5 +1,5 @@
-// What the host passes to kernels, declared once for both who need it: args.rs makes the structures of it, and build.rs
-// holds those of kernels/ to it, field by field. So this is no module but a macro call that both include.
+// What the host passes to kernels, declared once for both users: args.rs makes the structures from it, and build.rs
+// checks those of kernels/ against it, field by field. So this is not a module but a macro call that both include.
 
 structures! {
     /// Dropout of one call.
@@ -21,7 +21,7 @@ structures! {
         first: u32,
     }
 
-    /// Single values beside a matrix.
+    /// Single values added to a matrix.
     EntriesArgs {
         places: Address,
         values: Address,
@@ -263,7 +263,7 @@ structures! {
         factor_kind: u32,
     }
 
-    /// A column sum whose partial sums are there.
+    /// A column sum whose partial sums are ready.
     FinishSum {
         partial: Address,
         grad: Address,
@@ -439,7 +439,7 @@ structures! {
         now: StepOutcome,
     }
 
-    /// What comes of a step.
+    /// The outcome of a step.
     #[derive(Pod)]
     StepOutcome {
         loss: f32,

@@ -1,5 +1,5 @@
-//! Tensors as Hopper's copy engine sees them: a map says where the rows of a tensor are, and how large and in what order
-//! the boxes are that a kernel copies of it. Kernels get maps by value, so a recorded launch keeps its own.
+//! Tensors as Hopper's copy engine sees them: a map says where a tensor's rows are, and the size and layout of the
+//! boxes that a kernel copies from it. Kernels get maps by value, so a recorded launch keeps its own.
 
 use super::HalfType;
 use super::args::{RING_DEPTH, RING_ROWS};
@@ -8,28 +8,28 @@ use anyhow::{Context, Result};
 use bytemuck::Zeroable;
 use cudarc::driver::sys::{self, CUtensorMapDataType as Element, CUtensorMapSwizzle as Swizzle};
 
-/// What the driver made of a description. Our own structure, as cudarc's has the alignment of one release of CUDA alone.
+/// The driver's encoding of a description. We declare it ourselves, as cudarc's has the alignment of one CUDA release.
 #[derive(Clone, Copy, Debug, Zeroable)]
 #[repr(C, align(64))]
 pub struct TensorMap([u64; 16]);
 
-/// Rows that a tensor may have whose rows only the device knows.
+/// Rows that a tensor may have if only the device knows their number.
 const MOST_ROWS: u64 = 1 << 30;
 
 impl TensorMap {
-    /// That of no tensor, for a kernel that does not look at it.
+    /// The map of no tensor, for a kernel that does not read it.
     pub fn none() -> Self {
         Self::zeroed()
     }
 
-    /// The left operand of a product: `[rows, k]`, where the kernel knows how many rows there are. It has three dimensions of
-    /// rows, the last with a negative pitch: kernels/hopper.cuh says how a row is named by them.
+    /// The left operand of a product: `[rows, k]`, where only the kernel knows the number of rows. It has three
+    /// dimensions of rows, the last with a negative pitch: kernels/hopper.cuh explains how they address a row.
     ///
     /// # Errors
-    /// What the driver refuses: an address or a row that is no multiple of 16 bytes.
+    /// What the driver refuses: an address or a row that is not a multiple of 16 bytes.
     pub fn left(half: HalfType, x: Address, k: usize) -> Result<Self> {
         let pitch = (k * size_of::<u16>()) as u64;
-        // 2³⁰ times this and 2³⁰ pitches are 2⁶⁴, which is nothing.
+        // 2³⁰ times this plus 2³⁰ pitches is 2⁶⁴, which wraps to 0.
         let back = (1 << 34) - pitch;
         let most = 0x7fff_0000;
         let boxed = [RING_DEPTH as u32, RING_ROWS as u32, 1, 1];
@@ -37,7 +37,7 @@ impl TensorMap {
             .context("the left operand of a product")
     }
 
-    /// A matrix `[rows, columns]`, of which boxes `[box_rows, box_columns]` are copied.
+    /// A matrix `[rows, columns]`, copied in boxes of `[box_rows, box_columns]`.
     ///
     /// # Errors
     /// As [`TensorMap::left`].
@@ -55,7 +55,7 @@ impl TensorMap {
     }
 }
 
-/// `sizes` from the innermost dimension on, `pitches` in bytes of all but it; the rows of a box are `span` bytes.
+/// `sizes` start with the innermost dimension; `pitches` are in bytes and omit it; the rows of a box are `span` bytes.
 fn encode<const N: usize, const M: usize>(
     half: HalfType,
     at: Address,
@@ -76,7 +76,7 @@ fn encode<const N: usize, const M: usize>(
     };
     let mut map = TensorMap::none();
     let each = [1u32; N];
-    // SAFETY: the map is 128 bytes at a multiple of 64, as the driver wants it whatever its release; the arrays have as many
+    // SAFETY: the map is 128 bytes at a multiple of 64, as every driver release requires; the arrays have as many
     // elements as the call says; the address is not followed here.
     unsafe {
         sys::cuTensorMapEncodeTiled(

@@ -1,8 +1,8 @@
-//! Tiles of products: which there are, and which of them a product gets.
+//! Tiles of products: which exist, and which one a product gets.
 //!
-//! A product's blocks go to a device's multiprocessors in waves, and the last wave may leave most of them idle. Which tile
-//! is done first was measured for some shapes (`tiles.tsv`; `docs/gpu.md` says how its lines are made); for all others a
-//! model counts the waves. Neither looks at anything but the shape and the device, so that a run repeats.
+//! A product's blocks go to a device's multiprocessors in waves, and the last wave may leave most of them idle. The
+//! fastest tile was measured for some shapes (`tiles.tsv`; `docs/gpu.md` says how its lines are made); for all others a
+//! model counts the waves. Both depend only on the shape and the device, so a run is repeatable.
 
 use super::args::{
     LARGE_TILE, MEDIUM_COLUMNS, MEDIUM_ROWS, RING_DEPTH, RING_ROWS, RING_STAGES_96,
@@ -14,11 +14,11 @@ use anyhow::{Context, Result, ensure};
 /// Tile of `out` that one block computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GemmTile {
-    /// 128 × 128: fastest where it fills the device.
+    /// 128 × 128: fastest if it fills the device.
     Large,
-    /// 96 × 128: a quarter less work per block, where large ones just begin another wave.
+    /// 96 × 128: a quarter less work per block, for when large ones just begin another wave.
     Medium,
-    /// 64 × 64: four times the blocks of a large one.
+    /// 64 × 64: four times as many blocks as large ones.
     Small,
     /// On Hopper 128 × 96.
     Ring96,
@@ -31,13 +31,13 @@ pub enum GemmTile {
 impl GemmTile {
     pub const ALL: [Self; 6] =
         [Self::Large, Self::Medium, Self::Small, Self::Ring96, Self::Ring192, Self::Ring256];
-    /// The ends of their kernels' names, behind `_`.
+    /// The suffixes of their kernels' names, after `_`.
     pub const NAMES: [&str; Self::ALL.len()] = ["large", "medium", "small", "96", "192", "256"];
     /// Those of a product with a frozen matrix on any device.
     pub const PORTABLE: [Self; 3] = [Self::Large, Self::Medium, Self::Small];
     /// Those of the gradient of a matrix.
     pub const SQUARE: [Self; 2] = [Self::Large, Self::Small];
-    /// On Hopper those of a product with a frozen matrix in 16 bits, and in fewer.
+    /// Those of a product with a frozen matrix on Hopper, in 16 bits and in fewer.
     pub const RING: [Self; 3] = [Self::Ring96, Self::Ring192, Self::Ring256];
     pub const RING_OF_CODES: [Self; 2] = [Self::Ring96, Self::Ring192];
 
@@ -46,13 +46,13 @@ impl GemmTile {
     }
 
     /// # Errors
-    /// A name of none.
+    /// An unknown name.
     pub fn named(name: &str) -> Result<Self> {
         let tile = Self::ALL.into_iter().find(|tile| tile.name() == name);
         tile.with_context(|| format!("unknown tile {name}"))
     }
 
-    /// Those among which the kernels of a name are.
+    /// The tiles that kernels of this name have.
     pub fn of(kernel: &str) -> &'static [Self] {
         match kernel.starts_with("hopper_") {
             true => &Self::RING,
@@ -80,7 +80,7 @@ impl GemmTile {
         }
     }
 
-    /// Bytes of shared memory of a block: the stages of both operands' tiles in 16 bits; on Hopper also each multiplying
+    /// Bytes of shared memory per block: the stages of both operands' tiles in 16 bits; on Hopper also each multiplying
     /// warp's column sums, and two barriers per stage.
     pub fn shared(self) -> usize {
         let ring = |stages| {
@@ -98,16 +98,17 @@ impl GemmTile {
         }
     }
 
-    /// Blocks that one multiprocessor has to do, one after another, where it has the most.
+    /// The most blocks that any one multiprocessor runs, one after another.
     fn waves(self, product: &TiledProduct) -> usize {
         let blocks = product.rows.div_ceil(self.rows()) * product.columns.div_ceil(self.columns());
         blocks.div_ceil(product.multiprocessors.max(1))
     }
 
-    /// What a block takes, in thousandths of a large one, and on Hopper of one of 256 columns. A small one is a quarter of the
-    /// work at about two thirds of the speed; a medium one, three quarters of the work, loads seven fragments for 24 products
-    /// of the tensor cores where a large one loads eight for 32, and begins and ends as often. On Hopper the cache's rate allows
-    /// tiles of 96, 192 and 256 columns 45, 64 and 71 % of the tensor cores' (docs/gpu.md).
+    /// The time of a block, in thousandths of a large one's, and on Hopper of one with 256 columns. A small one is a
+    /// quarter of the work at about two thirds of the speed. A medium one, three quarters of the work, loads seven
+    /// fragments for 24 tensor-core products, compared with eight for 32 in a large one, and has the same fixed cost.
+    /// On Hopper the cache's rate limits tiles of 96, 192 and 256 columns to 45, 64 and 71 % of the tensor cores'
+    /// (docs/gpu.md).
     fn cost(self) -> usize {
         match self {
             Self::Large | Self::Ring256 => 1000,
@@ -119,7 +120,7 @@ impl GemmTile {
     }
 }
 
-/// What a product took in each tile of [`GemmTile::ALL`] that it has a kernel for.
+/// The time of a product in each tile of [`GemmTile::ALL`] that it has a kernel for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MeasuredProduct {
     pub product: TiledProduct,
@@ -127,15 +128,15 @@ pub struct MeasuredProduct {
 }
 
 impl MeasuredProduct {
-    /// The first lines of a file of these.
+    /// The heading of a file of these.
     pub const HEADING: &str = "# kernel\trows\tn\tk\tmultiprocessors\tµs large\tµs medium\tµs small\tµs 96\tµs 192\tµs 256";
 
-    /// What it took in a tile.
+    /// Its time with a tile.
     pub fn time(&self, tile: GemmTile) -> Option<f64> {
         self.microseconds[tile as usize]
     }
 
-    /// The tile that was fastest.
+    /// The fastest tile.
     pub fn best(&self) -> Option<GemmTile> {
         let timed = GemmTile::ALL.into_iter().filter_map(|tile| Some((tile, self.time(tile)?)));
         timed.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(tile, _)| tile)
@@ -178,11 +179,11 @@ impl MeasuredProduct {
     }
 }
 
-/// The choice on one device.
+/// The choice for one device.
 #[derive(Clone, Debug)]
 pub struct TileChoice {
     multiprocessors: usize,
-    /// On devices with as many.
+    /// On devices with as many multiprocessors.
     measured: Vec<MeasuredProduct>,
 }
 
@@ -190,7 +191,7 @@ impl TileChoice {
     /// With what was measured before the program was built.
     ///
     /// # Errors
-    /// A line that says nothing, which a test looks for.
+    /// A malformed line; a test ensures there is none.
     pub fn built_in(multiprocessors: usize) -> Result<Self> {
         Self::of(include_str!("tiles.tsv"), multiprocessors)
     }
@@ -216,9 +217,9 @@ impl TileChoice {
         TiledProduct { kernel, rows, columns, depth, multiprocessors: self.multiprocessors }
     }
 
-    /// The tile, among some, in which a product should be done first.
+    /// The tile, among the given ones, to use for the product.
     pub fn choose(&self, product: &TiledProduct, among: &[GemmTile]) -> GemmTile {
-        // What was measured holds for all numbers of rows that take as many waves in every tile.
+        // A measurement holds for all numbers of rows that take as many waves with every tile.
         let waves = |of: &TiledProduct| among.iter().map(|tile| tile.waves(of)).collect::<Vec<_>>();
         let alike = |measured: &&MeasuredProduct| {
             let TiledProduct { kernel, columns, depth, .. } = &measured.product;
@@ -230,7 +231,7 @@ impl TileChoice {
     }
 }
 
-/// By waves alone; of equals the larger, which reads less.
+/// By waves only; on a tie the larger tile, which reads less.
 fn modelled(product: &TiledProduct, among: &[GemmTile]) -> GemmTile {
     let time = |tile: &GemmTile| tile.waves(product) * tile.cost();
     among.iter().copied().min_by_key(time).unwrap_or(GemmTile::Large)
@@ -252,7 +253,7 @@ mod tests {
             (4096, 3072, 108, GemmTile::Large),
             (4096, 2304, 108, GemmTile::Large),
             (4096, 768, 108, GemmTile::Large),
-            // On an H100 192 large tiles would leave 72 of 264 places empty, 258 medium ones 6.
+            // On an H100, 192 large tiles would leave 72 of 264 places empty, 258 medium ones 6.
             (4096, 768, 132, GemmTile::Medium),
             (4096, 2304, 132, GemmTile::Medium),
             (4096, 3072, 132, GemmTile::Large),
@@ -314,14 +315,14 @@ mod tests {
             |rows, columns| choice.choose(&product(rows, columns, 132), &GemmTile::PORTABLE);
         assert_eq!(choose(4096, 768), GemmTile::Small);
         assert_eq!(choose(4000, 768), GemmTile::Small);
-        // Another number of waves, another width, another device: the model.
+        // Another number of waves, another width, another device: the model decides.
         assert_eq!(choose(3400, 768), modelled(&product(3400, 768, 132), &GemmTile::PORTABLE));
         assert_eq!(choose(4096, 2304), GemmTile::Medium);
         assert!(TileChoice::of(&table, 108).unwrap().measured.is_empty());
         let mut back = product(4096, 768, 132);
         back.kernel = "gemm_back".into();
         assert_eq!(choice.choose(&back, &GemmTile::PORTABLE), GemmTile::Medium);
-        // A tile that was fastest and is not to be had is not taken.
+        // The fastest tile is not chosen if it is not available.
         let large = [GemmTile::Large];
         assert_eq!(choice.choose(&product(4096, 768, 132), &large), GemmTile::Large);
     }

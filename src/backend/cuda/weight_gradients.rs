@@ -1,4 +1,4 @@
-//! The gradients of matrices, gains and tables, and the 16-bit copies of the matrices that train.
+//! The gradients of matrices, gains and tables, and the 16-bit copies of trained matrices.
 
 use super::args::*;
 use super::column_sums::{Tiles, address};
@@ -135,7 +135,7 @@ pub fn embed_back(at: &LaunchOperands<'_>, op: &EmbedBack) -> Result<()> {
     Ok(())
 }
 
-/// Every row of the table of token types has a good part of all tokens: a column sum for each.
+/// Every row of the token-type table gets a large part of all tokens: one column sum per row.
 fn types_back(at: &LaunchOperands<'_>, grad: Sum, types: usize, dx: Address) -> Result<()> {
     let Sum(Some(grad)) = grad else {
         return Ok(());
@@ -143,7 +143,7 @@ fn types_back(at: &LaunchOperands<'_>, grad: Sum, types: usize, dx: Address) -> 
     let width = grad.len / types;
     for row in 0..types {
         let of_row = ParamRange { offset: grad.offset + row * width, len: width };
-        // A table of one row (RoBERTa) serves every token.
+        // A one-row table (RoBERTa) serves every token.
         let ids = if types == 1 { Address::NULL } else { at.memory.batch.types()? };
         let only = (ids, to_u32(row)?);
         let tokens = Summed { only, ..Summed::all(dx, Rows::Tokens) };

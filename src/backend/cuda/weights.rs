@@ -1,9 +1,9 @@
 //! The matrices on the device: frozen ones in 16, 8 or 4 bits, working copies of trained ones in 16; and the conversion
 //! between f32 and the 16-bit types.
 //!
-//! A matrix of 16 bits and an int8 table lie row by row. Matrices in 8 and 4 bits that are multiplied with lie in pieces
-//! of 16 bytes: those of one place in every row after another, so that a tile of a product is read in whole lines in
-//! both directions. Rows are filled up to whole stretches of 32 columns.
+//! A 16-bit matrix and an int8 table are stored row by row. Matrices in 8 and 4 bits for products are stored in pieces
+//! of 16 bytes: those of one column position in all rows follow one another, so that a product reads whole lines of a
+//! tile in both directions. Rows are padded to whole stretches of 32 columns.
 
 use super::args::{Format, MatrixArgs, STRETCH};
 use super::device::Device;
@@ -22,13 +22,13 @@ use std::sync::Arc;
 /// Bytes of a piece.
 const PIECE: usize = 16;
 
-/// The parts of a matrix, which lie in its allocation in this order.
+/// The parts of a matrix, in the order in which its allocation holds them.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
     rows: usize,
     /// Bytes.
     codes: usize,
-    /// i8, filled up to whole f32.
+    /// i8, padded to whole f32.
     block_scales: usize,
     /// f32.
     scales: usize,
@@ -50,7 +50,7 @@ impl Layout {
         Self { rows, codes, block_scales, scales }
     }
 
-    /// Where the scales begin.
+    /// The offset of the scales.
     fn scales_at(self) -> usize {
         self.codes + self.block_scales
     }
@@ -65,7 +65,7 @@ pub fn bytes(weights: WeightType, shape: MatrixShape) -> usize {
     Layout::new(Format::of(weights, shape), shape).bytes()
 }
 
-/// All matrices, in the order in which they were given.
+/// All matrices, in the order given.
 #[derive(Debug)]
 pub struct DeviceMatrices {
     half: HalfType,
@@ -80,7 +80,7 @@ pub struct DeviceMatrices {
 pub struct Weight {
     /// Views share their matrix's.
     buffer: Arc<Buffer>,
-    /// First of its rows in that of the matrix that it is a view of.
+    /// For a view, its first row in the original matrix.
     view: Option<usize>,
     pub kind: MatrixKind,
     pub format: Format,
@@ -93,7 +93,7 @@ pub struct Weight {
     trained: Option<Trained>,
 }
 
-/// Parameters that train, and whose.
+/// Parameters that train, and their matrix.
 #[derive(Clone, Debug)]
 struct Trained {
     name: String,
@@ -106,7 +106,7 @@ impl Weight {
         self.buffer.bytes()
     }
 
-    /// The elements of a matrix of 16 bits.
+    /// The elements of a 16-bit matrix.
     pub fn halves(&self) -> Result<Address> {
         ensure!(
             self.format == Format::Half,
@@ -117,7 +117,7 @@ impl Weight {
         self.buffer.at(self.view.unwrap_or(0) * row, self.rows * row)
     }
 
-    /// The matrix as kernels take it that use it as a `kind`.
+    /// The matrix in the form that kernels using it as a `kind` expect.
     pub fn matrix(&self, kind: MatrixKind) -> Result<MatrixArgs> {
         ensure!(
             self.kind == kind || self.format == Format::Half,
@@ -126,13 +126,13 @@ impl Weight {
             self.kind
         );
         let (layout, first) = (self.layout, self.view.unwrap_or(0));
-        // Rows that lie one after another, or their first pieces.
+        // The distance of consecutive rows, or of their first pieces.
         let row_bytes = match (self.format, self.kind) {
             (Format::Half, _) => 2 * self.cols,
             (Format::Int8, MatrixKind::Table) => self.cols,
             (Format::Int8 | Format::Nf4, _) => PIECE,
         };
-        // A row's, or those of whole groups.
+        // Per row, or per whole group.
         let scales = match self.format {
             Format::Int8 => 4 * first..4 * (first + self.rows),
             Format::Half | Format::Nf4 => 0..4 * layout.scales,
@@ -235,13 +235,13 @@ impl DeviceMatrices {
         Ok(WeightId(self.list.len() - 1))
     }
 
-    /// Values are rounded to the 16-bit type when they are stored or when they are multiplied with.
+    /// Values are rounded to the 16-bit type when stored, or when used in a product.
     fn check_range(&self, name: &str, data: &[f32]) -> Result<()> {
         let largest = match self.half {
             HalfType::F16 => f16::MAX.to_f32(),
             HalfType::Bf16 => bf16::MAX.to_f32(),
         };
-        // So that NaN is not inside, either.
+        // NaN must not count as inside.
         let inside = |value: &f32| value.abs() <= largest;
         let Some(at) = data.iter().position(|value| !inside(value)) else {
             return Ok(());
@@ -267,7 +267,7 @@ impl DeviceMatrices {
         Ok(())
     }
 
-    /// Makes room for the working copy of a matrix that trains.
+    /// Allocates the working copy of a matrix that trains.
     pub fn add_trained(
         &mut self,
         device: &Device,
@@ -280,7 +280,7 @@ impl DeviceMatrices {
             "{name}: {} parameters for a {rows}×{cols} matrix; the CUDA kernels need widths that are multiples of 8",
             range.len
         );
-        // In 16 bits all kinds lie alike.
+        // In 16 bits all kinds have the same layout.
         let shape = MatrixShape { kind: MatrixKind::Linear, rows, cols, trains: true };
         let layout = Layout::new(Format::Half, shape);
         let buffer = Buffer::new(device, "copy of a trained matrix", layout.bytes())
@@ -323,7 +323,7 @@ impl DeviceMatrices {
         Ok(WeightId(self.list.len() - 1))
     }
 
-    /// The working copies, and the parameters that each follows.
+    /// The working copies, and the parameters that each one copies.
     pub fn trained(&self) -> impl Iterator<Item = (&Weight, ParamRange)> {
         self.list.iter().filter_map(|weight| Some((weight, weight.trained.as_ref()?.range)))
     }
@@ -338,7 +338,7 @@ impl DeviceMatrices {
     }
 }
 
-/// Rows of codes, each filled up with `filler` to a multiple of `stretch` bytes, in the order of their pieces.
+/// Rows of codes, each padded with `filler` to a multiple of `stretch` bytes, in piece order.
 fn in_pieces(codes: &[u8], row_bytes: usize, stretch: usize, filler: u8) -> Vec<u8> {
     let rows = codes.len() / row_bytes.max(1);
     let mut out = vec![filler; rows * row_bytes.next_multiple_of(stretch)];
@@ -351,7 +351,7 @@ fn in_pieces(codes: &[u8], row_bytes: usize, stretch: usize, filler: u8) -> Vec<
     out
 }
 
-/// Column by column what has `cols` columns.
+/// Transposes values with `cols` columns.
 fn transposed(values: &[i8], cols: usize) -> Vec<i8> {
     (0..cols).flat_map(|c| values.iter().skip(c).step_by(cols)).copied().collect()
 }
@@ -404,7 +404,7 @@ mod tests {
         assert_eq!(linear(WeightType::F32), elements * 2);
         let table = |weights| bytes(weights, shape(MatrixKind::Table));
         assert_eq!(table(WeightType::Nf4), table(WeightType::Int8));
-        // What trains has a working copy in 16 bits.
+        // A trained matrix has a working copy in 16 bits.
         let trained = MatrixShape { trains: true, ..shape(MatrixKind::Linear) };
         assert_eq!(bytes(WeightType::Nf4, trained), elements * 2);
     }

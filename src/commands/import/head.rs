@@ -1,4 +1,4 @@
-//! What an adapter's head is for, by what the adapter and the user say.
+//! What an adapter's head is for, according to the adapter and the user.
 
 use super::ByName;
 use crate::cli::ImportArgs;
@@ -30,7 +30,7 @@ impl HeadOf {
             (Some(task), _) => task,
             (None, _) if name == "qa_outputs.bias" => Task::QuestionAnswering,
             (None, Some("TOKEN_CLS")) => Task::TokenClassification,
-            // As transformers takes it.
+            // Like transformers.
             (None, Some("SEQ_CLS") | None) if outputs == 1 => Task::Regression,
             (None, Some("SEQ_CLS") | None) => Task::Classification,
             (None, Some(other)) => {
@@ -63,7 +63,7 @@ impl HeadOf {
     }
 }
 
-/// `--labels`: a JSON list, or names with commas between them.
+/// `--labels`: a JSON list, or comma-separated names.
 fn parsed_labels(text: &str) -> Result<Vec<String>, UsageError> {
     if text.trim_start().starts_with('[') {
         return serde_json::from_str(text).map_err(|error| {

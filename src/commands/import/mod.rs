@@ -1,4 +1,4 @@
-//! `bitfit import`: converts an adapter that PEFT or `bitfit export` wrote to a delta. Whatever a delta cannot hold is
+//! `bitfit import`: converts an adapter written by PEFT or `bitfit export` to a delta. Anything a delta cannot hold is
 //! refused by name; nothing is dropped silently.
 
 mod head;
@@ -92,12 +92,12 @@ pub fn run(args: &ImportArgs) -> Result<()> {
     Ok(())
 }
 
-/// The delta, and beside it where its base is.
+/// The delta, and next to it the place of its base.
 fn write(output: &OutputFolder, delta: &Delta, model: &str) -> Result<()> {
     let settings = TrainConfig {
         model: model.to_owned(),
         output: output.path().to_path_buf(),
-        // Where its rows are on this machine, nobody knows.
+        // Nobody knows where its rows are on this machine.
         data: None,
         ..delta.info.settings.clone()
     };
@@ -105,13 +105,13 @@ fn write(output: &OutputFolder, delta: &Delta, model: &str) -> Result<()> {
     delta.write(&output.result_file(delta.info.method.facts().leaves))
 }
 
-/// What the adapter's tensors become, checked against the base.
+/// The adapter's tensors converted to a delta, checked against the base.
 fn delta_of(args: &ImportArgs, adapter: &ReadAdapter, base: &Base, model: &str) -> Result<Delta> {
     let prefix = base.config.family.prefix();
     let file = ModelTensors::open(&base.folder, prefix)?;
     let own = |name: &str, shape: &[usize]| own_values(&file, name, shape);
     if let Some(info) = &adapter.info {
-        // Before tensors are compared: another base says why they do not fit.
+        // Before tensors are compared: a different base explains why they do not fit.
         info.check_base(&base.sha256)?;
         base.tokenizer_of(info, None, args.quiet)?;
     }
@@ -133,7 +133,7 @@ fn delta_of(args: &ImportArgs, adapter: &ReadAdapter, base: &Base, model: &str) 
             (Some(value), _) => {
                 tensors.insert(param.name.clone(), value.clone());
             }
-            // Trained by the method, and left as it was by the adapter; what was exported has all.
+            // Trained by the method, but left unchanged by the adapter; an exported one has all.
             (None, Some(inside)) if adapter.info.is_none() => {
                 if let Some(data) = own(inside, &param.shape)? {
                     tensors.insert(param.name.clone(), Tensor { shape: param.shape.clone(), data });
@@ -157,7 +157,7 @@ fn delta_of(args: &ImportArgs, adapter: &ReadAdapter, base: &Base, model: &str) 
     Ok(delta)
 }
 
-/// What the delta says of itself. Of how the adapter was trained nothing is known: its settings are the usual ones.
+/// The delta's metadata. How the adapter was trained is unknown: its settings are the defaults.
 fn info_of(
     args: &ImportArgs,
     base: &Base,
@@ -171,7 +171,7 @@ fn info_of(
         true => Pooling::Auto,
         false => Pooling::Cls,
     };
-    // A run has a file to train on; this is the one that the values came from.
+    // A run has a training file; this is the file that the values came from.
     let from = Some(PathBuf::from(ADAPTER_WEIGHTS));
     let settings = TrainConfig {
         method,

@@ -1,4 +1,4 @@
-//! Which method an adapter comes from, by what it has otherwise than its base.
+//! Finds which method an adapter comes from by how it differs from its base.
 
 use super::ByName;
 use crate::commands::base::Base;
@@ -35,10 +35,10 @@ impl BaseParams {
         biases.map(|p| (p.name.clone(), p.shape.clone())).collect()
     }
 
-    /// What trained, by what is no longer as the base has it.
+    /// What trained, inferred from what differs from the base.
     ///
     /// # Errors
-    /// No method trains that, by the name of a tensor.
+    /// No method trains that, with the name of a tensor.
     pub fn moved(
         &self,
         values: &ByName,
@@ -90,7 +90,7 @@ impl BaseParams {
         }
     }
 
-    /// These biases as `--biases` names them.
+    /// These biases in the form of `--biases`.
     fn selection(&self, chosen: &BTreeMap<Component, Vec<Option<usize>>>) -> Result<BiasSelection> {
         let mut names = Vec::new();
         for (component, layers) in chosen {

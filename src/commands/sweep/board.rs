@@ -1,5 +1,5 @@
-//! Progress of a sweep: on a terminal one bar per active run and one for all, elsewhere a line for each finished run. Notes
-//! of a run go to the log next to its folder.
+//! Progress of a sweep: on a terminal one bar per active run and one for all, elsewhere a line for each finished run.
+//! Notes of a run go to the log next to its folder.
 
 use crate::commands::notes::{Hearer, Said, SaidAs};
 use crate::commands::progress::minutes;
@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-/// Seen by all threads of a sweep.
+/// Shared by all threads of a sweep.
 pub struct Board {
     bars: Option<Bars>,
     quiet: bool,
@@ -32,15 +32,15 @@ struct Bars {
 struct State {
     runs: usize,
     ended: usize,
-    /// Those that this process made.
+    /// Those done by this process.
     made: usize,
     since: Instant,
-    /// What was warned of: once is enough.
+    /// Warnings already given: once is enough.
     warned: HashSet<String>,
 }
 
 impl Board {
-    /// For a sweep of so many runs, of which so many have ended before.
+    /// For a sweep of `runs` runs, of which `ended` ended earlier.
     pub fn new(runs: usize, ended: usize, quiet: bool) -> Arc<Self> {
         let bars = (!quiet && stderr().is_terminal()).then(|| {
             let all = MultiProgress::new();
@@ -53,7 +53,7 @@ impl Board {
         Arc::new(Self { bars, quiet, state: Mutex::new(state) })
     }
 
-    /// A run has come to its end, as `how` says.
+    /// A run has ended, as `how` says.
     pub fn ended(&self, name: &str, how: &str) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.ended += 1;
@@ -78,7 +78,7 @@ impl Board {
         }
     }
 
-    /// What may be wrong with a run. What is wrong with several is said of the first.
+    /// A possible problem with a run. One shared by several is reported for the first.
     fn warn(&self, name: &str, text: &str) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if !state.warned.insert(text.to_owned()) {
@@ -96,7 +96,7 @@ impl Board {
         }
     }
 
-    /// Takes the bars away.
+    /// Removes the bars.
     pub fn finish(&self) {
         if let Some(bars) = &self.bars {
             bars.overall.finish_and_clear();
@@ -119,7 +119,7 @@ pub fn log_file(output: &Path, name: &str) -> PathBuf {
     output.join(format!("{name}.log"))
 }
 
-/// Writes down what a run says.
+/// Records the messages of a run.
 pub struct Log {
     board: Arc<Board>,
     name: String,
@@ -128,10 +128,10 @@ pub struct Log {
 }
 
 impl Log {
-    /// Goes on with the log that is there.
+    /// Appends to the existing log.
     ///
     /// # Errors
-    /// A file that cannot be made.
+    /// A file that cannot be created.
     pub fn open(board: &Arc<Board>, output: &Path, name: &str) -> Result<Rc<Self>> {
         let path = log_file(output, name);
         let file = open_own(&path, File::options().append(true).create(true));
@@ -144,7 +144,7 @@ impl Log {
         }))
     }
 
-    /// A line of the sweep's own.
+    /// A line from the sweep itself.
     pub fn line(&self, text: &str) {
         // A log that cannot be written is no reason to stop.
         let _ = writeln!(self.file.borrow_mut(), "{text}");

@@ -1,5 +1,4 @@
-//! What a resumed sweep checks of the runs in its folder: their settings, the files they used, and what they
-//! left.
+//! What a resumed sweep checks about the runs in its folder: their settings, the files they used, and their results.
 
 use crate::commands::base::settings_beside;
 use crate::commands::train::{Inputs, identity, rate, texts_key};
@@ -16,33 +15,33 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-/// The confusion of some thousand classes has a tenth.
+/// The confusion of a few thousand classes takes a tenth of this.
 const MOST_RESULT: u64 = 256 << 20;
 
 pub fn is_done(config: &TrainConfig) -> bool {
     config.output.join(RESULT_FILE).exists()
 }
 
-/// What a finished run says of itself.
+/// A finished run's own result.
 ///
 /// # Errors
-/// A result that is missing or broken.
+/// A missing or broken result.
 pub fn result_of(config: &TrainConfig) -> Result<Value> {
     let path = config.output.join(RESULT_FILE);
     serde_json::from_slice(&read_bounded(&path, MOST_RESULT)?)
         .with_context(|| format!("{} is broken", path.display()))
 }
 
-/// Holds a run against what the folder has of it. One that is done is not repeated and must be the one that is asked for; one
-/// that goes on may change what decides nothing.
+/// Checks a run against what the folder has of it. A finished run is not repeated, so it must match the request; a
+/// continued one may change settings that do not affect results.
 ///
 /// # Errors
-/// What differs.
+/// The difference.
 pub fn same_settings(SweepRun { name, config, .. }: &SweepRun) -> Result<()> {
     let Some(recorded) = settings_beside(&config.output.join(SETTINGS_FILE))? else {
         return Ok(());
     };
-    // A run says which rate its trial chose.
+    // A run records which rate its trial chose.
     let lr = match config.lr {
         Rate::Auto if !is_done(config) || chosen_rate(&result_of(config)?).is_some() => Rate::Auto,
         _ => recorded.lr,
@@ -59,10 +58,10 @@ pub fn same_settings(SweepRun { name, config, .. }: &SweepRun) -> Result<()> {
     Ok(())
 }
 
-/// Holds what a run that is done left to what its result says of it.
+/// Checks the files of a finished run against its result.
 ///
 /// # Errors
-/// It is something else, or gone.
+/// They differ, or are gone.
 pub fn hold_result(SweepRun { name, config, .. }: &SweepRun) -> Result<()> {
     if !is_done(config) {
         return Ok(());
@@ -84,7 +83,7 @@ pub fn hold_result(SweepRun { name, config, .. }: &SweepRun) -> Result<()> {
     Ok(())
 }
 
-/// What the files say that runs read, each read once.
+/// The contents of the files that runs read, each read once.
 pub struct FilesNow<'a> {
     inputs: &'a Inputs,
     found: HashMap<String, Fingerprint>,
@@ -98,7 +97,7 @@ impl<'a> FilesNow<'a> {
     /// Of those that a run with these settings reads.
     ///
     /// # Errors
-    /// A file that cannot be read, or holds nothing that can be trained on.
+    /// A file that cannot be read, or has nothing to train on.
     pub fn of(&mut self, config: &TrainConfig) -> Result<&Fingerprint> {
         Ok(match self.found.entry(files_read(config)?) {
             Entry::Occupied(found) => found.into_mut(),
@@ -107,10 +106,10 @@ impl<'a> FilesNow<'a> {
     }
 }
 
-/// Holds runs that have begun to the files that are there now: their rows stand beside those of runs that read these.
+/// Checks runs that have begun against the current files: their rows are compared with runs that read these.
 ///
 /// # Errors
-/// A file that changed since, or can no longer be read.
+/// A file that has changed since, or can no longer be read.
 pub fn same_files(runs: &[&SweepRun], files: &mut FilesNow<'_>) -> Result<()> {
     for SweepRun { name, config, .. } in runs {
         let begun = if is_done(config) { "is done" } else { "has begun" };
@@ -137,15 +136,16 @@ pub fn same_files(runs: &[&SweepRun], files: &mut FilesNow<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Holds runs that have begun to the precision of those that are still to be made: what `auto` is depends on the device.
+/// Checks the precision of runs that have begun against those still to be run: the meaning of `auto` depends on the
+/// device.
 ///
 /// # Errors
-/// Another one; a device that is not there.
+/// A different one; a missing device.
 pub fn same_precision(runs: &[&SweepRun]) -> Result<()> {
     let mut here = HashMap::new();
     for SweepRun { name, config, .. } in runs {
         let Some(recorded) = fingerprint_of(config)? else { continue };
-        // Matrices train in f32, whatever the device has.
+        // Matrices train in f32 on any device.
         let TrainConfig { device, precision, method, .. } = config;
         let now = match here.entry(format!("{device} {precision} {}", method.trains_matrices())) {
             Entry::Occupied(found) => found.into_mut(),
@@ -166,7 +166,7 @@ pub fn same_precision(runs: &[&SweepRun]) -> Result<()> {
 /// Files may also change between one run and the next.
 ///
 /// # Errors
-/// Two runs that were to read the same files, and did not.
+/// Two runs that should have read the same files, but did not.
 pub fn all_on_the_same_files(runs: &[SweepRun]) -> Result<()> {
     let mut first: HashMap<String, (&str, Fingerprint)> = HashMap::new();
     for SweepRun { name, config, .. } in runs {
@@ -187,11 +187,11 @@ pub fn all_on_the_same_files(runs: &[SweepRun]) -> Result<()> {
     Ok(())
 }
 
-/// What names the files that a run reads, and how they are read.
+/// Identifies the files that a run reads, and how they are read.
 fn files_read(config: &TrainConfig) -> Result<String> {
     let TrainConfig { init_head, init_delta, class_weights, pooling, .. } = config;
-    // However many rows are drawn of a file and however long its texts may be, it is the same. Where nobody says how long
-    // they may be, the makers' files do.
+    // However many rows are drawn from a file and however long its texts may be, it is the same file. If no maximum
+    // length is given, the makers' files decide it.
     let dev = match &config.dev {
         Some(DevSource::Fraction(_)) => Some(DevSource::Fraction(0.5)),
         other => other.clone(),
@@ -207,7 +207,7 @@ fn files_read(config: &TrainConfig) -> Result<String> {
     Ok(format!("{} {init_head:?} {init_delta:?} {class_weights:?} {pooling:?}", texts_key(&read)?))
 }
 
-/// What decided what a run computed; `None` where it has no checkpoint.
+/// What decided a run's results; `None` if it has no checkpoint.
 fn fingerprint_of(config: &TrainConfig) -> Result<Option<Fingerprint>> {
     let path = config.output.join(CHECKPOINT_FILE);
     if !path.exists() {
@@ -217,7 +217,7 @@ fn fingerprint_of(config: &TrainConfig) -> Result<Option<Fingerprint>> {
     Ok(Some(found))
 }
 
-/// The learning rate of a finished run, where a trial chose it.
+/// The learning rate of a finished run, if a trial chose it.
 pub fn chosen_rate(result: &Value) -> Option<f64> {
     result[rate::KEY]["chosen"].as_f64()
 }

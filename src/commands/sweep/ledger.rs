@@ -1,5 +1,5 @@
-//! `sweep.jsonl`: a line for each run that has ended. Lines are added as runs end, so that a sweep that was killed knows of
-//! them, and stand in the order of the grid when all have.
+//! `sweep.jsonl`: a line for each run that has ended. Lines are added as runs end, so that a killed sweep knows of
+//! them, and are sorted in grid order once all have ended.
 
 use super::held::{is_done, result_of};
 use super::report::answers_file;
@@ -15,24 +15,24 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub const LEDGER_FILE: &str = "sweep.jsonl";
 
-/// Ten thousand runs come to some MiB.
+/// Ten thousand runs take a few MiB.
 const MOST_BYTES: u64 = 256 << 20;
 
 pub struct Ledger {
     path: PathBuf,
     /// Open from [`begin`](Ledger::begin) on.
     file: Option<JsonLines>,
-    /// In the order of the grid.
+    /// In grid order.
     names: Vec<String>,
     rows: HashMap<String, RunRow>,
 }
 
 impl Ledger {
-    /// Reads the lines that a folder has of these runs. Those of runs that failed, whose folders or answers are gone, or whose
-    /// results say otherwise, are dropped: they are made again.
+    /// Reads a folder's lines about these runs. Drops those of runs that failed, whose folders or answers are gone, or
+    /// whose results disagree: these are run again.
     ///
     /// # Errors
-    /// A file that cannot be read, or a line that is broken; a last one that was cut off is none.
+    /// A file that cannot be read, or a line that is broken; a truncated last line is ignored.
     pub fn read(output: &Path, runs: &[SweepRun]) -> Result<Self> {
         let path = output.join(LEDGER_FILE);
         let mut rows = HashMap::new();
@@ -58,7 +58,7 @@ impl Ledger {
         Ok(Self { path, file: None, names, rows })
     }
 
-    /// Puts the file in order and opens it for further lines.
+    /// Cleans up the file and opens it for further lines.
     ///
     /// # Errors
     /// A file that cannot be written.
@@ -74,13 +74,13 @@ impl Ledger {
         self.rows.contains_key(name)
     }
 
-    /// How many have.
+    /// How many have ended.
     pub fn ended(&self) -> usize {
         self.rows.len()
     }
 
     /// # Errors
-    /// A line that cannot be written; then no part of it stays, and what another run adds is a line of its own.
+    /// A line that cannot be written; no part of it stays, so another run's line is still separate.
     pub fn add(&mut self, row: RunRow) -> Result<()> {
         let file = self.file.as_mut().context("a ledger that was not begun")?;
         file.append(&row)?;
@@ -89,20 +89,20 @@ impl Ledger {
         Ok(())
     }
 
-    /// Writes down the measure of a run on rows that it was trained on.
+    /// Records the measure of a run on rows that it was trained on.
     pub fn measured_on_trained_rows(&mut self, name: &str, value: f64) {
         if let Some(row) = self.rows.get_mut(name) {
             row.train = Some(value);
         }
     }
 
-    /// Leaves that measure to these runs alone: others had it while some that failed were still to be made.
+    /// Removes that measure from all other runs: they got it while some failed runs were still to be repeated.
     pub fn measured_no_others(&mut self, names: &HashSet<&str>) {
         let others = self.rows.values_mut().filter(|row| !names.contains(row.run.as_str()));
         others.for_each(|row| row.train = None);
     }
 
-    /// All rows in the order of the grid, as the file has them from then on.
+    /// All rows in grid order, and rewrites the file in that order.
     ///
     /// # Errors
     /// A file that cannot be written.
@@ -112,7 +112,7 @@ impl Ledger {
     }
 }
 
-/// Whether a run's own result is there and says the same of it.
+/// Whether a run's own result exists and agrees.
 fn says(config: &TrainConfig, row: &RunRow) -> bool {
     is_done(config)
         && result_of(config).is_ok_and(|result| {
@@ -120,12 +120,12 @@ fn says(config: &TrainConfig, row: &RunRow) -> bool {
         })
 }
 
-/// For one of the threads that have it.
+/// Locks it for one of the threads that share it.
 pub fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether what a run answered is there, where it was measured.
+/// Whether a run's answers exist, if it was measured.
 fn has_answers(output: &Path, row: &RunRow) -> bool {
     row.metric.is_none() || answers_file(output, &row.run).exists()
 }

@@ -1,4 +1,4 @@
-//! What a finished run's best state does: on rows that it was trained on, and row by row on those it was measured on.
+//! Evaluates a finished run's best state: on rows that it was trained on, and row by row on those it was measured on.
 
 use crate::backend::{CoreShare, WeightType};
 use crate::commands::train::{Texts, device_of, plan, task_spec};
@@ -22,14 +22,14 @@ use crate::train::evaluate::{Dev, ON_DEV_ROWS, measured};
 use crate::train::output::result_file;
 use anyhow::{Context, Result};
 
-/// A run that is done, and where its best state is looked at.
+/// A finished run, with what is needed to evaluate its best state.
 pub struct FinishedRun<'a> {
     pub config: &'a TrainConfig,
     pub texts: &'a Texts,
     pub cores: CoreShare,
 }
 
-/// What the best state answers to each dev row; `None` where the run's measure does not come from rows.
+/// The best state's answer to each dev row; `None` if the run's measure does not come from rows.
 ///
 /// # Errors
 /// A result that cannot be read; a device without room.
@@ -41,8 +41,8 @@ pub fn answers(run: &FinishedRun<'_>, metric: Metric) -> Result<Option<RowAnswer
     Ok(answers)
 }
 
-/// The run's measure on rows that it was trained on, as many as there are dev rows and no more than [`trained_rows`]; `None` where
-/// there are none, or the rows are no single texts or pairs. `steps` are those that the run took.
+/// The run's measure on rows that it was trained on, as many as there are dev rows and at most [`trained_rows`]; `None`
+/// if there are none, or the rows are not single texts or pairs. `steps` are those that the run took.
 ///
 /// # Errors
 /// As [`answers`].
@@ -52,7 +52,7 @@ pub fn on_trained_rows(run: &FinishedRun<'_>, metric: Metric, steps: u64) -> Res
     let most = trained_rows(steps, config.batch_size * config.grad_accumulation);
     let rows = some_of(&texts.data.train.dataset, dev.dataset.len().min(most));
     let lengths = rows.lengths();
-    // Where memory is limited, batches are no longer than those of training.
+    // If memory is limited, batches are at most as long as in training.
     let tokens = match config.memory {
         Some(_) => Some(plan(config, texts)?.train.limits().tokens),
         None => config.batch_tokens,
@@ -66,8 +66,8 @@ pub fn on_trained_rows(run: &FinishedRun<'_>, metric: Metric, steps: u64) -> Res
     found.value(metric).map(Some).with_context(|| format!("no {metric} was measured"))
 }
 
-/// So many rows that were trained on say well enough how far a state is from them. After a short run there are fewer, so that
-/// looking at them takes little time beside it.
+/// This many training rows are enough to compare a state's measures on them. After a short run they are fewer, so that
+/// measuring takes little time compared with the run.
 fn trained_rows(steps: u64, rows_per_step: usize) -> usize {
     let seen = usize::try_from(steps).unwrap_or(usize::MAX).saturating_mul(rows_per_step);
     (seen / 8).clamp(64, 512)
@@ -78,7 +78,7 @@ pub fn reads_texts(config: &TrainConfig) -> bool {
     config.task.kind().facts().reads == Reads::Texts
 }
 
-/// So many of the rows at most, evenly over all.
+/// At most this many of the rows, evenly spread.
 fn some_of(rows: &Dataset, most: usize) -> Dataset {
     let (all, count) = (rows.len(), rows.len().min(most));
     let picked: Vec<usize> = (0..count).map(|i| i * all / count).collect();
@@ -86,13 +86,13 @@ fn some_of(rows: &Dataset, most: usize) -> Dataset {
 }
 
 impl<'a> FinishedRun<'a> {
-    /// The dev rows that chose the best state, where it is known which of them are right.
+    /// The dev rows that chose the best state, if it is known which of them are right.
     fn dev(&self) -> Option<(&'static str, &'a Prepared)> {
         let first = self.texts.data.dev.first().filter(|_| reads_texts(self.config));
         first.map(|(part, prepared)| (*part, prepared))
     }
 
-    /// Rows under its best state.
+    /// Evaluates rows with its best state.
     fn measured(
         &self,
         rows: &Dev<'_>,
@@ -138,7 +138,7 @@ impl<'a> FinishedRun<'a> {
                 let info = DeltaInfo::of_model(&left)?;
                 let spec = trained::task_spec(&info);
                 let folder = &config.output;
-                // What it trained in f32 is its own, and read as it is.
+                // What it trained in f32 is not shared, and is read as it is.
                 let options = OpenOptions { weights: WeightType::F32, ..options };
                 let sharing = Sharing { cores: cores.clone(), ..Sharing::default() };
                 let mut backend = open_sharing(options, sharing)?;

@@ -1,7 +1,7 @@
-//! `bitfit sweep`: the runs of a grid in one process, several at a time, over one copy of the frozen weights.
+//! `bitfit sweep`: the runs of a grid in one process, several at a time, sharing one copy of the frozen weights.
 //!
-//! Each run leaves in its folder what `bitfit train` leaves. The sweep adds a line per run to `sweep.jsonl`, and the answers of
-//! each run's best state.
+//! Each run leaves in its folder what `bitfit train` leaves. The sweep adds a line per run to `sweep.jsonl`, and the
+//! answers of each run's best state.
 
 mod board;
 mod held;
@@ -39,7 +39,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use work::Work;
 
-/// The folder of what runs answer, row by row.
+/// The folder for the runs' answers, row by row.
 pub const ANSWERS: &str = "answers";
 
 /// `name` is the command to continue with.
@@ -59,7 +59,7 @@ pub fn run(name: &str, command: &SweepCommand) -> Result<()> {
     let ended = in_folder(name, command);
     drop(lock);
     if made && ended.is_err() {
-        // Refused by the system where something was written.
+        // The system refuses if something was written.
         let _ = std::fs::remove_dir(output);
     }
     ended
@@ -70,7 +70,7 @@ fn is_used(output: &Path) -> bool {
         entries.any(|entry| {
             entry.is_ok_and(|entry| {
                 let name = entry.file_name();
-                // Killed before its list of runs was there, a sweep has begun nothing.
+                // A sweep that was killed before its list of runs existed has not begun anything.
                 name != LOCK_FILE && !temporary::is_of(&name.to_string_lossy(), RUNS_FILE)
             })
         })
@@ -93,7 +93,7 @@ fn in_folder(name: &str, command: &SweepCommand) -> Result<()> {
             output.display()
         );
     }
-    // Before anything computes, and so takes as many threads as there are.
+    // Before anything computes, which would start as many threads as there are.
     if let Some(first) = runs.first() {
         set_threads(first.config.threads, &Alone)?;
     }
@@ -110,7 +110,7 @@ fn in_folder(name: &str, command: &SweepCommand) -> Result<()> {
         held::same_precision(&begun)?;
     }
     let work = Work::planned(command, &inputs, &mut files, |name| ledger.has(name))?;
-    // Before the first run, so that a sweep that was stopped knows what is left to do.
+    // Before the first run, so that a stopped sweep knows what is left to do.
     write_bytes_atomic(&sweep_file::runs_file(output), sweep_file::to_text(runs)?.as_bytes())?;
     let answers = output.join(ANSWERS);
     std::fs::create_dir_all(&answers)
@@ -118,7 +118,7 @@ fn in_folder(name: &str, command: &SweepCommand) -> Result<()> {
     ledger.begin()?;
 
     let stop = stop::when_asked()?;
-    // Whatever is at work finishes its step.
+    // Active runs finish their step.
     let asked = stop.after_the_step();
     let ledger = Mutex::new(ledger);
     work.make(&stop, &ledger)?;
@@ -155,7 +155,7 @@ fn in_folder(name: &str, command: &SweepCommand) -> Result<()> {
 }
 
 /// # Errors
-/// Runs that failed otherwise than by diverging, or none that came to its end.
+/// Runs that failed other than by diverging, or no run that finished.
 fn ended_well(rows: &[RunRow]) -> Result<()> {
     let of = |end: RunEnd| rows.iter().filter(move |row| row.outcome == end);
     let why = |row: &RunRow| format!("{}: {}", row.run, row.why.as_deref().unwrap_or_default());
@@ -175,7 +175,7 @@ fn ended_well(rows: &[RunRow]) -> Result<()> {
     }
 }
 
-/// What to say of variants whose names are nearly a method's, which they do not have.
+/// Remarks on variants whose names resemble a method that they do not use.
 fn odd_names(runs: &[SweepRun]) -> BTreeSet<String> {
     let odd = |SweepRun { variant, config, .. }: &SweepRun| {
         let trains = config.method.name();
@@ -187,7 +187,7 @@ fn odd_names(runs: &[SweepRun]) -> BTreeSet<String> {
     runs.iter().filter_map(odd).collect()
 }
 
-/// The names of all files that a sweep writes into its folder itself.
+/// The names of all files that a sweep itself writes into its folder.
 fn files(runs: &[SweepRun]) -> Vec<String> {
     let logs = runs.iter().map(|run| format!("{}.log", run.name));
     logs.chain([RUNS_FILE, LEDGER_FILE].map(str::to_owned)).chain(files_of_report()).collect()

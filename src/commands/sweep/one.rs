@@ -1,4 +1,4 @@
-//! One run of a sweep: trained in its folder as `bitfit train` does it, measured, and written down whatever comes of it.
+//! One run of a sweep: trained in its folder like `bitfit train`, measured, and recorded whatever the outcome.
 
 use super::board::{Board, Log};
 use super::held::is_done;
@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What the runs of a sweep share.
 pub struct Surroundings<'a> {
-    /// Of the sweep.
+    /// The sweep's folder.
     pub output: &'a Path,
     pub inputs: &'a Inputs,
     pub memory: &'a Room,
@@ -40,12 +40,12 @@ pub struct Surroundings<'a> {
 /// Starts a run or continues it, and returns the outcome; `None` if it was asked to stop.
 ///
 /// # Errors
-/// Whatever concerns the sweep as a whole: its log cannot be written.
+/// Anything that concerns the sweep as a whole: its log cannot be written.
 pub fn make(run: &SweepRun, shared: &Surroundings<'_>) -> Result<Option<RunRow>> {
     let log = Log::open(shared.board, shared.output, &run.name)?;
     let attempt = || catch_unwind(AssertUnwindSafe(|| attempt(run, shared)));
     let made = heard_by(Rc::clone(&log) as Rc<dyn crate::commands::notes::Hearer>, attempt);
-    // Its message stands above, as the program's own does.
+    // The panic message has been printed above.
     let made = made.unwrap_or_else(|_| Err(anyhow!("it panicked, which is a bug in bitfit")));
     let error = match made {
         Ok(row) => return Ok(row),
@@ -55,7 +55,7 @@ pub fn make(run: &SweepRun, shared: &Surroundings<'_>) -> Result<Option<RunRow>>
     let why = one_line(&error);
     log.line(&format!("error: {why}"));
     if outcome == RunEnd::Failed && shared.asked.load(Ordering::Relaxed) {
-        // Most likely because of that; if not, it fails again.
+        // Most likely because of the request to stop; if not, it fails again.
         return Ok(None);
     }
     Ok(Some(row::without_result(run, outcome, why)))
@@ -68,7 +68,7 @@ fn attempt(run: &SweepRun, shared: &Surroundings<'_>) -> Result<Option<RunRow>> 
         let need = Need::of(config, plan(config, &texts)?.planned);
         shared.memory.take(&need, |frozen| shared.inputs.release(frozen))
     };
-    // What reading the texts and earlier runs left.
+    // Memory left over from reading the texts and earlier runs.
     rss::give_back();
     let seat = shared.cores.seat();
     let mut answers = None;

@@ -1,4 +1,5 @@
-//! What a sweep that has ended leaves for people: its table, on the terminal and as Markdown, its pictures, and a page with all.
+//! What a finished sweep leaves for people: its table, on the terminal and as Markdown, its pictures, and a page with
+//! everything.
 
 use super::ANSWERS;
 use crate::cli::sweep_file;
@@ -14,21 +15,21 @@ use crate::settings::sweep_run::SweepRun;
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 
-/// Rows of dev data in their millions.
+/// Enough for millions of dev rows.
 const MOST_ANSWERS: u64 = 1 << 30;
 
-/// Where a run's answers to the dev rows are: `null` where its measure is not made of such. Runs that were not measured have
-/// none.
+/// The file with a run's answers to the dev rows: `null` if its measure does not come from rows. Runs that were not
+/// measured have none.
 pub fn answers_file(output: &Path, run: &str) -> PathBuf {
     output.join(ANSWERS).join(format!("{run}.json"))
 }
 
 /// # Errors
-/// Answers that are broken; a base that can no longer be read; a file that cannot be written.
+/// Broken answers; a base that can no longer be read; a file that cannot be written.
 pub fn make(output: &Path, runs: &[SweepRun], rows: &[RunRow], inputs: &Inputs) -> Result<()> {
     let answers = answers(output, rows)?;
     let settings = sweep_file::to_text(runs)?;
-    // All runs are of one base.
+    // All runs have the same base.
     let base = runs.first().map(|run| inputs.base(&run.config, true)).transpose()?;
     let base = base.as_deref().map(|OpenBase { base, .. }| {
         let prefix = base.config.family.prefix();
@@ -40,14 +41,14 @@ pub fn make(output: &Path, runs: &[SweepRun], rows: &[RunRow], inputs: &Inputs) 
     show(table.text())
 }
 
-/// Whether answers come to the value that the run says of them.
+/// Whether answers give the value that the run reports.
 fn fits(DevAnswers { answers, .. }: &DevAnswers, row: &RunRow) -> bool {
     let all = answers.rows().map(|count| answers.value(&(0..count).collect::<Vec<_>>()));
     let close = |(own, said): (f64, f64)| (own - said).abs() < 1e-5 || own.is_nan();
     all.zip(row.dev).is_some_and(close)
 }
 
-/// Of the runs that are done, where the measure comes from rows.
+/// For the finished runs, if the measure comes from rows.
 fn answers(output: &Path, rows: &[RunRow]) -> Result<AnswersByRun> {
     let mut found = AnswersByRun::new();
     for row in rows.iter().filter(|row| row.outcome == RunEnd::Done) {

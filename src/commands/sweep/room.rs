@@ -1,5 +1,5 @@
-//! Which runs are at work at a time: as many as there are workers, and no more than fit the memory. The frozen weights count
-//! once for all runs that share them. They stay for the runs to come, and go where another run needs their room.
+//! Which runs are active at a time: as many as there are workers, and no more than fit in memory. Frozen weights count
+//! once for all runs that share them. They stay for later runs, and are released if another run needs their room.
 
 use crate::backend::Footprint;
 use crate::commands::train::frozen_name;
@@ -7,17 +7,17 @@ use crate::settings::train::TrainConfig;
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// What a run takes.
+/// What a run needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Need {
-    /// The weights that it shares with others, by what names them, in bytes.
+    /// The weights that it shares with others: their name, and bytes.
     frozen: Option<(String, usize)>,
-    /// What it has for itself.
+    /// Memory that it does not share.
     own: usize,
 }
 
 impl Need {
-    /// Of a run with these settings that was planned so.
+    /// For a run with these settings and this plan.
     pub fn of(config: &TrainConfig, planned: Footprint) -> Self {
         let shares = config.method.facts().freezes_weights;
         let frozen = shares.then(|| (frozen_name(config), planned.weights));
@@ -26,19 +26,19 @@ impl Need {
     }
 }
 
-/// Room that runs take and give back.
+/// Room that runs take and return.
 pub struct Room {
-    /// `None`: as much as there is.
+    /// `None`: no limit.
     limit: Option<usize>,
     taken: Mutex<Taken>,
     given_back: Condvar,
 }
 
-/// Bytes that were taken at one time.
+/// Peak bytes in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Most {
     pub all: usize,
-    /// Of these.
+    /// The frozen part of these.
     pub frozen: usize,
 }
 
@@ -50,16 +50,16 @@ struct Taken {
     most: Most,
 }
 
-/// Frozen weights that lie in memory.
+/// Frozen weights in memory.
 #[derive(Default)]
 struct Frozen {
     bytes: usize,
-    /// How many of those at work have them.
+    /// How many active runs use them.
     users: usize,
 }
 
 impl Taken {
-    /// What would be taken with this run beside the others.
+    /// The use if this run joined the others.
     fn with(&self, need: &Need) -> Most {
         let mut frozen = self.frozen.values().map(|frozen| frozen.bytes).sum();
         if let Some((name, bytes)) = &need.frozen {
@@ -68,7 +68,7 @@ impl Taken {
         Most { all: frozen + self.own + need.own, frozen }
     }
 
-    /// Frozen weights that neither those at work nor this run has.
+    /// Frozen weights that neither the active runs nor this run use.
     fn unused(&self, need: &Need) -> Option<String> {
         let wanted = need.frozen.as_ref().map(|(name, _)| name);
         let mut unused = self.frozen.iter().filter(|(_, frozen)| frozen.users == 0);
@@ -76,7 +76,7 @@ impl Taken {
     }
 }
 
-/// A run's part of the memory, which goes back with this.
+/// A run's share of the memory, returned on drop.
 pub struct Lease<'a> {
     memory: &'a Room,
     need: Need,
@@ -87,8 +87,8 @@ impl Room {
         Self { limit, taken: Mutex::default(), given_back: Condvar::new() }
     }
 
-    /// Waits until a run fits beside those at work; frozen weights that none of them has are let go of first, by `release`. A
-    /// run that fits nowhere is let in alone: it says so itself, or the limit was no more than a guess.
+    /// Waits until a run fits next to the active ones; frozen weights that none of them uses are first freed by
+    /// `release`. A run that never fits is admitted alone: it reports that itself, or the limit was only a guess.
     pub fn take(&self, need: &Need, release: impl Fn(&str)) -> Lease<'_> {
         let mut taken = self.lock();
         while self.limit.is_some_and(|limit| taken.with(need).all > limit) {
@@ -115,7 +115,7 @@ impl Room {
         Lease { memory: self, need: need.clone() }
     }
 
-    /// The most bytes that runs had at one time, as planned.
+    /// The peak bytes of active runs, as planned.
     pub fn most(&self) -> Most {
         self.lock().most
     }
@@ -190,7 +190,7 @@ mod tests {
         drop(f16);
         drop(take(&full));
         assert_eq!(*gone.lock().unwrap(), ["m f16", "m nf4"]);
-        // They come again with their next run, and count again.
+        // They are loaded again by their next run, and count again.
         drop(take(&need(40)));
         assert_eq!(memory.most(), Most { all: 220, frozen: 200 });
     }

@@ -1,4 +1,4 @@
-//! The row of a run, from the files it left, and the answers of its best state.
+//! The row of a run, from its files, and the answers of its best state.
 
 use super::held::{chosen_rate, result_of};
 use super::report::answers_file;
@@ -17,11 +17,11 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Of a run that is done, whose best state was not yet measured on rows that it has seen. `answers` gives that state's own to
-/// the dev rows.
+/// For a finished run whose best state has not been measured on rows that it has seen. `answers` returns that state's
+/// answers to the dev rows.
 ///
 /// # Errors
-/// A file of the run that is missing or broken; answers that cannot be written.
+/// A missing or broken file of the run; answers that cannot be written.
 pub fn of_result(
     run: &SweepRun,
     texts: &Texts,
@@ -70,7 +70,7 @@ pub fn of_result(
     })
 }
 
-/// Of a run that left no result.
+/// For a run that left no result.
 pub fn without_result(run: &SweepRun, outcome: RunEnd, why: String) -> RunRow {
     let config = &run.config;
     let facts = config.method.facts();
@@ -107,13 +107,13 @@ fn metric_of_key(key: &str) -> Option<Metric> {
     Metric::ALL.into_iter().find(|metric| metric.key() == key)
 }
 
-/// The measures among what an evaluation has.
+/// The measures in an evaluation.
 fn scores(evaluation: &Map<String, Value>) -> BTreeMap<String, Option<f64>> {
     let measures = evaluation.iter().filter(|(key, _)| metric_of_key(key).is_some());
     measures.map(|(key, value)| (key.clone(), value.as_f64())).collect()
 }
 
-/// The median over the steps of a run's log, with which a resumed run goes on.
+/// The median over the steps in a run's log, which a resumed run continues.
 fn seconds_per_step(log: &Path) -> Result<Option<f64>> {
     let (mut times, mut before) = (Vec::new(), 0.0);
     for record in records(log)? {

@@ -1,5 +1,5 @@
-//! The workers of a sweep: each takes the next run of the grid that has not ended, until none is left or somebody asks to
-//! stop.
+//! The workers of a sweep: each takes the next run of the grid that has not ended, until none is left or somebody asks
+//! to stop.
 
 use super::board::Board;
 use super::held::FilesNow;
@@ -29,15 +29,15 @@ use std::panic::resume_unwind;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// As the thread has that a process begins with.
+/// The same as a process's main thread.
 const STACK: usize = 8 << 20;
 
-/// The runs that are left, and what they are made with.
+/// The remaining runs, and what they need.
 pub struct Work<'a> {
     command: &'a SweepCommand,
     inputs: &'a Inputs,
     left: Vec<&'a SweepRun>,
-    /// One for each that is at work at a time.
+    /// One per concurrent run.
     pools: Vec<ThreadPool>,
     memory: Room,
     cores: Cores,
@@ -47,7 +47,7 @@ impl<'a> Work<'a> {
     /// For the runs of a command that have not ended.
     ///
     /// # Errors
-    /// A file that cannot be read; a run that does not fit the memory; threads that the system does not give.
+    /// A file that cannot be read; a run that does not fit in memory; threads that the system refuses.
     pub fn planned(
         command: &'a SweepCommand,
         inputs: &'a Inputs,
@@ -58,18 +58,18 @@ impl<'a> Work<'a> {
         let left: Vec<&SweepRun> = runs.iter().filter(|run| !has_ended(&run.name)).collect();
         let first = &runs.first().context("a grid without runs")?.config;
         if !left.is_empty() {
-            // All runs are of it: without it none begins, nor without their texts.
+            // All runs use it: none begins without it or without their texts.
             inputs.base(first, *quiet)?;
         }
         for run in &left {
-            // What there is to say of the texts is said when the run begins.
+            // Messages about the texts are given when the run begins.
             unheard(|| files.of(&run.config).map(drop))
                 .with_context(|| format!("the run {}", run.name))?;
         }
         let on_gpu = gpu(first.device, Share::WHOLE).is_some();
         let cores = Cores::new(rayon::current_num_threads());
         let workers = match (jobs, on_gpu) {
-            // One fills it.
+            // A single run uses all of it.
             (_, true) => 1,
             (None, false) => cores.total(),
             (Some(jobs), false) => *jobs,
@@ -78,7 +78,8 @@ impl<'a> Work<'a> {
             say(*quiet, "--jobs: on a GPU, runs are done one after another");
         }
         let limit = first.memory.map(|size| size.0);
-        // Without a limit of the user's, what the system has free keeps a large model from being trained many times at once.
+        // If the user sets no limit, the system's free memory keeps a large model from being trained many times at
+        // once.
         let free = if jobs.is_none() { rss::available() } else { None };
         let memory = Room::new(limit.or(free));
         let pools = (0..workers.min(runs.len())).map(|_| pool(cores.total()));
@@ -93,7 +94,7 @@ impl<'a> Work<'a> {
         Ok(Self { command, inputs, left, pools, memory, cores })
     }
 
-    /// Makes them. Where somebody asks to stop, some are missing in the ledger afterwards.
+    /// Executes them. If somebody asks to stop, some are missing from the ledger afterwards.
     ///
     /// # Errors
     /// A file of the sweep that cannot be written.
@@ -123,11 +124,11 @@ impl<'a> Work<'a> {
         ended
     }
 
-    /// Measures the runs that stand in the table on rows that they were trained on: at the best rate of each of its rows. False
-    /// where somebody asked to stop before all were.
+    /// Measures the table's runs on rows that they were trained on: those at the best rate of each of its rows. False
+    /// if somebody asked to stop before all were done.
     ///
     /// # Errors
-    /// What a run has left cannot be read; a device without room.
+    /// A run's files cannot be read; a device without room.
     pub fn measure_best(&self, stop: &Stop, ledger: &Mutex<Ledger>) -> Result<bool> {
         let rows = lock(ledger).in_order()?;
         let best = Groups::of(&rows);
@@ -167,12 +168,12 @@ impl<'a> Work<'a> {
         measure::on_trained_rows(&run, metric, steps)
     }
 
-    /// The most bytes that runs at work were planned to take at a time.
+    /// The peak bytes that concurrent runs were planned to take.
     pub fn most(&self) -> Most {
         self.memory.most()
     }
 
-    /// Does something with each of a list, as many at a time as there are pools, until one is an error or somebody asks to stop.
+    /// Processes a list, as many items at a time as there are pools, until one fails or somebody asks to stop.
     fn each<T: Sync>(
         &self,
         list: &[T],
@@ -204,7 +205,7 @@ impl<'a> Work<'a> {
     }
 }
 
-/// What a run computes with.
+/// The threads of a run.
 fn pool(threads: usize) -> Result<ThreadPool> {
     let builder = ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK);
     builder.build().context("cannot start the threads; try a smaller --threads")

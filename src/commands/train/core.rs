@@ -1,4 +1,4 @@
-//! One run, from checked settings to its result: `train` makes one, and a sweep several side by side.
+//! One run, from checked settings to its result: `train` does one, and a sweep several in parallel.
 
 use super::data::Data;
 use super::inputs::Texts;
@@ -48,33 +48,33 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 use std::rc::Rc;
 
-/// A run that is to be made.
+/// A run to execute.
 pub struct Job<'a> {
     pub config: &'a TrainConfig,
-    /// Where it computes on a CPU.
+    /// Cores used by a CPU device.
     pub cores: CoreShare,
-    /// Of several ranks the first alone has it.
+    /// Only the first of several ranks has it.
     pub output: Option<&'a OutputFolder>,
     pub resume: bool,
     pub quiet: bool,
 }
 
-/// How far a run came.
+/// How far a run got.
 pub enum Ended {
-    /// With what its best state answers to the dev rows, as far as that is known.
+    /// With its best state's answers to the dev rows, as far as they are known.
     Done(Option<RowAnswers>),
-    /// Asked to stop; everything is saved.
+    /// Stopped on request; everything is saved.
     Stopped { step: u64, total: u64 },
 }
 
 /// Trains.
 ///
 /// # Errors
-/// Whatever keeps the run from its end, [`Diverged`](crate::train::run::Diverged) among it.
+/// Whatever keeps the run from finishing, including [`Diverged`](crate::train::run::Diverged).
 pub fn train(job: &Job<'_>, texts: &Texts, stop: &Stop, ranks: &Rc<dyn Ranks>) -> Result<Ended> {
     let &Job { config, output, resume, quiet, .. } = job;
     let (base, Texts { tokenizer, data, .. }) = (texts.base(), texts);
-    // What was asked for stays in what the run leaves behind: it is resumed and compared by that.
+    // The run's files keep what was requested: resuming and comparing use that.
     let asked = config;
     let config = &TrainConfig { metric: Some(chosen_metric(asked, data, quiet)?), ..asked.clone() };
 
@@ -126,7 +126,7 @@ pub fn train(job: &Job<'_>, texts: &Texts, stop: &Stop, ranks: &Rc<dyn Ranks>) -
     let asked = &TrainConfig { lr: Rate::Is(lr), ..asked.clone() };
     let info = DeltaInfo { settings: asked.without_places(), ..info.clone() };
     let fingerprint = match config.memory {
-        // Of several ranks each cuts its own share.
+        // With several ranks each splits its own share.
         Some(_) if !ranks.several() => {
             identity::of_cut_run(identity(asked)?, programs.train.limits().tokens)
         }
@@ -210,7 +210,7 @@ pub fn train(job: &Job<'_>, texts: &Texts, stop: &Stop, ranks: &Rc<dyn Ranks>) -
     Ok(Ended::Done(outcome.answers))
 }
 
-/// The model as the run begins with it, on its device; what there is to say of it is said.
+/// The run's initial model on its device; reports what there is to say about it.
 fn loaded(
     job: &Job<'_>,
     texts: &Texts,
@@ -250,7 +250,7 @@ fn loaded(
     Ok((model, backend))
 }
 
-/// Says what is odd about the rows of batches.
+/// Reports oddities in the rows of batches.
 fn say_order(config: &TrainConfig, data: &Data, quiet: bool) {
     if config.no_shuffle && in_order(data.train.labels(), data.targets.outputs()) {
         warn(
@@ -261,7 +261,7 @@ fn say_order(config: &TrainConfig, data: &Data, quiet: bool) {
     say_beyond_limit(quiet, &data.train.dataset.lengths(), config.batch_tokens);
 }
 
-/// The rate that a trial of several finds.
+/// The rate found by a trial of several.
 fn tried(trial: Trial<'_>, steps: &mut Steps<'_>, quiet: bool) -> Result<ChosenRate> {
     let mut progress = Progress::new(trial.steps(steps.total), 0, quiet);
     let found = trial.choose(steps, &mut progress)?;
@@ -271,7 +271,7 @@ fn tried(trial: Trial<'_>, steps: &mut Steps<'_>, quiet: bool) -> Result<ChosenR
     Ok(found)
 }
 
-/// Writes the result, and shows it.
+/// Writes the result, and displays it.
 fn sum_up(summary: &Summary<'_>) -> Result<()> {
     let Summary { config, output, outcome, .. } = summary;
     if outcome.last.iter().any(|evaluation| evaluation.one_answer) {
@@ -285,7 +285,7 @@ fn sum_up(summary: &Summary<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What a run would give its device and take of it, before anything is loaded.
+/// What a run would put on its device, before anything is loaded.
 ///
 /// # Errors
 /// As [`train`].
@@ -298,7 +298,7 @@ pub fn plan(config: &TrainConfig, texts: &Texts) -> Result<Programs> {
     Programs::plan(&model, (device, 1), &mut steps, config, &lengths(data))
 }
 
-/// The device that a run asks for.
+/// The device that a run requests.
 pub fn device_of(config: &TrainConfig, here: Share) -> OpenOptions {
     OpenOptions {
         device: config.device,
@@ -323,7 +323,7 @@ fn lengths(data: &Data) -> Vec<Vec<u32>> {
     data.dev.iter().map(|(_, rows)| rows.dataset.lengths()).collect()
 }
 
-/// What chooses the best state. Of some tasks only the labels say what can be measured.
+/// The measure that chooses the best state. For some tasks only the labels determine what can be measured.
 fn chosen_metric(config: &TrainConfig, data: &Data, quiet: bool) -> Result<Metric> {
     let metric = config.metric();
     let dev = data.dev.first().map(|(_, dev)| dev);
@@ -345,10 +345,10 @@ fn chosen_metric(config: &TrainConfig, data: &Data, quiet: bool) -> Result<Metri
     Ok(measures[0])
 }
 
-/// How the tokens of a text become what the head reads.
+/// How the tokens of a text become the head's input.
 ///
 /// # Errors
-/// A pooling that has to be chosen.
+/// A pooling that the user has to choose.
 pub fn pooling(config: &TrainConfig, base: &Base) -> Result<PoolKind> {
     match config.task.kind().facts().each_token {
         true => Ok(config.pooling_of_tokens()),
@@ -356,10 +356,10 @@ pub fn pooling(config: &TrainConfig, base: &Base) -> Result<PoolKind> {
     }
 }
 
-/// What the model of a run is for.
+/// What a run's model is used for.
 ///
 /// # Errors
-/// Weights of classes that do not fit; a pooling that has to be chosen.
+/// Class weights that do not fit; a pooling that the user has to choose.
 pub fn task_spec(config: &TrainConfig, base: &Base, data: &Data) -> Result<TaskSpec> {
     Ok(TaskSpec {
         outputs: data.targets.outputs(),

@@ -22,20 +22,20 @@ use anyhow::Result;
 /// The rows of a run as its files have them.
 pub struct RunRows {
     targets: Targets,
-    /// None where the examples are documents.
+    /// None if the examples are documents.
     columns: Option<Columns>,
     /// Before a split.
     train: Examples,
-    /// Those in files of their own, by the name that tells several apart; the first chooses the best state.
+    /// Those in separate files, by distinguishing name; the first chooses the best state.
     dev: Vec<(&'static str, Examples)>,
     pub hashes: DataHashes,
 }
 
 impl RunRows {
-    /// Reads the files; of so many words one is hidden.
+    /// Reads the files; `vocabulary` is for hidden words.
     ///
     /// # Errors
-    /// A file that cannot be read or has no such column, a label that does not fit.
+    /// A file that cannot be read or lacks a column, a label that does not fit.
     pub fn read(config: &TrainConfig, vocabulary: usize, quiet: bool) -> Result<Self> {
         let mut options = ReadOptions {
             format: format(config.format),
@@ -88,7 +88,7 @@ impl RunRows {
             warn(odd);
         }
         let columns = train.columns().cloned();
-        // The dev rows are read as those of the task are.
+        // The dev rows are read like the task's.
         options.trained = columns.clone();
         match &config.dev {
             None => {}
@@ -118,21 +118,21 @@ impl RunRows {
 /// Tokenized training and dev rows.
 pub struct Data {
     pub targets: Targets,
-    /// None where the examples are documents.
+    /// None if the examples are documents.
     pub columns: Option<Columns>,
     pub train: Prepared,
-    /// By the name that tells several apart; the first chooses the best state.
+    /// By distinguishing name; the first chooses the best state.
     pub dev: Vec<(&'static str, Prepared)>,
     /// For each of these, what is reached without reading a text.
     pub baselines: Vec<Vec<Baseline>>,
     /// Of the rows as read, before a split.
     pub hashes: DataHashes,
-    /// Of the dev rows that choose, as they are after it.
+    /// Of the dev rows that choose, after the split.
     pub dev_sha256: Option<String>,
 }
 
 impl Data {
-    /// Reads the files, splits off the dev rows where they are a share, and tokenizes.
+    /// Reads the files, splits off the dev rows if they are a share, and tokenizes.
     ///
     /// # Errors
     /// As [`RunRows::read`]; too few rows for a split.
@@ -180,7 +180,7 @@ impl Data {
         let dev = dev.into_iter().map(|(part, rows)| Ok((part, prepare(rows, parts[1])?)));
         let dev = dev.collect::<Result<Vec<_>>>()?;
         let baselines = dev.iter().map(|(_, dev)| baselines(&targets, &train, dev)).collect();
-        // Nothing else is read off what is trained on.
+        // Nothing else is read from the training rows.
         train.documents = None;
         train.dataset.for_training();
         warn_of_labels(&targets, train.labels(), dev.first().map(|(_, rows)| rows));

@@ -1,4 +1,5 @@
-//! Everything that decides a run's result: a resumed run is checked against all of it, the runs of a sweep against the files.
+//! Everything that decides a run's result: a resumed run is checked against all of it, a sweep's runs against the
+//! files.
 
 use super::core::{device_of, pooling};
 use super::data::{Data, RunRows};
@@ -16,7 +17,7 @@ use crate::settings::train::TrainConfig;
 use crate::settings::weighting::Weighting;
 use anyhow::{Context, Result};
 
-/// The names of what files hold.
+/// The names for the contents of files.
 const FILES: [&str; 6] = [
     "base weights",
     "training data",
@@ -26,18 +27,18 @@ const FILES: [&str; 6] = [
     "file of class weights",
 ];
 const PRECISION: &str = "precision";
-/// What a limit leaves of a batch, which the threads decide with it: each has memory of its own.
+/// How far a limit splits a batch; threads matter too, since each has its own memory.
 const AT_A_TIME: &str = "tokens at a time (--memory, --threads)";
-/// What the settings may leave to the makers' files.
+/// The settings may leave this to the makers' files.
 const POOLING: &str = "pooling in use";
 const LONGEST_TEXT: &str = "longest text";
-/// How the names begin of what else the files beside the weights say.
+/// The prefixes of the names for other files next to the weights.
 const BESIDE_WEIGHTS: [&str; 2] = ["tokenizer.", "config.json."];
 
 /// Of a whole run.
 ///
 /// # Errors
-/// A file that cannot be read; settings that cannot be written down.
+/// A file that cannot be read; settings that cannot be serialised.
 pub fn of_run(
     config: &TrainConfig,
     precision: Precision,
@@ -46,7 +47,7 @@ pub fn of_run(
     data: &Data,
 ) -> Result<Fingerprint> {
     let fingerprint = Fingerprint::of(config)?
-        // What `auto` is may differ where the run is resumed.
+        // The meaning of `auto` may differ where the run is resumed.
         .with(PRECISION, &format!("\"{precision}\""))
         .with(POOLING, &info.pooling.to_string())
         .with(LONGEST_TEXT, &info.max_length.unwrap_or_default().to_string())
@@ -58,19 +59,19 @@ pub fn of_run(
     })
 }
 
-/// The same of a run whose batches a limit on memory has cut into micro-batches of so many tokens: cut otherwise they round
-/// otherwise.
+/// The same for a run whose batches a memory limit has split into micro-batches of this many tokens: another split
+/// rounds differently.
 pub fn of_cut_run(run: Fingerprint, tokens: usize) -> Fingerprint {
     run.with(AT_A_TIME, &tokens.to_string())
 }
 
-/// Of the files that a run with these settings would read now.
+/// For the files that a run with these settings would read now.
 ///
 /// # Errors
 /// A file that cannot be read.
 pub fn of_files_now(config: &TrainConfig, inputs: &Inputs) -> Result<Fingerprint> {
     let base = &inputs.base(config, true)?.base;
-    // What there is to say of it is said to the runs.
+    // Messages about it go to the runs.
     let tokenizer = unheard(|| inputs.tokenizer(config, false))?;
     let hashes = RunRows::read(config, base.config.vocab, true)?.hashes;
     let now = of_files(config, base, &hashes)?
@@ -84,13 +85,13 @@ pub fn of_files_now(config: &TrainConfig, inputs: &Inputs) -> Result<Fingerprint
 /// The precision that a run with these settings would have here.
 ///
 /// # Errors
-/// A device that is not there, or does not have it.
+/// A missing device, or one without this precision.
 pub fn precision_now(config: &TrainConfig) -> Result<Fingerprint> {
     let precision = config.precision.on(open(device_of(config, Share::WHOLE))?.kind())?;
     Ok(Fingerprint::default().with(PRECISION, &format!("\"{precision}\"")))
 }
 
-/// That of a run's fingerprint.
+/// The precision in a run's fingerprint.
 pub fn precision_in(run: &Fingerprint) -> Fingerprint {
     run.only(|name| name == PRECISION)
 }
@@ -98,7 +99,7 @@ pub fn precision_in(run: &Fingerprint) -> Fingerprint {
 /// The part of a run's fingerprint that files decide.
 pub fn files_in(run: &Fingerprint, config: &TrainConfig) -> Fingerprint {
     run.only(|name| match name {
-        // Else it is the settings' own, and runs may differ in it.
+        // Otherwise it is a setting, and may differ between runs.
         LONGEST_TEXT => config.max_length.is_none(),
         POOLING => true,
         name => FILES.contains(&name) || BESIDE_WEIGHTS.iter().any(|start| name.starts_with(start)),

@@ -1,5 +1,5 @@
-//! What runs read and do not change: base model, tokenizer and texts. Runs of one process that need the same share it, and it
-//! is read once.
+//! What runs read and do not change: base model, tokenizer and texts. Runs of one process that need the same share it,
+//! so it is read once.
 
 use super::data::Data;
 use crate::backend::Resident;
@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A base model, and its frozen matrices as far as runs have brought them to a device.
+/// A base model, and those of its frozen matrices that runs have uploaded.
 pub struct OpenBase {
     pub base: Base,
     /// By [`frozen_name`].
@@ -26,7 +26,7 @@ pub struct OpenBase {
 }
 
 impl OpenBase {
-    /// The frozen matrices of a run with these settings, which it shares with others.
+    /// The frozen matrices of a run with these settings, shared with other runs.
     pub fn frozen(&self, config: &TrainConfig) -> Resident {
         self.all_frozen().entry(frozen_name(config)).or_default().clone()
     }
@@ -36,11 +36,11 @@ impl OpenBase {
     }
 }
 
-/// What is the same for runs whose frozen matrices are the same in memory.
+/// Equal for runs whose frozen matrices are identical in memory.
 pub fn frozen_name(config: &TrainConfig) -> String {
     let TrainConfig { model, weights, device, precision, .. } = config;
     match gpu(*device, Share::WHOLE) {
-        // There the precision decides between two types of 16 bits.
+        // On a GPU the precision decides between two 16-bit types.
         Some(_) => format!("{model} {weights} {precision}"),
         None => format!("{model} {weights}"),
     }
@@ -59,7 +59,7 @@ impl Texts {
     }
 }
 
-/// All that runs have read and may need again.
+/// Everything that runs have read and may need again.
 #[derive(Default)]
 pub struct Inputs {
     bases: Once<OpenBase>,
@@ -68,7 +68,7 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// What a run with these settings reads. What is said of it is said to every run that asks.
+    /// What a run with these settings reads. Messages about it are repeated to every run that asks.
     ///
     /// # Errors
     /// A base or a file that cannot be read.
@@ -104,7 +104,7 @@ impl Inputs {
         self.tokenizers.get(name, || base.tokenizer(asked, quiet))
     }
 
-    /// Lets go of frozen matrices by their [`frozen_name`]. A run that has them keeps its own.
+    /// Releases frozen matrices by their [`frozen_name`]. A run that uses them keeps them.
     pub fn release(&self, frozen: &str) {
         for place in self.bases.places().values() {
             let made = place.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,11 +115,11 @@ impl Inputs {
     }
 }
 
-/// What tells apart the texts that runs read. What decides nothing of them is left out, so that a new setting tells them apart
-/// until it is named here.
+/// What distinguishes the texts that runs read. Settings without influence on them are left out by name, so that a new
+/// setting counts until it is listed here.
 ///
 /// # Errors
-/// Settings that cannot be written down.
+/// Settings that cannot be serialised.
 pub fn texts_key(config: &TrainConfig) -> Result<String> {
     let plain = TrainConfig::with_defaults(String::new(), None, PathBuf::new());
     let drawn = matches!(config.dev, Some(DevSource::Fraction(_)))
@@ -166,15 +166,15 @@ pub fn texts_key(config: &TrainConfig) -> Result<String> {
     key.to_toml()
 }
 
-/// Things that are made once for all who need them, and stay.
+/// Things that are made once for everyone who needs them, and stay.
 struct Once<T>(Mutex<HashMap<String, OncePlace<T>>>);
 
-/// A thing, once it is made, behind a lock of its own: others are found while it is made.
+/// A thing, once made, behind its own lock: others can be looked up while it is being made.
 type OncePlace<T> = Arc<Mutex<Option<OnceMade<T>>>>;
 
 struct OnceMade<T> {
     thing: Arc<T>,
-    /// When it was made.
+    /// During its making.
     said: Vec<Said>,
 }
 
@@ -185,7 +185,8 @@ impl<T> Default for Once<T> {
 }
 
 impl<T> Once<T> {
-    /// What is there under this name, or what `make` makes. Who asks meanwhile waits; after a failure the next one tries.
+    /// What is stored under this name, or what `make` makes. Concurrent callers wait; after a failure the next one
+    /// tries.
     fn get(&self, name: String, make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
         let place = Arc::clone(self.places().entry(name).or_default());
         let mut made = place.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! What a run keeps of its session as its result: a delta, or a whole model.
+//! What a run keeps from its session as its result: a delta, or a whole model.
 
 use super::data::Data;
 use crate::backend::Slot;
@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-/// What a run knows of its result besides the session.
+/// What a run knows about its result besides the session.
 pub struct Kept<'a> {
     pub base: &'a Base,
     pub tokenizer: &'a TextTokenizer,
@@ -56,11 +56,11 @@ pub fn keep(output: &OutputFolder, kept: &Kept<'_>, session: &Session) -> Result
     }
 }
 
-/// Whether a folder has what [`keep`] writes for a run with this `info`, at whichever step. Where the file with the values is
-/// not known to be the one that was written, it has `changed`.
+/// Checks that a folder has what [`keep`] writes for a run with this `info`, at whatever step. `changed` means that the
+/// file with the values may not be the one that was recorded.
 ///
 /// # Errors
-/// A file that is damaged, of another run, or gone.
+/// A file that is damaged, from another run, or gone.
 pub fn is_kept(
     output: &OutputFolder,
     info: &DeltaInfo,
@@ -82,7 +82,7 @@ pub fn is_kept(
     };
     let differences =
         Fingerprint::of(&info.settings)?.differences(&Fingerprint::of(&found.settings)?);
-    // What decides nothing, and what an evaluation chooses.
+    // Without influence on results, or chosen by an evaluation.
     let found = DeltaInfo {
         settings: info.settings.clone(),
         no_answer: info.no_answer,
@@ -93,7 +93,7 @@ pub fn is_kept(
     Ok(())
 }
 
-/// What a result says beside its tensors.
+/// A result's metadata.
 pub fn delta_info(
     config: &TrainConfig,
     base: &Base,
@@ -120,7 +120,7 @@ pub fn delta_info(
     })
 }
 
-/// A tensor of a model under its final name, and where its values are.
+/// A tensor of a model under its final name, and the source of its values.
 struct Source {
     name: String,
     shape: Vec<usize>,
@@ -129,12 +129,12 @@ struct Source {
 
 enum Values {
     Param(ParamRange),
-    /// Of the base, where the logits do not depend on it (BERT's pooler under mean pooling).
+    /// From the base, if the logits do not depend on it (BERT's pooler under mean pooling).
     Base(String),
 }
 
-/// Writes the whole model: weights and head, then, the first time, the rest of the folder. The tensors go from the backend
-/// to the file piece by piece.
+/// Writes the whole model: weights and head, then, the first time, the rest of the folder. The tensors go from the
+/// backend to the file piece by piece.
 fn write_model(folder: &Path, kept: &Kept<'_>, session: &Session) -> Result<()> {
     let Kept { base, tokenizer, info, quiet } = kept;
     let mut metadata = info.model_metadata()?;
@@ -156,7 +156,7 @@ fn write_model(folder: &Path, kept: &Kept<'_>, session: &Session) -> Result<()> 
         });
     }
     if pooling == PoolKind::Mean {
-        // `AutoModel` may want a pooler.
+        // `AutoModel` may need a pooler.
         for (full, shape, inside) in file.list() {
             let name = full.strip_prefix(prefix).unwrap_or(&full).to_owned();
             if inside && name.starts_with("pooler.") {
@@ -164,7 +164,7 @@ fn write_model(folder: &Path, kept: &Kept<'_>, session: &Session) -> Result<()> 
                 encoder.push(Source { name, shape, values });
             }
         }
-        // First, so that a model in the folder has its head beside it.
+        // First, so that a model in the folder always has its head.
         write_sources(&folder.join(HEAD), &metadata, head, &file, session)?;
         model_head::seal(folder, &mut metadata)?;
     }

@@ -1,4 +1,4 @@
-//! `bitfit train`: one run in a folder of its own, by one process or by several ranks.
+//! `bitfit train`: one run in its own folder, by one process or by several ranks.
 
 mod core;
 mod data;

@@ -1,5 +1,5 @@
 //! What `--lr auto` leaves: the trial's line, first in the run's log, and then a checkpoint at step 0. A killed run
-//! continues with the chosen rate; without that checkpoint it starts the trial again.
+//! continues with the chosen rate; without that checkpoint it restarts the trial.
 
 use crate::formats::run_state::Checkpoint;
 use crate::ranks::Ranks;
@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 /// The key of the trial, in the log and in the result.
 pub const KEY: &str = "lr_trial";
 
-/// The trial that a run's log has, if any.
+/// The trial recorded in a run's log, if any.
 ///
 /// # Errors
-/// A log that cannot be read, or a trial that is none.
+/// A log that cannot be read, or an invalid trial.
 pub fn recorded(output: &OutputFolder) -> Result<Option<ChosenRate>> {
     let path = output.metrics();
     if !path.exists() {
@@ -34,7 +34,7 @@ pub fn recorded(output: &OutputFolder) -> Result<Option<ChosenRate>> {
     Ok(None)
 }
 
-/// The rate that a trial chose before its run was stopped; the first rank's `found` says it to all.
+/// The rate that a trial chose before its run was stopped; the first rank sends its `found` to all.
 ///
 /// # Errors
 /// The log has no trial; another rank is gone.
@@ -53,7 +53,7 @@ pub fn chosen(found: Option<&ChosenRate>, ranks: &dyn Ranks) -> Result<f64> {
     Ok(lr)
 }
 
-/// Writes down that a run of `total` steps begins with this choice, and returns the state that it begins with.
+/// Records that a run of `total` steps begins with this choice, and returns its initial state.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -74,10 +74,10 @@ pub fn begin(
     Ok(state)
 }
 
-/// The settings of a run as it leaves them, with what the trial found in front.
+/// The settings that a run leaves, preceded by the trial's findings.
 ///
 /// # Errors
-/// Settings that cannot be written down.
+/// Settings that cannot be serialised.
 pub fn settings(config: &TrainConfig, choice: Option<&ChosenRate>) -> Result<String> {
     let mut text = String::new();
     if let Some(choice) = choice {

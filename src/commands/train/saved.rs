@@ -9,10 +9,10 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::fs;
 
-/// The bytes of the checkpoint that a run goes on from, which the first rank alone has; `None` before there is one.
+/// The bytes of the checkpoint from which a run continues, read by the first rank; `None` if there is none yet.
 ///
 /// # Errors
-/// A checkpoint that cannot be read, is empty, or is gone though the run's other files say that steps were saved.
+/// A checkpoint that cannot be read, is empty, or is missing although the run's other files say that steps were saved.
 pub fn checkpoint(
     output: Option<&OutputFolder>,
     config: &TrainConfig,
@@ -27,7 +27,7 @@ pub fn checkpoint(
     Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
 }
 
-/// Whether the log has steps behind one after which a checkpoint is always written.
+/// Whether the log has steps after one that always writes a checkpoint.
 fn went_on_after_a_checkpoint(output: &OutputFolder, config: &TrainConfig) -> Result<bool> {
     let path = output.metrics();
     if !path.exists() {
@@ -47,7 +47,7 @@ fn went_on_after_a_checkpoint(output: &OutputFolder, config: &TrainConfig) -> Re
     Ok(steps.any(|record| is_saved(&record)) && steps.next().is_some())
 }
 
-/// The first rank's part of it; empty before the first step was saved.
+/// The first rank's part of this; empty before the first step was saved.
 fn saved(output: &OutputFolder, config: &TrainConfig) -> Result<Vec<u8>> {
     let path = output.checkpoint();
     let shown = path.display();
@@ -63,7 +63,7 @@ fn saved(output: &OutputFolder, config: &TrainConfig) -> Result<Vec<u8>> {
     }
     let leaves = [Leaves::Delta, Leaves::Model].map(|leaves| output.result_file(leaves));
     let kept = leaves.iter().chain([&output.result()]).find(|path| path.exists()).cloned();
-    // The first result stands there before the first checkpoint does.
+    // The first result is written before the first checkpoint.
     let kept = match output.result().exists() || went_on_after_a_checkpoint(output, config)? {
         true => kept,
         false => None,

@@ -1,4 +1,4 @@
-//! `--init-delta`: a run that begins where another one ended, but for the head.
+//! `--init-delta`: a run that starts from the result of another, except for the head.
 
 use crate::commands::base::Base;
 use crate::commands::say;
@@ -10,22 +10,22 @@ use crate::words::count;
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 
-/// The file of a delta that is named by itself or by the folder of its run.
+/// The file of a delta, given by itself or by the folder of its run.
 pub fn file_of(path: &Path) -> Result<PathBuf> {
     delta_path(path).context("--init-delta")
 }
 
-/// Takes what a delta has of the encoder for the model's first values.
+/// Uses a delta's values of the encoder as the model's initial values.
 ///
 /// # Errors
-/// A delta on another base, or one with values that this run does not train: its result would lack them.
+/// A delta on another base, or with values that this run does not train: its result would lack them.
 pub fn with_delta(path: &Path, base: &Base, model: &mut Model, quiet: bool) -> Result<()> {
     let path = &file_of(path)?;
     let delta = read_delta(path).context("--init-delta")?;
     belongs_to(&delta, path, base).context("--init-delta")?;
     let shown = path.display();
     let prefix = base.config.family.prefix();
-    // The pooler goes with a head: another pooling has none.
+    // The pooler belongs to a head: another pooling has none.
     let of_encoder = |name: &str| name.starts_with(prefix) && !name.contains(".pooler.");
     let (mut taken, mut values, mut others) = (Vec::new(), 0, 0);
     for (name, tensor) in &delta.tensors {

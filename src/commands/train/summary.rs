@@ -1,4 +1,4 @@
-//! What a finished run has to show: its result file, and tables for people.
+//! A finished run's results: its result file, and tables for people.
 
 use super::rate;
 use crate::commands::base::Base;
@@ -38,8 +38,8 @@ pub struct Summary<'a> {
 }
 
 impl Summary<'_> {
-    /// The evaluation whose values were kept, from the run's log: the process that measured it may have been another one.
-    /// Empty without dev rows.
+    /// The evaluation whose values were kept, from the run's log: another process may have measured it. Empty without
+    /// dev rows.
     ///
     /// # Errors
     /// A log that cannot be read.
@@ -135,7 +135,7 @@ impl Summary<'_> {
         if let Some((step, value)) = best {
             row(&format!("best {}", config.metric()), format!("{value:.4} at step {step}"));
         }
-        // The benchmark's other figures belong to the same state.
+        // The benchmark's other measures are for the same state.
         let measures = config.task.named().map_or(&[][..], |task| task.measures);
         for (place, evaluation) in kept.iter().enumerate() {
             for &metric in measures.iter().filter(|m| place > 0 || **m != config.metric()) {
@@ -166,7 +166,7 @@ impl Summary<'_> {
         table
     }
 
-    /// Where what was kept says nothing of the texts, a sentence each.
+    /// If the kept values say nothing about the texts, a sentence for each reason.
     pub fn doubts(&self, best: &[Evaluation]) -> Vec<String> {
         let (task, classes) = (self.config.task.kind(), self.targets.named());
         let of = |(evaluation, baselines): (&Evaluation, &Vec<Baseline>)| {
@@ -175,7 +175,7 @@ impl Summary<'_> {
         best.iter().zip(self.baselines).filter_map(of).collect()
     }
 
-    /// The confusion of what was kept.
+    /// The confusion of the kept values.
     ///
     /// # Errors
     /// Nothing can be written.
@@ -195,7 +195,7 @@ impl Summary<'_> {
     }
 }
 
-/// The name of a part that is not the first, with a space behind it.
+/// The name of a part other than the first, followed by a space.
 fn part_before(place: usize, part: &str) -> String {
     if place == 0 { String::new() } else { format!("{part} ") }
 }

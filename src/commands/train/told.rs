@@ -1,4 +1,4 @@
-//! What a run says of the parts that its model is put together from.
+//! Messages about the parts from which a run's model is assembled.
 
 use crate::commands::base::Base;
 use crate::commands::say;
@@ -14,7 +14,7 @@ use crate::settings::train::TrainConfig;
 use crate::words::count;
 use anyhow::Result;
 
-/// Says how much the checkpoint lacks, as that it is not damaged is for the user to know, or how much was drawn.
+/// Says how much the checkpoint lacks, so that the user can tell whether it is damaged, or how much was drawn.
 pub fn say_added(trains: &Trains, model: &Model, quiet: bool) {
     if let Trains::Added(_) = trains {
         let added = model.params.trained().filter(|p| matches!(p.kind, ParamKind::Bias(_)));

@@ -1,4 +1,4 @@
-//! The JSON lines of SuperGLUE's archive.
+//! The JSON lines in SuperGLUE's archive.
 
 use std::fs::File;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::data::lines::Lines;
 /// Reads the wanted keys of every row.
 ///
 /// # Errors
-/// With file and line: no JSON object, a key that is missing, a value that is neither text, number nor truth value.
+/// With file and line: not a JSON object, a missing key, a value that is not text, a number or a boolean.
 pub fn read(path: &Path, fields: &Fields<'_>) -> Result<RawRows> {
     let file = RawFile::new(path, true);
     let input = File::open(path).with_context(|| format!("cannot open {}", file.name))?;

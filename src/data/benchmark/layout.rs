@@ -1,5 +1,5 @@
-//! Where the files of a named task lie: the hub's parquet files, or those of the benchmark's own archive, in a folder or
-//! on a hub.
+//! Where the files of a named task are: the hub's parquet files, or those of the benchmark's own archive, in a folder
+//! or on a hub.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,25 +9,25 @@ use anyhow::{Result, bail};
 use crate::settings::benchmark::{NamedTask, TaskPart};
 use crate::settings::benchmarks::TASKS;
 
-/// Names of files, by folder.
+/// File names by folder.
 pub trait Tree {
-    /// The files right in `folder`, a path with slashes and none at its ends; none where there is no such folder.
+    /// The files directly in `folder`, a path without leading or trailing slash; empty if there is no such folder.
     fn files(&self, folder: &str) -> Vec<String>;
 }
 
-/// A folder of this machine.
+/// A folder on this machine.
 pub struct Local(pub PathBuf);
 
 impl Tree for Local {
     fn files(&self, folder: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.0.join(folder)).into_iter().flatten().flatten();
-        // A link may lead to a file: the hub's cache is made of them.
+        // A link may point to a file: the hub's cache consists of them.
         let names = entries.filter(|entry| entry.path().is_file());
         names.filter_map(|entry| entry.file_name().into_string().ok()).collect()
     }
 }
 
-/// What a hub lists.
+/// A hub's listing.
 pub struct Listed<'a>(pub &'a BTreeSet<String>);
 
 impl Tree for Listed<'_> {
@@ -52,10 +52,10 @@ pub enum Found {
     Own(String),
 }
 
-/// Finds a part; `None` where nothing of it is there.
+/// Finds a part; `None` if none of it is there.
 ///
 /// # Errors
-/// Some shards of it are missing.
+/// Some of its shards are missing.
 pub fn find(tree: &dyn Tree, task: &NamedTask, part: &TaskPart) -> Result<Option<Found>> {
     if let Some(shards) = parquet(tree, task, part)? {
         return Ok(Some(Found::Parquet(shards)));
@@ -74,7 +74,7 @@ pub fn find(tree: &dyn Tree, task: &NamedTask, part: &TaskPart) -> Result<Option
 /// `task/split/0000.parquet`.
 ///
 /// # Errors
-/// Some shards of it are missing.
+/// Some of its shards are missing.
 pub fn parquet(tree: &dyn Tree, task: &NamedTask, part: &TaskPart) -> Result<Option<Vec<String>>> {
     for folder in [task.name, "data", ""] {
         let mut shards = Vec::new();
@@ -119,7 +119,7 @@ fn joined(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
-/// What was looked for, for a message.
+/// What was searched for, for a message.
 pub fn looked_for(task: &NamedTask, part: &TaskPart) -> String {
     format!(
         "{}/{}-00000-of-00001.parquet, {}/{}",
@@ -130,7 +130,7 @@ pub fn looked_for(task: &NamedTask, part: &TaskPart) -> String {
     )
 }
 
-/// The other tasks whose files are in folders of theirs.
+/// The other tasks whose files are in their own folders.
 pub fn others(tree: &dyn Tree, task: &NamedTask) -> Vec<&'static str> {
     let has = |other: &&NamedTask| {
         let mut parts = other.train.iter().chain(other.test);

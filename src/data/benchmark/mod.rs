@@ -1,5 +1,5 @@
-//! The files of a benchmark's task: `layout` finds them, on the hub or in a folder, and `parquet`, `tsv` and `jsonl` take
-//! the wanted fields out of them. What the fields mean is `tasks::named`'s.
+//! The files of a benchmark's task: `layout` finds them, on the hub or in a folder, and `parquet`, `tsv` and `jsonl`
+//! extract the wanted fields. `tasks::named` interprets the fields.
 
 mod jsonl;
 pub mod layout;
@@ -17,10 +17,10 @@ use crate::settings::benchmark::Archive;
 pub use raw::{Fields, RawFile, RawRow, RawRows};
 pub use tsv::list;
 
-/// Reads the wanted fields of a file, by what its name says that it is.
+/// Reads the wanted fields of a file, in the format that its name indicates.
 ///
 /// # Errors
-/// With the file and the place in it: what is no such file, or lacks a column.
+/// With the file and the place in it: not such a file, or a missing column.
 pub fn read(path: &Path, archive: &Archive, fields: &Fields<'_>) -> Result<RawRows> {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("parquet") => parquet::read(path, fields),
@@ -29,7 +29,7 @@ pub fn read(path: &Path, archive: &Archive, fields: &Fields<'_>) -> Result<RawRo
     }
 }
 
-/// The pairs of words of a file without a header, tab separated.
+/// The pairs of words in a tab-separated file without a header.
 ///
 /// # Errors
 /// A line with another number of words.

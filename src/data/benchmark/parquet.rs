@@ -1,4 +1,4 @@
-//! The hub's parquet files, row group by row group. What the file says of its classes comes with the rows.
+//! The hub's parquet files, read by row group. The file's class names come with the rows.
 
 use std::fs::File;
 use std::io::Read;
@@ -19,26 +19,26 @@ use crate::content::mistaken;
 use crate::data::contained::contained;
 use crate::settings::benchmarks::TASKS;
 
-/// What rows may take beyond the file, and for each of its bytes: a dictionary has a text once that many rows have.
+/// Allowed memory of rows beyond the file's size, and per byte of it: a dictionary stores a text once for many rows.
 const MOST_ROWS_BYTES: u64 = 64 << 20;
 const MOST_PER_BYTE: u64 = 64;
-/// What a row takes beside its texts.
+/// Memory of a row in addition to its texts.
 const ROW_BYTES: u64 = 64;
 
 /// Reads the wanted columns of every row.
 ///
 /// # Errors
-/// No parquet file, a damaged one, no such column, a column of another kind, with file, row and column.
+/// Not a parquet file, a damaged one, a missing column, or a column of another kind, with file, row and column.
 pub fn read(path: &Path, fields: &Fields<'_>) -> Result<RawRows> {
     let file = RawFile::new(path, false);
     let name = file.name.clone();
     named_as_such(path, &name)?;
-    // The library is not written for hostile files.
+    // The library is not hardened against hostile files.
     contained(|| rows(path, fields, file))
         .map_err(|panic| anyhow!("{name}: not a readable parquet file ({panic})"))?
 }
 
-/// Says what a file is that has the name and not the content.
+/// Says what a file is if its name fits but its content does not.
 fn named_as_such(path: &Path, name: &str) -> Result<()> {
     let mut start = Vec::new();
     let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
@@ -166,7 +166,7 @@ fn values(row: Row, fields: &Fields<'_>, at: u64, file: &RawFile) -> Result<Vec<
     fields.all().map(value).collect()
 }
 
-/// The names of the classes in the order of their numbers, as the hub's library writes them beside the schema.
+/// The names of the classes in numerical order, as the hub's library writes them next to the schema.
 fn classes<'a>(
     metadata: impl Iterator<Item = &'a parquet::file::metadata::KeyValue>,
     fields: &Fields<'_>,

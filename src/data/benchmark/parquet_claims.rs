@@ -1,5 +1,6 @@
-//! What a parquet file says of sizes, held against the file before the `parquet` crate makes anything of these sizes: the
-//! description at its end, and the header of each page. What the crate then makes is bounded by the file and by a page.
+//! Checks the sizes that a parquet file claims against the file, before the `parquet` crate allocates anything of these
+//! sizes: the metadata at its end, and the header of each page. What the crate then allocates is bounded by the file
+//! and by a page.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -8,22 +9,22 @@ use parquet::file::metadata::ParquetMetaData;
 
 use super::thrift::{self, ThriftType, ThriftValue};
 
-/// Longest description of a file. Those of benchmarks have some thousand bytes.
+/// Longest metadata of a file. Those of benchmarks have a few thousand bytes.
 const LONGEST_FOOTER: u64 = 1 << 20;
-/// Most levels of columns within columns.
+/// Deepest nesting of columns.
 const DEEPEST: usize = 32;
-/// Longest header of a page.
+/// Longest page header.
 const LONGEST_HEADER: u64 = 1 << 16;
-/// Largest page, unpacked. Writers end a page at one MiB, or behind a long text.
+/// Largest page when unpacked. Writers end a page at one MiB, or after a long text.
 const LARGEST_PAGE: i64 = 64 << 20;
-/// By how much snappy packs at most (64 bytes in 3), rounded up, and what a small page has besides.
+/// Snappy's largest compression factor (64 bytes in 3), rounded up, and allowance for a small page.
 const PACKED: i64 = 24;
 const SMALL: i64 = 64;
 
 const DATA: i64 = 0;
 const DICTIONARY: i64 = 2;
 const DATA_V2: i64 = 3;
-/// Plain values, runs, and places in a dictionary (old and new). The others say inside a page how much is to be made.
+/// Plain values, runs, and dictionary indices (old and new). The others state inside a page how much to allocate.
 const ENCODINGS: [i64; 4] = [0, 2, 3, 8];
 
 const LOGICAL: ThriftType = ThriftType::Struct(&[
@@ -184,10 +185,10 @@ const PAGE: ThriftType = ThriftType::Struct(&[
     ),
 ]);
 
-/// Holds the description at the end of a file to the file, before the crate reads it.
+/// Checks the metadata at the end of a file against the file, before the crate reads it.
 ///
 /// # Errors
-/// It is too long, not where it must be, or describes columns that cannot be.
+/// It is too long, not where it must be, or describes impossible columns.
 pub(super) fn check_footer(file: &mut File) -> Result<(), String> {
     let length = file.seek(SeekFrom::End(0)).map_err(|e| e.to_string())?;
     let tail = bytes(file, length.saturating_sub(8), 8)?;
@@ -202,9 +203,9 @@ pub(super) fn check_footer(file: &mut File) -> Result<(), String> {
     check_schema(footer.get(2).map_or(&[], ThriftValue::elements))
 }
 
-/// Each element says how many of those behind it are within it.
+/// Each element says how many of the following elements are nested in it.
 fn check_schema(elements: &[ThriftValue]) -> Result<(), String> {
-    // Of those that are open, how many are still to come.
+    // For each open element, how many are still to come.
     let mut open: Vec<u64> = Vec::new();
     for element in elements {
         let children = element.get(5).and_then(ThriftValue::number).unwrap_or(0);
@@ -224,10 +225,10 @@ fn check_schema(elements: &[ThriftValue]) -> Result<(), String> {
     Ok(())
 }
 
-/// Holds the pages of the wanted columns to the file, whose description the crate has read.
+/// Checks the pages of the wanted columns against the file, whose metadata the crate has read.
 ///
 /// # Errors
-/// With the column: a page that says more than the file has, or than its bytes can stand for.
+/// With the column: a page that claims more than the file has, or than its bytes can represent.
 pub(super) fn check_pages(
     file: &mut File,
     metadata: &ParquetMetaData,
@@ -306,7 +307,7 @@ fn check_page(page: &ThriftValue, left: u64, packed: bool) -> Result<u64, String
             "uses the encoding {encoding}, which is not supported: save the file with plain or dictionary values"
         ));
     }
-    // Values of a dictionary are made at once; the shortest text takes four bytes, the smallest number as many.
+    // A dictionary's values are allocated at once; the shortest text and the smallest number take four bytes each.
     if values < 0 || (kind == DICTIONARY && values > unpacked / 4) {
         return Err(format!("claims that its {unpacked} bytes are {values} values"));
     }
@@ -325,7 +326,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    /// Fields by number; those that are numbers.
+    /// Numeric fields, by field id.
     fn part(fields: &[(i16, i64)]) -> ThriftValue {
         ThriftValue::Struct(
             fields.iter().map(|&(id, number)| (id, ThriftValue::Number(number))).collect(),

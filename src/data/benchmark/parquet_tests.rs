@@ -1,4 +1,4 @@
-//! Parquet files that are damaged, or claim more than they have.
+//! Parquet files that are damaged, or claim more than they contain.
 
 use super::*;
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
@@ -50,7 +50,7 @@ fn what_the_library_writes_is_read() {
 #[test]
 fn a_small_file_with_much_text_is_refused_at_the_row_where_it_is_too_much() {
     let folder = tempfile::tempdir().unwrap();
-    // Four GiB in some 30 kB: one text in a dictionary, and its place there 8000 times.
+    // Four GiB in some 30 kB: one text in a dictionary, referenced 8000 times.
     let bytes = written(&"a".repeat(1 << 19), 8000, SCHEMA, Compression::SNAPPY);
     assert!(bytes.len() < 100_000, "{}", bytes.len());
     let error = read_bytes(folder.path(), &bytes).err().unwrap().to_string();

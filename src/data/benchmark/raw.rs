@@ -1,4 +1,4 @@
-//! Rows as a benchmark's files hold them, before anything is made of them: the wanted fields, and where they stand.
+//! Rows as stored in a benchmark's files, before interpretation: the wanted fields, and where they are.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::data::lines::place;
 /// The fields to read. Those at the end may be missing.
 pub struct Fields<'a> {
     pub needed: Vec<&'a str>,
-    /// So many of those, the first, are text.
+    /// How many of these, from the start, are text.
     pub texts: usize,
     pub optional: Vec<&'a str>,
 }
@@ -22,21 +22,21 @@ impl<'a> Fields<'a> {
 pub struct RawRow {
     /// The line or the row's number, from 1.
     pub at: u64,
-    /// `None` where the file has nothing.
+    /// `None` if the file has no value.
     pub fields: Vec<Option<String>>,
 }
 
-/// What a file gave.
+/// The contents of a file.
 pub struct RawRows {
     pub file: RawFile,
-    /// The names of its columns, as far as it has names.
+    /// The names of its columns, if it has any.
     pub header: Vec<String>,
     pub rows: Vec<RawRow>,
-    /// The last line, where it ends before its last field.
+    /// The last line, if it ends before its last field.
     pub cut: Option<u64>,
-    /// Rows with fewer fields than they should have, where such are known: what they have is among the rows.
+    /// Rows with too few fields, if the right number is known; the fields they have are included in the rows.
     pub broken: Vec<u64>,
-    /// The classes by number, where the file says them.
+    /// The classes by number, if the file states them.
     pub classes: Option<Vec<String>>,
 }
 

@@ -1,9 +1,9 @@
-//! Thrift's compact form, in which parquet files describe themselves, read strictly: every field that is known has the type
-//! that it must have and stands there once, so that another reader of the same bytes finds the same values.
+//! Thrift's compact protocol, in which parquet files store their metadata, read strictly: every known field must have
+//! its type and occur once, so that another reader of the same bytes finds the same values.
 
 use std::collections::BTreeMap;
 
-/// Deepest nesting: the descriptions that there are have half as many levels.
+/// Deepest nesting: real metadata has half as many levels.
 const DEEPEST: usize = 16;
 
 /// What a field must hold.
@@ -23,7 +23,7 @@ pub(super) enum ThriftType {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum ThriftValue {
     Number(i64),
-    /// Bytes, or a number with a fraction: nobody asks.
+    /// Bytes or a floating-point number, which nobody needs.
     Other,
     List(Vec<ThriftValue>),
     Struct(BTreeMap<i16, ThriftValue>),
@@ -54,17 +54,17 @@ impl ThriftValue {
     }
 }
 
-/// Reads the struct at the start of `bytes`; also says how many of these it takes.
+/// Reads the struct at the start of `bytes`; also returns how many bytes it takes.
 ///
 /// # Errors
-/// It is cut, or has a field of another type, a field twice, or a type that parquet does not use.
+/// It is cut off, or has a field of another type, a repeated field, or a type that parquet does not use.
 pub(super) fn read(bytes: &[u8], shape: &ThriftType) -> Result<(ThriftValue, usize), String> {
     let mut reader = Reader { bytes, at: 0 };
     let value = reader.value(STRUCT, Some(shape), 0)?;
     Ok((value, reader.at))
 }
 
-/// Types as they are written. A flag in a struct is its type.
+/// Type codes as written. A flag in a struct is its own type.
 const STOP: u8 = 0;
 const TRUE: u8 = 1;
 const FALSE: u8 = 2;
@@ -146,7 +146,7 @@ impl Reader<'_> {
         if count == 0 {
             return Ok(ThriftValue::List(Vec::new()));
         }
-        // Readers do not agree on how flags stand in a list. All else takes a byte or more.
+        // Readers disagree on how flags are stored in a list. Anything else takes at least one byte.
         if matches!(kind, TRUE | FALSE) || count > (self.bytes.len() - self.at) as u64 {
             return Err(format!("a list of {count} elements, more than the data can hold"));
         }
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn fields_are_read_by_number_and_unknown_ones_are_passed_over() {
-        // 1: -2; 2: [{1: "ab"}]; 20 (a number of its own): 7; then a byte that is none of it.
+        // 1: -2; 2: [{1: "ab"}]; 20 (explicit id): 7; then a byte that is not part of it.
         let bytes = [0x15, 3, 0x19, 0x1c, 0x18, 2, b'a', b'b', 0, 0x05, 40, 14, 0, 9];
         let (value, taken) = read(&bytes, &SHAPE).unwrap();
         assert_eq!(taken, 13);

@@ -1,5 +1,5 @@
-//! The tab separated files of GLUE's archive. A quote in them is a letter, CoLA's have no header, and some end in the
-//! midst of a row.
+//! The tab-separated files of GLUE's archive. A quote is an ordinary character, CoLA's files have no header, and some
+//! files end in the middle of a row.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -15,7 +15,7 @@ use crate::settings::benchmarks::TASKS;
 /// Reads the wanted fields of every row.
 ///
 /// # Errors
-/// With file and line: no such column, a row with another number of fields than the header, what is no text.
+/// With file and line: a missing column, a row with another number of fields than the header, invalid text.
 pub fn read(path: &Path, archive: &Archive, fields: &Fields<'_>) -> Result<RawRows> {
     let file = RawFile::new(path, true);
     let input = File::open(path).with_context(|| format!("cannot open {}", file.name))?;
@@ -106,7 +106,7 @@ pub fn read(path: &Path, archive: &Archive, fields: &Fields<'_>) -> Result<RawRo
     Ok(found)
 }
 
-/// The task whose files have such a header.
+/// The task whose files have this header.
 fn known(header: &[&str]) -> Option<&'static NamedTask> {
     let has = |task: &&NamedTask| {
         let columns = &task.archive.columns;
@@ -114,7 +114,7 @@ fn known(header: &[&str]) -> Option<&'static NamedTask> {
         task.archive.bare.is_none() && all.clone().all(|name| header.contains(name))
     };
     let own = TASKS.iter().find(|task| task.archive.header == header);
-    // Columns of one task are among those of another: the most tell.
+    // One task's columns may be a subset of another's: the most columns decide.
     let texts =
         |task: &NamedTask| task.archive.columns.text.len() + task.archive.columns.pair.iter().len();
     own.or_else(|| TASKS.iter().rev().filter(has).max_by_key(|task| texts(task)))
@@ -135,7 +135,7 @@ pub fn read_pairs(path: &Path) -> Result<HashSet<[String; 2]>> {
     Ok(pairs)
 }
 
-/// Names in quotes, for a message.
+/// Quoted names, for a message.
 pub fn list<S: AsRef<str>>(names: &[S]) -> String {
     let quoted: Vec<_> = names.iter().map(|name| format!("{:?}", name.as_ref())).collect();
     quoted.join(", ")

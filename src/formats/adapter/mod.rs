@@ -1,18 +1,18 @@
-//! An adapter as PEFT has it: a folder with `adapter_config.json` and `adapter_model.safetensors`. A delta is written as a BEFT
-//! adapter, which adds a vector to what a linear layer computes and keeps LayerNorms and head whole; of those that are read,
-//! [`read`] makes values under the names of a task model.
+//! A PEFT adapter: a folder with `adapter_config.json` and `adapter_model.safetensors`. A delta is written as a BEFT
+//! adapter, which adds a vector to a linear layer's output and stores LayerNorms and head whole; [`read`] converts an
+//! adapter to values under the names of a task model.
 
 pub mod read;
 pub mod write;
 
-/// What PEFT's names of tensors begin with.
+/// The prefix of PEFT's tensor names.
 const ROOT: &str = "base_model.model.";
 
-/// The end of the name of a vector that BEFT adds.
+/// The suffix of the name of a vector that BEFT adds.
 const ADDED: &str = ".beft_bias";
 
-/// Metadata key of an adapter's values: which biases are not to the bit what the base's bias and the added vector sum up to.
-/// JSON, by the bias's name: its place and the bits of its f32.
+/// Metadata key of an adapter's values: which biases are not bit-identical to the sum of the base's bias and the added
+/// vector. JSON, by the bias's name: index and the bits of its f32.
 const EXACT: &str = "beft_exact";
 
 /// Values of [`EXACT`].
@@ -21,7 +21,7 @@ type Exact = std::collections::BTreeMap<String, Vec<(usize, u32)>>;
 /// The base's own values of a tensor, by its name inside the encoder; `None` for the bias of a layer that has none.
 pub type BaseValues<'a> = dyn Fn(&str, &[usize]) -> anyhow::Result<Option<Vec<f32>>> + 'a;
 
-/// The layer or LayerNorm that a tensor belongs to, and what of it the tensor is.
+/// The layer or LayerNorm that a tensor belongs to, and which part of it the tensor is.
 fn split(name: &str) -> Option<(&str, &str)> {
     name.rsplit_once('.')
 }

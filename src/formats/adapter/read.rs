@@ -1,5 +1,5 @@
-//! An adapter that PEFT or this program wrote, as values of a task model under its names. What is no bias, LayerNorm or head
-//! comes along under its name: whoever reads it says what may be there.
+//! Reads an adapter written by PEFT or this program as values under the names of a task model. Anything other than a
+//! bias, LayerNorm or head is passed on under its name: the caller decides what is allowed.
 
 use super::{ADDED, BaseValues, EXACT, Exact, ROOT, is_layer_norm, split};
 use crate::formats::container::{Tensor, read_metadata};
@@ -13,38 +13,38 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The kinds of adapter whose tensors are known here.
+/// The kinds of adapter whose tensors are supported.
 const KINDS: [&str; 3] = ["BEFT", "LORA", "LN_TUNING"];
 
-/// An adapter's folder, read.
+/// The contents of an adapter's folder.
 pub struct ReadAdapter {
     /// One of [`KINDS`].
     kind: String,
     /// As PEFT names it: `SEQ_CLS` and others.
     pub task_type: Option<String>,
-    /// The model that it was trained on, with its revision behind an `@`.
+    /// The model that it was trained on, with its revision after an `@`.
     pub base: Option<String>,
-    /// What a delta says, where this program wrote the adapter.
+    /// A delta's metadata, if this program wrote the adapter.
     pub info: Option<DeltaInfo>,
     exact: Exact,
-    /// Of BEFT: the modules that something is added to, where the adapter lists them.
+    /// For BEFT: the modules with added vectors, if the adapter lists them.
     targets: Vec<String>,
     /// By PEFT's names.
     tensors: BTreeMap<String, Tensor>,
-    /// The head beside it, by the names of a task model.
+    /// The head next to it, by the names of a task model.
     head: BTreeMap<String, Tensor>,
 }
 
 /// A value of the adapter, by its name in a task model.
 enum AdapterValue {
     Is(Tensor),
-    /// To the base's bias.
+    /// Added to the base's bias.
     Added(Tensor),
 }
 
 impl ReadAdapter {
     /// # Errors
-    /// No adapter, one of another kind, a file that is damaged.
+    /// Not an adapter, one of another kind, a damaged file.
     pub fn of(folder: &Path) -> Result<Self> {
         let path = folder.join(ADAPTER);
         let config = read_json(&path)?.with_context(|| {
@@ -89,7 +89,7 @@ impl ReadAdapter {
         if beside {
             model_head::is_of(folder, (&metadata, ADAPTER_WEIGHTS), "export the delta again")?;
         }
-        // A list of names or their ends; a text is a pattern.
+        // A list of names or their suffixes; a string is a pattern.
         let targets = config.get("target_modules").and_then(Value::as_array);
         let targets = targets.into_iter().flatten().filter_map(Value::as_str);
         Ok(Self {
@@ -104,11 +104,11 @@ impl ReadAdapter {
         })
     }
 
-    /// The adapter's values, by the names of a task model whose encoder's begin with `prefix`; `shapes` are those of its
-    /// biases.
+    /// The adapter's values by the names of a task model, whose encoder names begin with `prefix`; `shapes` are those
+    /// of its biases.
     ///
     /// # Errors
-    /// The first tensor that cannot be made out, by PEFT's name for it.
+    /// The first tensor that cannot be interpreted, by PEFT's name for it.
     pub fn values(
         &self,
         prefix: &str,
@@ -153,7 +153,7 @@ impl ReadAdapter {
         Ok(values)
     }
 
-    /// Refuses an adapter that lacks what PEFT would have written: PEFT takes a vector that is not there for zeros.
+    /// Refuses an adapter without something PEFT would have written: PEFT takes a missing vector as zeros.
     fn is_whole(
         &self,
         values: &BTreeMap<String, Tensor>,
@@ -179,7 +179,7 @@ impl ReadAdapter {
         }
         for (module, part) in values.keys().filter_map(|name| split(name)) {
             let other = if part == "bias" { "weight" } else { "bias" };
-            // LORA has biases alone.
+            // LORA has only biases.
             ensure!(
                 self.kind == "LORA"
                     || !is_layer_norm(module)
@@ -190,7 +190,7 @@ impl ReadAdapter {
         Ok(())
     }
 
-    /// What a tensor says; nothing where PEFT keeps it of the base for when the adapter is off.
+    /// A tensor's value; none if PEFT only keeps the base's for when the adapter is off.
     fn said(
         &self,
         key: &str,
@@ -229,14 +229,14 @@ impl ReadAdapter {
         Ok(Some((full(&name), AdapterValue::Is(tensor.clone()))))
     }
 
-    /// The base's bias and what is added to it.
+    /// The base's bias plus what is added to it.
     fn sum(&self, key: &str, name: &str, vector: Tensor, base: Option<Vec<f32>>) -> Result<Tensor> {
         let base = |i: usize| base.as_ref().map_or(0.0, |base| base[i]);
         let sums = vector.data.iter().enumerate().map(|(i, added)| base(i) + added);
         let mut sums: Vec<f32> = sums.collect();
         for &(place, bits) in self.exact.get(name).into_iter().flatten() {
             let (value, added) = (f32::from_bits(bits), vector.data.get(place));
-            // It is what the vector was made of, or somebody has changed one of the two.
+            // The vector was computed from it, or somebody has changed one of the two.
             ensure!(
                 added.is_some_and(|&added| value - base(place) == added),
                 "`{key}`: its value at {place} does not match {EXACT} in the metadata: the file was changed; export it \
@@ -247,7 +247,7 @@ impl ReadAdapter {
         Ok(Tensor { shape: vector.shape, data: sums })
     }
 
-    /// Refuses products of low rank that are not zero: they change matrices.
+    /// Refuses low-rank products that are not zero: they change matrices.
     fn no_products(&self) -> Result<()> {
         for (key, tensor) in &self.tensors {
             let Some((module, part)) = key.split_once(".lora_").filter(|_| is_product(key)) else {
@@ -271,14 +271,14 @@ impl ReadAdapter {
     }
 }
 
-/// Whether a tensor is a factor of a product of low rank beside a matrix.
+/// Whether a tensor is a factor of a low-rank product added to a matrix.
 fn is_product(name: &str) -> bool {
     split(name).is_some_and(|(module, part)| {
         part == "weight" && [".lora_A", ".lora_B"].iter().any(|end| module.ends_with(end))
     })
 }
 
-/// To the bit, in which NaN and -0.0 are values like others.
+/// Bitwise, so that NaN and -0.0 compare like any other values.
 pub fn same_bits(one: &Tensor, other: &Tensor) -> bool {
     let bits = |tensor: &Tensor| tensor.data.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     one.shape == other.shape && bits(one) == bits(other)

@@ -1,4 +1,5 @@
-//! A delta as a BEFT adapter. What of the delta has no place in one is refused by name, before anything is written.
+//! Writes a delta as a BEFT adapter. Anything in the delta that an adapter cannot hold is refused by name, before
+//! anything is written.
 
 use super::{ADDED, BaseValues, EXACT, Exact, ROOT, is_layer_norm, split};
 use crate::formats::container::Tensor;
@@ -12,14 +13,14 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
 
-/// What an adapter's folder holds.
+/// The contents of an adapter's folder.
 pub struct BeftAdapter {
     /// `adapter_config.json`
     pub config: Value,
-    /// Of the tensors. It says what a delta's does, so that the adapter can become the delta that it was.
+    /// Of the tensors. It includes a delta's metadata, so that the adapter can be converted back to the same delta.
     pub metadata: BTreeMap<String, String>,
     pub tensors: BTreeMap<String, Tensor>,
-    /// The head on mean pooling, for which PEFT and `transformers` have no class; else empty.
+    /// The head on mean pooling, for which PEFT and `transformers` have no class; otherwise empty.
     pub head: BTreeMap<String, Tensor>,
 }
 
@@ -29,18 +30,18 @@ const HEADS: [&str; 4] = ["classifier", "classifier.dense", "classifier.out_proj
 /// BERT's pooler, which a run may train as part of its head.
 const POOLER: &str = "pooler.dense";
 
-/// What becomes of the tensors of a module.
+/// How a module's tensors are stored.
 enum Carried {
-    /// A bias as the vector that is added.
+    /// A bias as an added vector.
     Added,
     /// The whole module.
     Saved,
 }
 
-/// `prefix` is what the encoder's names begin with; `base` is named by the model's name and revision.
+/// `prefix` is that of the encoder's names; `base` is given by the model's name and revision.
 ///
 /// # Errors
-/// A tensor that an adapter has no place for, by name; a base that cannot be read.
+/// A tensor that an adapter cannot hold, by name; a base that cannot be read.
 pub fn beft_of(
     delta: &Delta,
     prefix: &str,
@@ -79,7 +80,7 @@ pub fn beft_of(
             _ => {
                 tensors.insert(format!("{ROOT}{name}"), tensor.clone());
                 if is_layer_norm(&inner) {
-                    // PEFT puts a whole LayerNorm in the place of the base's.
+                    // PEFT replaces the base's LayerNorm as a whole.
                     let other = if part == "bias" { "weight" } else { "bias" };
                     whole.push((module.to_owned(), inner.clone(), other, tensor.shape.clone()));
                 }
@@ -111,7 +112,7 @@ fn no_place(name: &str) -> String {
     )
 }
 
-/// How a tensor gets into the adapter, if it does.
+/// How a tensor gets into the adapter, if at all.
 fn carried(delta: &Delta, full: &str, inside: Option<&str>) -> Option<Carried> {
     let (module, part) = split(full).filter(|(_, part)| ["weight", "bias"].contains(part))?;
     let Some(inner) = inside.and_then(split).map(|(inner, _)| inner) else {
@@ -119,7 +120,7 @@ fn carried(delta: &Delta, full: &str, inside: Option<&str>) -> Option<Carried> {
     };
     match part {
         _ if is_layer_norm(inner) => Some(Carried::Saved),
-        // One that was drawn anew trains whole.
+        // A newly drawn one trains as a whole.
         _ if inner == POOLER && delta.tensors.contains_key(&format!("{module}.weight")) => {
             Some(Carried::Saved)
         }
@@ -128,7 +129,7 @@ fn carried(delta: &Delta, full: &str, inside: Option<&str>) -> Option<Carried> {
     }
 }
 
-/// What is added to `base` (zeros where there is none) to make `tuned`, and where the sum is another value all the same.
+/// What to add to `base` (zeros if there is none) to get `tuned`, and where the sum still differs.
 fn difference(tuned: &[f32], base: Option<&[f32]>) -> (Vec<f32>, Vec<(usize, u32)>) {
     let base = |i: usize| base.map_or(0.0, |base| base[i]);
     let vector: Vec<f32> = tuned.iter().enumerate().map(|(i, tuned)| tuned - base(i)).collect();
@@ -138,15 +139,15 @@ fn difference(tuned: &[f32], base: Option<&[f32]>) -> (Vec<f32>, Vec<(usize, u32
     (vector, rounded)
 }
 
-/// `adapter_config.json`. Modules are named one by one and without what the encoder's names begin with: so they are found in
-/// a task model and in a bare encoder, and nothing else is.
+/// `adapter_config.json`. Modules are named individually and without the encoder's prefix, so that exactly they are
+/// found both in a task model and in a bare encoder.
 fn config(
     info: &DeltaInfo,
     (base, revision): (&str, Option<&str>),
     added: &BTreeSet<String>,
     saved: &BTreeSet<String>,
 ) -> Result<Value> {
-    // With a task type PEFT takes the whole head of RoBERTa for one module, which it cannot merge.
+    // Given a task type, PEFT takes the whole head of RoBERTa for one module, which it cannot merge.
     let parts_of_head = saved.iter().any(|module| module.starts_with("classifier."));
     let task_type = match info.task {
         _ if info.pooling == Pooling::Mean => Some("FEATURE_EXTRACTION"),
@@ -163,12 +164,12 @@ fn config(
         "modules_to_save": saved,
         "peft_type": "BEFT",
         "revision": revision,
-        // Where nothing is added, what PEFT takes for no module.
+        // If nothing is added, a name that matches no module.
         "target_modules": match added.is_empty() { true => json!("dummy-target-modules"), false => json!(added) },
         "task_type": task_type,
     });
     if task_type.is_none() {
-        // By which PEFT finds the class where the task does not say it.
+        // PEFT uses this to find the class if the task does not determine it.
         let module = info.model_type.replace('-', "_");
         config["auto_mapping"] = json!({
             "base_model_class": class_name(info)?,

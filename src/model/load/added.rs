@@ -1,4 +1,4 @@
-//! What a method adds to a block, as parameters with names and first values.
+//! What a method adds to a block, as parameters with names and initial values.
 
 use super::read::{Loader, NewWeight, StoredAs};
 use crate::backend::{MatrixKind, MatrixShape};
@@ -6,15 +6,15 @@ use crate::methods::{ia3, lora};
 use crate::model::params::{NewParam, ParamKind};
 use crate::settings::biases::Component;
 
-/// Factors of columns.
+/// Factors on columns.
 pub struct FactorNames {
-    /// Of keys and of values, one after the other.
+    /// On keys and on values, one after the other.
     pub key_value: [String; 2],
     pub attended: String,
     pub inner: String,
 }
 
-/// A product of low rank beside a layer.
+/// A low-rank product next to a layer.
 pub struct NewLowRank {
     pub beside: Component,
     /// `[rank, inputs]`
@@ -23,7 +23,7 @@ pub struct NewLowRank {
     pub b: NewWeight,
 }
 
-/// What stands for the bias of a matrix that has none.
+/// Used as the bias of a matrix that has none.
 pub const ZEROS: &str = "zeros";
 
 impl Loader<'_> {
@@ -63,14 +63,14 @@ impl Loader<'_> {
             NewLowRank {
                 beside,
                 a: self.small(a, layer, [rank, inputs], drawn),
-                // No values stand for zeros.
+                // No values means zeros.
                 b: self.small(b, layer, [hidden, rank], Vec::new()),
             }
         });
         beside.collect()
     }
 
-    /// A matrix of low rank.
+    /// A low-rank matrix.
     fn small(
         &mut self,
         name: String,
@@ -95,7 +95,7 @@ impl Loader<'_> {
         }
     }
 
-    /// As many zeros as the matrices of low rank have rows, where there are any.
+    /// As many zeros as the low-rank matrices have rows, if there are any.
     pub fn zeros(&mut self) {
         if let Some(settings) = self.task.trains.low_rank() {
             let len = self.config.hidden.max(settings.rank).next_multiple_of(8);

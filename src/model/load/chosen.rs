@@ -1,4 +1,5 @@
-//! Single values of the encoder that train: which they are in this model, and what stands for them in the parameter vector.
+//! Single values of the encoder that train: which ones they are in this model, and how the parameter vector stores
+//! them.
 
 use super::TaskSpec;
 use super::read::Loader;
@@ -11,7 +12,7 @@ use crate::program::{AddedRows, Entries, ParamRange, PoolKind, Sparse};
 use crate::settings::biases::{BiasSelection, Component};
 use anyhow::{Result, ensure};
 
-/// Entries of a matrix, one way round, before their place is known.
+/// Entries of a matrix, by rows or by columns, before their place is known.
 #[derive(Clone)]
 pub struct NewEntries {
     name: String,
@@ -19,10 +20,10 @@ pub struct NewEntries {
     count: usize,
 }
 
-/// The entries beside a matrix, or beside a table, which is read by its rows alone.
+/// The entries added to a matrix, or to a table, which is only read by rows.
 #[derive(Clone)]
 pub struct NewSparse {
-    /// Of the tensors that it is made of, those that have any, added one after the other.
+    /// One name per source tensor that has any, added one after the other.
     values: Vec<String>,
     by_rows: NewEntries,
     by_columns: Option<NewEntries>,
@@ -31,20 +32,20 @@ pub struct NewSparse {
 /// The entries of vectors.
 #[derive(Default)]
 pub struct NewVectorEntries {
-    /// The vectors' whole names, and what of them is chosen.
+    /// The vectors' full names, and which of their values are chosen.
     vectors: Vec<(String, Vec<u32>)>,
-    /// What the checkpoint has there.
+    /// The checkpoint's values there.
     base: Vec<f32>,
 }
 
-/// The most values that are drawn: far more than the biases of the largest encoders.
+/// The most values drawn: far more than the biases of the largest encoders.
 const MOST_VALUES: usize = 1 << 26;
 
 const VECTOR_PLACES: &str = "sparse.places";
 const VECTOR_BASE: &str = "sparse.base";
 
-/// Draws the entries, by the names of tensors inside the encoder. `pooler` says whether biases would train the checkpoint's
-/// pooler, which has no entries itself: it is part of the head here.
+/// Draws the entries, keyed by the names of tensors inside the encoder. `pooler` says whether the checkpoint's pooler
+/// is among what biases would train; it has no entries itself, since it is part of the head here.
 pub fn draw(config: &ModelConfig, task: &TaskSpec, pooler: bool) -> Result<Places> {
     let Some(biases) = task.trains.counted() else {
         return Ok(Places::new());
@@ -77,7 +78,7 @@ pub fn draw(config: &ModelConfig, task: &TaskSpec, pooler: bool) -> Result<Place
     Ok(named.filter(|(_, places)| !places.is_empty()).collect())
 }
 
-/// Values of the biases of this model that are selected.
+/// The number of values of this model's selected biases.
 fn bias_count(config: &ModelConfig, biases: &BiasSelection, pooler: bool) -> usize {
     let of = |component: Component| {
         let layers: Vec<Option<usize>> = match (component, component.per_layer()) {
@@ -91,12 +92,12 @@ fn bias_count(config: &ModelConfig, biases: &BiasSelection, pooler: bool) -> usi
     Component::ALL.into_iter().map(of).sum()
 }
 
-/// Whether biases would train the checkpoint's pooler, where it has one.
+/// Whether biases would train the checkpoint's pooler, if it has one.
 pub fn trains_pooler(config: &ModelConfig, task: &TaskSpec) -> bool {
     task.pooling == PoolKind::Cls && config.family == Family::Bert && !task.reinit_pooler
 }
 
-/// The encoder's tensors in the order that draws go by, which must not change; a vector has one column.
+/// The encoder's tensors in the order used for drawing, which must not change; a vector has one column.
 fn tensors(config: &ModelConfig) -> Vec<(String, [usize; 2])> {
     use Component::*;
     let (hidden, inner) = (config.hidden, config.intermediate);
@@ -125,7 +126,7 @@ fn tensors(config: &ModelConfig) -> Vec<(String, [usize; 2])> {
 }
 
 impl Loader<'_> {
-    /// The entries beside a matrix that is made of these tensors, each of `[rows, cols]`.
+    /// The entries added to a matrix that is made of these tensors, each `[rows, cols]`.
     pub fn sparse(
         &mut self,
         names: &[String],
@@ -155,14 +156,14 @@ impl Loader<'_> {
         Some(NewSparse { values, by_rows, by_columns })
     }
 
-    /// Zeros that train, for what is chosen of a tensor inside the encoder.
+    /// Zeros that train, for the chosen values of a tensor inside the encoder.
     fn values_of(&mut self, tensor: &str, count: usize) -> String {
         let name = self.full_name(&values_name(tensor));
-        // No values stand for zeros.
+        // No values means zeros.
         self.add(ParamKind::Entries, None, name, (count, Vec::new()), true)
     }
 
-    /// Whole numbers for entries `[line, column that is read, number of the value]` in the order of the lines: see [`Entries`].
+    /// The integers for entries `[line, column read, number of the value]` in line order: see [`Entries`].
     fn places(&mut self, of: &str, lines: usize, entries: &[[usize; 3]]) -> NewEntries {
         let count = entries.len();
         let mut words = Vec::new();
@@ -180,7 +181,7 @@ impl Loader<'_> {
         NewEntries { name, lines, count }
     }
 
-    /// Notes what is chosen of a vector, before it is added under its whole name.
+    /// Notes which values of a vector are chosen, before it is added under its full name.
     pub fn note_vector(&mut self, name: &str, values: &[f32]) {
         let inside = name.strip_prefix(self.config.family.prefix()).unwrap_or(name);
         if let Some(places) = self.chosen.get(inside) {
@@ -191,7 +192,7 @@ impl Loader<'_> {
         }
     }
 
-    /// Adds the values of vectors, when all vectors are there.
+    /// Adds the values of vectors, once all vectors are there.
     pub fn vector_entries(&mut self) -> Option<NewVectorEntries> {
         let new = std::mem::take(&mut self.vectors);
         let count = new.base.len();
@@ -202,7 +203,7 @@ impl Loader<'_> {
             let name = values_name(name);
             self.add(ParamKind::Entries, None, name, (places.len(), Vec::new()), true);
         }
-        // Places are known when the vector is laid out.
+        // Places are known once the vector is laid out.
         for name in [VECTOR_PLACES, VECTOR_BASE] {
             self.add(ParamKind::Places, None, name.to_owned(), (count, Vec::new()), false);
         }
@@ -210,7 +211,7 @@ impl Loader<'_> {
     }
 }
 
-/// A whole number as it lies in the parameter vector.
+/// An integer as stored in the parameter vector.
 fn whole(number: usize) -> f32 {
     f32::from_bits(number as u32)
 }
@@ -221,7 +222,7 @@ impl NewEntries {
     }
 }
 
-/// The place of parameters that were added one after the other.
+/// The joint range of parameters that were added one after the other.
 fn together(params: &Params, names: &[String]) -> ParamRange {
     let ranges: Vec<_> = names.iter().map(|name| params.range(name)).collect();
     debug_assert!(ranges.windows(2).all(|pair| pair[0].end() == pair[1].offset));
@@ -230,14 +231,14 @@ fn together(params: &Params, names: &[String]) -> ParamRange {
 }
 
 impl NewSparse {
-    /// That of a matrix.
+    /// For a matrix.
     pub fn place(&self, params: &Params) -> Option<Sparse> {
         let by_columns = self.by_columns.as_ref()?.place(params);
         let values = together(params, &self.values);
         Some(Sparse { by_rows: self.by_rows.place(params), by_columns, values })
     }
 
-    /// Those of the three tables, where they have any.
+    /// For the three tables, if they have any.
     pub fn place_tables(tables: [&Option<Self>; 3], params: &Params) -> Option<AddedRows> {
         let [Some(word), Some(position), Some(token_type)] = tables else {
             return None;
@@ -251,7 +252,7 @@ impl NewSparse {
 }
 
 impl NewVectorEntries {
-    /// Says where in the vector the places are, and what is there.
+    /// Writes where in the vector the places are, and the values there.
     pub fn place(&self, params: &mut Params, values: bool) -> VectorEntries {
         let names: Vec<_> = self.vectors.iter().map(|(name, _)| values_name(name)).collect();
         let [places, base] = [VECTOR_PLACES, VECTOR_BASE].map(|name| params.range(name));

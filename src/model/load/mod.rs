@@ -1,7 +1,7 @@
 //! From a checkpoint folder to a [`Model`] on a device.
 //!
-//! [`read`] collects what the checkpoint has and what is new, in the order of the forward pass; [`place`] gives each its
-//! place and puts the model together.
+//! [`read`] collects what the checkpoint has and what is new, in the order of the forward pass; [`place`] gives
+//! everything its place and assembles the model.
 
 mod added;
 mod chosen;
@@ -26,30 +26,30 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 
-/// The matrix of a BERT pooler, where it is a parameter: drawn anew ([`ParamKind::Head`]), or the checkpoint's in
-/// full fine-tuning.
+/// The matrix of a BERT pooler when it is a parameter: newly drawn ([`ParamKind::Head`]), or the checkpoint's in full
+/// fine-tuning.
 pub const NEW_POOLER: &str = "bert.pooler.dense.weight";
 
-/// What the model is to be used for.
+/// What the model will be used for.
 #[derive(Clone, Debug)]
 pub struct TaskSpec {
     /// Classes, or numbers per text in regression.
     pub outputs: usize,
     pub loss: LossKind,
-    /// Of cross-entropy, `[outputs]`; empty where all classes count the same.
+    /// For cross-entropy, `[outputs]`; empty if all classes count the same.
     pub class_weights: Vec<f32>,
     pub pooling: PoolKind,
-    /// Replace the checkpoint's pooler by a new one, which trains.
+    /// Replace the checkpoint's pooler with a new one, which trains.
     pub reinit_pooler: bool,
     pub trains: Trains,
-    /// Replaces all dropout probabilities of the configuration.
+    /// Replaces all dropout probabilities in the configuration.
     pub dropout: Option<f32>,
     /// Draws the new head.
     pub seed: u64,
 }
 
 impl TaskSpec {
-    /// For questions about the encoder with its own pooler, where no head matters: one of two classes.
+    /// For questions about the encoder with its own pooler, when the head does not matter: any of two classes.
     pub fn of_any_task(trains: Trains, seed: u64) -> Self {
         Self {
             outputs: 2,
@@ -69,23 +69,24 @@ trait Source {
     /// Whether the encoder has a tensor of this name.
     fn has(&self, name: &str) -> bool;
 
-    /// Whether the encoder has a bias of this name. Where no checkpoint is read, biases that a method can add are not there.
+    /// Whether the encoder has a bias of this name. Without a checkpoint, biases that a method can add are absent.
     fn has_bias(&self, _: &str) -> bool {
         false
     }
 
-    /// Whether there are values at all; else only shapes are known.
+    /// Whether there are values; otherwise only shapes are known.
     fn has_values(&self) -> bool {
         true
     }
 
-    /// An encoder tensor as f32, row-major; empty where only shapes are known.
+    /// An encoder tensor as f32, row-major; empty if only shapes are known.
     fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>>;
 
-    /// The same of a tensor of the head on masked words, by the first of its whole names that is there.
+    /// The same for a tensor of the masked-words head, under the first of these full names that exists.
     fn of_words_head(&self, names: &[&str], shape: &[usize]) -> Result<Vec<f32>>;
 
-    /// Holds a tensor of that head, by its whole name, to the encoder's table whose copy it is, where the files have it.
+    /// Checks a tensor of that head, by its full name, against the encoder's table that it copies, if the files have
+    /// it.
     fn is_tied(&self, _copy: &str, _table: &str, _shape: &[usize]) -> Result<()> {
         Ok(())
     }
@@ -113,7 +114,7 @@ impl Source for ModelTensors {
     }
 }
 
-/// Every tensor that the configuration asks for, without values.
+/// Every tensor that the configuration calls for, without values.
 struct Shapes;
 
 impl Source for Shapes {
@@ -159,7 +160,7 @@ impl Source for Headers<'_> {
     }
 }
 
-/// The same, with zeros for values.
+/// The same with zeros as values.
 struct Zeros;
 
 impl Source for Zeros {
@@ -176,7 +177,7 @@ impl Source for Zeros {
     }
 }
 
-/// The same, with values of the size that a trained model's have: what a device takes may depend on them.
+/// The same with values as large as a trained model's: how long a device takes may depend on them.
 struct Drawn(RefCell<Stream>);
 
 impl Source for Drawn {
@@ -199,7 +200,7 @@ impl Source for Drawn {
     }
 }
 
-/// The same as [`Shapes`]; notes what was asked for.
+/// Like [`Shapes`], but records what was asked for.
 #[derive(Default)]
 struct Noted(RefCell<BTreeSet<String>>);
 
@@ -226,22 +227,22 @@ impl Source for Noted {
 
 /// Where matrices go.
 trait Store {
-    /// Takes a matrix that stays as it is.
+    /// Stores a matrix that stays frozen.
     fn frozen(&mut self, name: &str, shape: MatrixShape, data: &[f32]) -> Result<WeightId>;
 
-    /// A matrix that stays as it is and that another model of this checkpoint brought: its values need not be read.
+    /// A frozen matrix that another model of this checkpoint has already stored: its values need not be read.
     fn resident(&mut self, _name: &str, _shape: MatrixShape) -> Option<WeightId> {
         None
     }
 
-    /// Consecutive rows of a matrix that it took.
+    /// Consecutive rows of a matrix it stored.
     fn view_rows(&mut self, of: WeightId, rows: Range<usize>) -> Result<WeightId>;
 
-    /// Takes a matrix that trains; its values are in the parameter vector.
+    /// Stores a matrix that trains; its values are in the parameter vector.
     fn trained(&mut self, name: &str, shape: MatrixShape, range: ParamRange) -> Result<WeightId>;
 }
 
-/// A device, and the folder of the checkpoint, which is named in errors.
+/// A device, and the folder of the checkpoint to name in errors.
 struct OnDevice<'a>(&'a mut dyn Backend, &'a Path);
 
 impl Store for OnDevice<'_> {
@@ -262,7 +263,7 @@ impl Store for OnDevice<'_> {
     }
 }
 
-/// No device: matrices are counted.
+/// No device: only counts matrices.
 struct Counted(usize);
 
 impl Counted {
@@ -289,8 +290,8 @@ impl Store for Counted {
 /// Loads the encoder, puts its matrices on the device, and makes the head that `task` asks for.
 ///
 /// # Errors
-/// Anything missing, misshapen or not finite in the checkpoint, by file and tensor name; a bias selection
-/// that the model has nothing for.
+/// Anything missing, misshapen or not finite in the checkpoint, by file and tensor name; a bias selection that matches
+/// nothing in the model.
 pub fn load(
     folder: &Path,
     config: &ModelConfig,
@@ -301,15 +302,15 @@ pub fn load(
     assemble(config, task, &weights, &mut OnDevice(backend, folder))
 }
 
-/// A model of this configuration without values and without a device, to plan its memory.
+/// A model of this configuration without values or a device, for planning its memory.
 ///
 /// # Errors
-/// A bias selection that the model has nothing for.
+/// A bias selection that matches nothing in the model.
 pub fn outline(config: &ModelConfig, task: &TaskSpec) -> Result<Model> {
     assemble(config, task, &Shapes, &mut Counted(0))
 }
 
-/// The same of a checkpoint: with the biases and the pooler that it has. Of its files only the headers are read.
+/// The same for a checkpoint, with the biases and the pooler it has. Reads only the headers of its files.
 ///
 /// # Errors
 /// As [`outline`].
@@ -317,18 +318,18 @@ pub fn outline_of(weights: &ModelTensors, config: &ModelConfig, task: &TaskSpec)
     assemble(config, task, &Headers(weights), &mut Counted(0))
 }
 
-/// The checkpoint's tensors that a model of this configuration has, by their names inside the encoder, and those of a head on
-/// masked words by their whole names. A checkpoint may hold others: buffers, layers beyond the last.
+/// The checkpoint's tensors used by a model of this configuration: by their names inside the encoder, for a
+/// masked-words head by full name. A checkpoint may hold others: buffers, layers beyond the last.
 ///
 /// # Errors
-/// A bias selection that the model has nothing for.
+/// A bias selection that matches nothing in the model.
 pub fn tensors_of(config: &ModelConfig, task: &TaskSpec) -> Result<BTreeSet<String>> {
     let noted = Noted::default();
     assemble(config, task, &noted, &mut Counted(0))?;
     Ok(noted.0.into_inner())
 }
 
-/// A model of this configuration with zeros for values, on a device: to see what it takes. `folder` is named in errors.
+/// A model of this configuration with zeros as values, on a device: to measure memory. `folder` is named in errors.
 ///
 /// # Errors
 /// When the device has no room.
@@ -341,7 +342,7 @@ pub fn blank(
     assemble(config, task, &Zeros, &mut OnDevice(backend, folder))
 }
 
-/// The same with values of the usual size, drawn alike every time: to see how long it takes.
+/// The same with values of the usual size, always drawn alike: to measure time.
 ///
 /// # Errors
 /// When the device has no room.
@@ -356,8 +357,8 @@ pub fn drawn(
     assemble(config, task, &source, &mut OnDevice(backend, folder))
 }
 
-/// Replaces the head's initial values by those of a safetensors file that holds them by their Hugging Face
-/// names. `rows` has the file's row for each output, where the file's order is another.
+/// Replaces the head's initial values with those from a safetensors file with Hugging Face names. `rows` has the file's
+/// row for each output, if the file's order differs.
 ///
 /// # Errors
 /// When a tensor is missing, misshapen or not finite.

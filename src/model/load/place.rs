@@ -1,4 +1,4 @@
-//! Puts a model together: gives the matrices and parameters that were read their places on the device and in the parameter
+//! Assembles a model: gives the matrices and parameters that were read their places on the device and in the parameter
 //! vector.
 
 use super::added::{FactorNames, NewLowRank, ZEROS};
@@ -94,7 +94,7 @@ pub fn assemble(
     };
     let blocks = layers.iter().enumerate();
     let mut blocks = blocks.map(|(i, layer)| places.block(i, layer)).collect::<Result<Vec<_>>>()?;
-    // Gradients of the matrices are taken over all rows.
+    // Gradients of the matrices are sums over all rows.
     if let (PoolKind::Cls, false, Some(last)) =
         (task.pooling, task.trains.every_row(), blocks.last_mut())
     {
@@ -134,7 +134,7 @@ fn selects_nothing(biases: &BiasSelection, pooling: PoolKind) -> anyhow::Error {
     .into()
 }
 
-/// Where things are that were read.
+/// Where what was read is placed.
 struct Places<'a> {
     config: &'a ModelConfig,
     task: &'a TaskSpec,
@@ -207,7 +207,7 @@ impl Places<'_> {
                 Component::Output => (&mut placed.output, 0),
                 _ => (&mut placed.qkv, 0),
             };
-            // Behind those of the encoder and of any head.
+            // After those of the encoder and of any head.
             let index = layer * Component::ALL.len() + new.beside as usize;
             let site = (3 * self.config.layers + 16 + index) as u32;
             let dropout = Dropout { p: settings.dropout as f32, site };
@@ -216,7 +216,7 @@ impl Places<'_> {
         Ok(placed)
     }
 
-    /// Sites count through the network, so that no two places share a mask.
+    /// Sites are numbered through the network, so that no two places share a mask.
     fn dropout(&self, p: f32, site: usize) -> Dropout {
         Dropout { p: self.task.dropout.unwrap_or(p), site: site as u32 }
     }
@@ -246,7 +246,7 @@ impl Places<'_> {
         })
     }
 
-    /// Parts of the block's fused product, whose products have different rows.
+    /// Parts of the block's fused product, split because they read different rows.
     fn first(&mut self, block: &Block) -> Result<FirstLayers> {
         let hidden = self.config.hidden;
         let mut part = |from: usize, to: usize| {

@@ -1,4 +1,4 @@
-//! Reads a checkpoint: which tensor is what, and what is new.
+//! Reads a checkpoint: which tensor is which, and what is new.
 
 use super::added::{FactorNames, NewLowRank};
 use super::chosen::{NewSparse, NewVectorEntries};
@@ -16,10 +16,10 @@ use anyhow::{Result, anyhow, ensure};
 /// Standard deviation of new head matrices: `initializer_range` of BERT and RoBERTa.
 const HEAD_STD: f32 = 0.02;
 
-/// Outputs of a head: classes are numbered in 32 bits, and products of a few sizes must not overflow.
+/// Limit on a head's outputs: classes are numbered in 32 bits, and products of a few sizes must not overflow.
 const MOST_OUTPUTS: usize = 1 << 31;
 
-/// Collects matrices and parameters in the order of the forward pass; places are known only at its end.
+/// Collects matrices and parameters in the order of the forward pass; places are only known at its end.
 pub struct Loader<'a> {
     pub source: &'a dyn Source,
     pub config: &'a ModelConfig,
@@ -67,14 +67,14 @@ pub struct NewWeight {
     pub name: String,
     pub shape: MatrixShape,
     pub stored: StoredAs,
-    /// Single values beside it that train.
+    /// Single values added to it, which train.
     pub sparse: Option<NewSparse>,
 }
 
 #[derive(Clone)]
 pub enum StoredAs {
     Frozen(WeightId),
-    /// Trains. The matrix is these parameters one below the other; they were added one after the other.
+    /// Trains. The matrix consists of these parameters stacked; they were added one after the other.
     Params(Vec<String>),
 }
 
@@ -137,7 +137,7 @@ impl Loader<'_> {
         })
     }
 
-    /// `words` is the table of the embeddings.
+    /// `words` is the word embedding table.
     pub fn head(&mut self, words: &NewWeight) -> Result<Vec<NewHeadLayer>> {
         let (h, outputs) = (self.config.hidden, self.task.outputs);
         ensure!(
@@ -186,7 +186,7 @@ impl Loader<'_> {
         })
     }
 
-    /// The weights of classes, which the loss reads where the parameters are.
+    /// The class weights, which the loss reads from the parameter vector.
     pub fn class_weights(&mut self) -> Option<String> {
         let weights = &self.task.class_weights;
         let values = (weights.len(), weights.clone());
@@ -217,12 +217,12 @@ impl Loader<'_> {
         self.stacked(MatrixKind::Table, &[module.to_owned()], shape)
     }
 
-    /// `{module}.weight`: uploaded where it is frozen, a parameter where it trains.
+    /// `{module}.weight`: uploaded if it is frozen, a parameter if it trains.
     fn matrix(&mut self, module: &str, rows: usize, cols: usize) -> Result<NewWeight> {
         self.stacked(MatrixKind::Linear, &[module.to_owned()], [rows, cols])
     }
 
-    /// The `{module}.weight`s, each `[rows, cols]`, one below the other as one matrix.
+    /// The `{module}.weight`s, each `[rows, cols]`, stacked into one matrix.
     fn stacked(
         &mut self,
         kind: MatrixKind,
@@ -254,7 +254,8 @@ impl Loader<'_> {
         } else {
             let source = self.source;
             self.frozen(&name, shape, || {
-                // The first is taken as it is: a copy of the largest table would be most of the loading's memory.
+                // The first is moved, not copied: a copy of the largest table would dominate the memory used for
+                // loading.
                 let mut data = Vec::new();
                 for name in &names {
                     let values = source.get(name, &[rows, cols])?;
@@ -272,7 +273,7 @@ impl Loader<'_> {
         Ok(NewWeight { name, shape, stored, sparse })
     }
 
-    /// A matrix that stays as it is; its values are read where no other model brought them.
+    /// A frozen matrix; its values are only read if no other model has stored them.
     pub(super) fn frozen(
         &mut self,
         name: &str,
@@ -309,7 +310,7 @@ impl Loader<'_> {
         Ok(NormNames { gamma, beta })
     }
 
-    /// Adds a bias of the encoder, which trains if it is selected. Where the checkpoint lacks it, the method may add it.
+    /// Adds a bias of the encoder, which trains if selected. If the checkpoint lacks it, the method may add it.
     fn component(
         &mut self,
         component: Component,
@@ -319,7 +320,7 @@ impl Loader<'_> {
         let width = component.width(self.config.hidden, self.config.intermediate);
         let trains = &self.task.trains;
         let (values, trains) = if trains.adds(component) && !self.source.has_bias(name) {
-            // No values stand for zeros.
+            // No values means zeros.
             (Vec::new(), trains.added_bias(component, layer))
         } else {
             let values = self.source.get(name, &[width]).map_err(|error| {
@@ -375,7 +376,7 @@ impl Loader<'_> {
     }
 
     fn new_bias(&mut self, name: &str, len: usize) -> String {
-        // No values stand for zeros.
+        // No values means zeros.
         let values = (len, Vec::new());
         self.add(ParamKind::Head, None, name.to_owned(), values, true)
     }

@@ -1,5 +1,5 @@
-//! The checkpoint's own head on masked words: a dense layer, an activation and a LayerNorm, then the table of the embeddings
-//! once more, as it is stored, with a bias per word. Its biases train.
+//! The checkpoint's own masked-words head: a dense layer, an activation and a LayerNorm, then the frozen embedding
+//! table again, with a bias per word. Its biases train.
 
 use super::read::{Loader, NewHeadLayer, NewWeight, NormNames};
 use crate::backend::{MatrixKind, MatrixShape};
@@ -8,13 +8,13 @@ use crate::model::params::ParamKind;
 use crate::program::Activation;
 use anyhow::{Result, ensure};
 
-/// What the tensors are called.
+/// The names of the tensors.
 struct Names {
     dense: &'static str,
     norm: &'static str,
-    /// A copy of the embeddings' table, which files need not have.
+    /// A copy of the embedding table, which files may omit.
     table: &'static str,
-    /// The bias of the words; some files have it by the second name alone.
+    /// The bias of the words; some files have only the second name.
     words: [&'static str; 2],
 }
 
@@ -38,7 +38,7 @@ impl Names {
 }
 
 impl Loader<'_> {
-    /// `table` is that of the words.
+    /// `table` is the word embedding table.
     pub(super) fn words_head(&mut self, table: &NewWeight) -> Result<Vec<NewHeadLayer>> {
         let (config, hidden) = (self.config, self.config.hidden);
         ensure!(
@@ -74,7 +74,7 @@ impl Loader<'_> {
         };
         let act = match config.family {
             Family::Bert => config.activation,
-            // Whatever the encoder has.
+            // Regardless of the encoder's activation.
             Family::Roberta => Activation::GeluErf,
         };
         let words = NewHeadLayer {
@@ -88,7 +88,7 @@ impl Loader<'_> {
         Ok(vec![NewHeadLayer { norm: Some((act, norm)), ..dense }, words])
     }
 
-    /// A bias by the first of its names, under which it goes on.
+    /// A bias under the first of its names, which it keeps.
     fn bias_of_head(&mut self, names: &[&str], width: usize) -> Result<String> {
         let values = self.source.of_words_head(names, &[width])?;
         Ok(self.add(ParamKind::Head, None, names[0].to_owned(), (width, values), true))

@@ -1,6 +1,6 @@
-//! What a picture is made of: lines, filled shapes and words at places, from which SVG and PNG are drawn.
+//! The elements of a picture: positioned lines, filled shapes and text, from which SVG and PNG are drawn.
 
-/// Right and down, in units of which the SVG has one per pixel.
+/// Right and down, in units of one SVG pixel.
 pub type Point = (f64, f64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub const PALE: Paint = Paint(0xdd, 0xdd, 0xdd);
 pub const GREY: Paint = Paint(0x66, 0x66, 0x66);
 pub const PAPER: Paint = Paint(0xff, 0xff, 0xff);
 
-/// Where the place of a word is, seen from the word.
+/// The position of a text relative to its anchor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
     Left,
@@ -26,13 +26,13 @@ pub enum Shape {
         color: Paint,
         width: f64,
     },
-    /// A polygon, of which `share` covers what is below.
+    /// A polygon, with opacity `share`.
     Fill {
         points: Vec<Point>,
         color: Paint,
         share: f64,
     },
-    /// Centred on the height of its place; `upwards` is turned to be read from the right.
+    /// Vertically centred on its anchor; `upwards` rotates it to be read from the right.
     Words {
         at: Point,
         text: String,
@@ -43,7 +43,7 @@ pub enum Shape {
     },
 }
 
-/// How a series of values is told from the others, in colour and without.
+/// What distinguishes a series from the others, with and without colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
     pub color: Paint,
@@ -60,13 +60,13 @@ const COLORS: [Paint; 6] = [
     Paint(0x9a, 0x72, 0x00),
     Paint(0x55, 0x55, 0x55),
 ];
-/// Lengths of strokes and of what is left out between them.
+/// Lengths of dashes and of the gaps between them.
 const DASHES: [&[f64]; 5] = [&[], &[7.0, 4.0], &[2.0, 3.0], &[9.0, 3.0, 2.0, 3.0], &[14.0, 4.0]];
-/// Corners of markers in units of their radius; those that are drawn empty come after those that are full.
+/// Corners of markers in units of their radius; hollow ones come after filled ones.
 const MARKERS: usize = 8;
 const HATCHES: usize = 6;
 
-/// The style of a series by its place among the others.
+/// The style of a series by its index.
 pub fn style(place: usize) -> Style {
     Style {
         color: COLORS[place % COLORS.len()],
@@ -76,7 +76,7 @@ pub fn style(place: usize) -> Style {
     }
 }
 
-/// The shapes of a picture, the later over the earlier.
+/// The shapes of a picture, later ones on top.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Canvas {
     pub width: f64,
@@ -124,7 +124,7 @@ impl Canvas {
         if pattern.is_empty() {
             return self.line(points, style.color, width);
         }
-        // On through the corners: `left` is what remains of a stroke or a gap, by its place in the pattern.
+        // The pattern continues through corners: `left` is what remains of a dash or gap, by its index in the pattern.
         let (mut place, mut left) = (0, pattern[0]);
         let mut stroke: Vec<Point> = points.first().copied().into_iter().collect();
         for pair in points.windows(2) {
@@ -151,7 +151,7 @@ impl Canvas {
         }
     }
 
-    /// The sign of a style.
+    /// The marker of a style.
     pub fn marker(&mut self, (x, y): Point, style: Style, radius: f64) {
         let around = |corners: &[(f64, f64)]| -> Vec<Point> {
             corners.iter().map(|(dx, dy)| (x + radius * dx, y + radius * dy)).collect()
@@ -171,18 +171,18 @@ impl Canvas {
         self.line(&closed, if full { PAPER } else { style.color }, if full { 0.8 } else { 1.6 });
     }
 
-    /// Two crossed strokes: a run that came to no end.
+    /// Two crossed strokes: a run that did not finish.
     pub fn cross(&mut self, (x, y): Point, radius: f64, color: Paint) {
         self.line(&[(x - radius, y - radius), (x + radius, y + radius)], color, 1.6);
         self.line(&[(x - radius, y + radius), (x + radius, y - radius)], color, 1.6);
     }
 
-    /// A bar in the colour and the strokes of a style.
+    /// A bar in the colour and hatching of a style.
     pub fn bar(&mut self, (left, top): Point, (right, bottom): Point, style: Style) {
         let corners = [(left, top), (right, top), (right, bottom), (left, bottom)];
         self.fill(&corners, style.color, if style.hatch == 0 { 1.0 } else { 0.3 });
         let (height, wide) = (bottom - top, right - left);
-        // Strokes at 45 degrees: where each leaves the bar, it is cut.
+        // Strokes at 45 degrees, clipped at the edges of the bar.
         let mut slope = |rising: bool, step: f64| {
             let mut from = -height;
             while from < wide {
@@ -210,12 +210,12 @@ impl Canvas {
     }
 }
 
-/// About how wide a text is.
+/// The approximate width of a text.
 pub fn width_of(text: &str, size: f64) -> f64 {
     0.5 * size * text.chars().count() as f64
 }
 
-/// A text that fits into a width: without its middle where it is too long.
+/// A text shortened to fit a width, by removing its middle.
 pub fn fitting(text: &str, size: f64, width: f64) -> String {
     let most = ((width / (0.5 * size)) as usize).max(3);
     let letters: Vec<char> = text.chars().collect();
@@ -227,8 +227,8 @@ pub fn fitting(text: &str, size: f64, width: f64) -> String {
     letters[..first].iter().chain(['…'].iter()).chain(&letters[from..]).collect()
 }
 
-/// The same of several texts, which still differ where they did: of those that would be alike, what they begin with in common
-/// is left out.
+/// The same for several texts, keeping different ones different: those that would become equal lose their common
+/// beginning instead.
 pub fn fitting_apart(texts: &[String], size: f64, width: f64) -> Vec<String> {
     let short: Vec<String> = texts.iter().map(|text| fitting(text, size, width)).collect();
     let apart = |(place, text): (usize, &String)| {
@@ -270,7 +270,7 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect();
-        // Strokes of 7 and gaps of 4 on a way of 20.
+        // Dashes of 7 and gaps of 4 over a length of 20.
         assert_eq!(strokes.len(), 2);
         assert!((strokes[0] - 7.0).abs() < 1e-9 && (strokes[1] - 7.0).abs() < 1e-9, "{strokes:?}");
         canvas.dashed(&[], style(1), 1.0);

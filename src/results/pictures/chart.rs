@@ -1,23 +1,23 @@
-//! What charts share: axes with ticks that people would choose, legends, and places for values.
+//! What charts share: axes with ticks that people would choose, legends, and positions of values.
 
 use super::canvas::{Align, Canvas, GREY, INK, PALE, Point, Style, fitting, style, width_of};
 use crate::table::grouped;
 use crate::words::short;
 
-/// Sizes of letters.
+/// Font sizes.
 pub const TITLE: f64 = 21.0;
 pub const TEXT: f64 = 16.5;
 pub const SMALL: f64 = 15.0;
 
-/// All pictures are as wide.
+/// All pictures have this width.
 pub const WIDTH: f64 = 960.0;
-/// Left of a plot: its ticks and its title. Right of it: room.
+/// Space left of a plot, for ticks and title, and right of it.
 pub const LEFT: f64 = 100.0;
 pub const RIGHT: f64 = 24.0;
-/// Below a plot: ticks, title, and what parts it from the next.
+/// Space below a plot, for ticks, title, and a gap before the next.
 pub const BELOW: f64 = 68.0;
 
-/// A range of values, and how they are written.
+/// A range of values, and their format.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Axis {
     pub title: String,
@@ -28,12 +28,12 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// From 0 to beyond the largest; the other way, too, where a value is below.
+    /// From 0 to beyond the largest; also in the other direction if a value is negative.
     pub fn from_zero(title: impl Into<String>, values: impl IntoIterator<Item = f64>) -> Self {
         Self::over(title, values.into_iter().chain([0.0]), 0.0)
     }
 
-    /// Around the values, a little beyond them.
+    /// Around the values, slightly beyond them.
     pub fn around(title: impl Into<String>, values: impl IntoIterator<Item = f64>) -> Self {
         Self::over(title, values, 0.06)
     }
@@ -41,7 +41,7 @@ impl Axis {
     fn over(title: impl Into<String>, values: impl IntoIterator<Item = f64>, room: f64) -> Self {
         let (low, high) = range(values).unwrap_or((0.0, 1.0));
         let wide = match high - low {
-            // All are the same, as far as can be seen.
+            // All equal, as far as can be seen.
             wide if wide <= 1e-9 * high.abs().max(low.abs()) => high.abs().max(1e-3) * 0.1,
             wide => wide,
         };
@@ -60,14 +60,14 @@ impl Axis {
         Self { title: title.into(), low, high, log: false, ticks }
     }
 
-    /// Values above 0, by their order of magnitude; ticks stand at the values themselves where these are few.
+    /// Positive values on a logarithmic scale; if there are few, ticks are at the values themselves.
     pub fn log(title: impl Into<String>, values: impl IntoIterator<Item = f64>) -> Self {
         let values = values.into_iter().filter(|value| *value > 0.0 && value.is_finite());
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
         values.dedup();
         let (low, high) = range(values.iter().copied()).unwrap_or((1.0, 10.0));
-        // A tenth of the way, and at least so much that one value stands in the middle.
+        // A tenth of the range, and at least enough to put a single value in the middle.
         let room = (high / low).powf(0.08).max(1.25);
         let (low, high) = (low / room, high * room);
         let apart = |pair: &[f64]| (pair[1] / pair[0]).ln() / (high / low).ln() > 0.07;
@@ -88,7 +88,7 @@ impl Axis {
         Self { title: title.into(), low, high, log: true, ticks }
     }
 
-    /// How far along the axis a value is: 0 at its begin, 1 at its end. What is beyond stands there.
+    /// The position of a value along the axis: 0 at its start, 1 at its end. Values outside are clamped.
     pub fn share(&self, value: f64) -> f64 {
         let share = match self.log {
             true => (value / self.low).ln() / (self.high / self.low).ln(),
@@ -98,7 +98,7 @@ impl Axis {
     }
 }
 
-/// The smallest and the largest; `None` where no value is finite.
+/// The smallest and the largest; `None` if no value is finite.
 fn range(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     let finite = values.into_iter().filter(|value| value.is_finite());
     finite.fold(None, |range, value| match range {
@@ -107,7 +107,7 @@ fn range(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
-/// 1, 2 or 5 times a power of ten, not below `least`.
+/// 1, 2 or 5 times a power of ten, at least `least`.
 fn nice_step(least: f64) -> f64 {
     let power = 10f64.powf(least.max(f64::MIN_POSITIVE).log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power);
@@ -127,7 +127,7 @@ fn written(value: f64, step: f64) -> String {
     text.replacen('-', "−", 1)
 }
 
-/// Where a chart stands, and its axes.
+/// A chart's position and axes.
 pub struct Plot {
     pub left: f64,
     pub top: f64,
@@ -138,7 +138,7 @@ pub struct Plot {
 }
 
 impl Plot {
-    /// As wide as a picture has room for.
+    /// As wide as a picture allows.
     pub fn across(top: f64, height: f64, x: Axis, y: Axis) -> Self {
         Self { left: LEFT, top, width: WIDTH - LEFT - RIGHT, height, x, y }
     }
@@ -151,7 +151,7 @@ impl Plot {
         self.top + self.height
     }
 
-    /// The axes with ticks, pale lines behind, and titles.
+    /// The axes with ticks, pale grid lines, and titles.
     pub fn draw_axes(&self, canvas: &mut Canvas) {
         let right = self.left + self.width;
         for (value, text) in &self.y.ticks {
@@ -171,13 +171,13 @@ impl Plot {
         canvas.upwards((self.left - 78.0, self.top + self.height / 2.0), &self.y.title, TEXT);
     }
 
-    /// Values that belong together, in the order of x.
+    /// A line through values in order of x.
     pub fn line(&self, canvas: &mut Canvas, values: &[(f64, f64)], style: Style) {
         let points: Vec<Point> = values.iter().map(|&(x, y)| self.at(x, y)).collect();
         canvas.dashed(&points, style, 1.8);
     }
 
-    /// What lies between two values at each x.
+    /// The area between two values at each x.
     pub fn band(&self, canvas: &mut Canvas, values: &[(f64, f64, f64)], style: Style) {
         let over = values.iter().map(|&(x, _, high)| self.at(x, high));
         let under = values.iter().rev().map(|&(x, low, _)| self.at(x, low));
@@ -187,7 +187,7 @@ impl Plot {
         }
     }
 
-    /// From one value to another, with ends.
+    /// From one value to another, with end caps.
     pub fn whisker(
         &self,
         canvas: &mut Canvas,
@@ -205,7 +205,7 @@ impl Plot {
     }
 }
 
-/// The title of a picture and a line that says what is drawn; returns how far they reach.
+/// The title of a picture and lines that describe it; returns their lower end.
 pub fn head(canvas: &mut Canvas, title: &str, notes: &[&str]) -> f64 {
     canvas.words((16.0, 24.0), title, TITLE, Align::Left);
     let mut y = 27.0;
@@ -216,7 +216,7 @@ pub fn head(canvas: &mut Canvas, title: &str, notes: &[&str]) -> f64 {
     y + 24.0
 }
 
-/// Rows of names with their styles, from `top` on; returns how far they reach.
+/// Rows of names with their styles, from `top` down; returns their lower end.
 pub fn legend(
     canvas: &mut Canvas,
     names: &[(String, usize)],

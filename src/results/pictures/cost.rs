@@ -1,4 +1,4 @@
-//! What runs take: memory on the device, time for a step, and the size of what they leave.
+//! The cost of runs: memory on the device, time per step, and size of the result.
 
 use super::Picture;
 use super::canvas::{Align, Canvas, fitting_apart, style};
@@ -11,12 +11,12 @@ pub const NAME: &str = "memory-and-time";
 
 const LABELS: f64 = 230.0;
 const ROW: f64 = 34.0;
-/// Right of a bar: its value.
+/// Space right of a bar, for its value.
 const VALUE: f64 = 74.0;
 
 struct Panel {
     title: &'static str,
-    /// Of each group the value and how it is written.
+    /// For each group the value and its text.
     bars: Vec<Option<(f64, String)>>,
 }
 

@@ -1,4 +1,5 @@
-//! Learning curves: the loss of training steps and the measure of dev rows, mean over the seeds with a band around it.
+//! Learning curves: the loss of training steps and the measure on dev rows, as the mean over the seeds with a band
+//! around it.
 
 use super::Picture;
 use super::canvas::{Canvas, style};
@@ -12,20 +13,20 @@ pub const NAME: &str = "learning-curves";
 
 const LINES: usize = 6;
 const HEIGHT: f64 = 270.0;
-/// A loss is shown as the mean over so many stretches of the run: single steps are noise.
+/// A loss is shown as the mean over this many stretches of the run: single steps are noisy.
 const STRETCHES: f64 = 40.0;
 
-/// How the runs of a group went at its best rate, a history for each seed.
+/// The course of a group's runs at its best rate, one history per seed.
 #[derive(Debug, Clone)]
 pub struct GroupHistory {
     pub name: String,
     pub seeds: Vec<History>,
 }
 
-/// Step, and mean and deviation over the seeds.
+/// Step, with mean and deviation over the seeds.
 type Curve = Vec<(f64, f64, f64)>;
 
-/// What is drawn of a group.
+/// What is drawn for a group.
 struct Curves<'a> {
     name: &'a str,
     loss: Curve,
@@ -66,7 +67,7 @@ fn over_seeds(seeds: impl Iterator<Item = Vec<(f64, f64)>>) -> Curve {
     let seeds: Vec<_> = seeds.collect();
     let mut steps: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
     for &(step, value) in seeds.iter().flatten().filter(|(_, value)| value.is_finite()) {
-        // Positive numbers are in the order of their bits.
+        // Positive floats sort by their bits.
         steps.entry(step.to_bits()).or_default().push(value);
     }
     let whole = steps.into_iter().filter(|(_, values)| values.len() == seeds.len());
@@ -131,7 +132,7 @@ pub fn draw(histories: &[GroupHistory], metric: Option<Metric>) -> Option<Pictur
             for (place, group) in panel.iter().enumerate() {
                 let line: Vec<_> = curve(group).iter().map(|&(x, mean, _)| (x, mean)).collect();
                 plot.line(&mut canvas, &line, style(place));
-                // A few signs on a long curve, all on a short one.
+                // A few markers on a long curve, all on a short one.
                 let every = line.len().div_ceil(8).max(1);
                 for &(x, mean) in line.iter().skip(place % every).step_by(every) {
                     canvas.marker(plot.at(x, mean), style(place), 4.0);

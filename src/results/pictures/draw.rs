@@ -1,7 +1,7 @@
-//! A canvas as SVG and as PNG.
+//! Draws a canvas as SVG and as PNG.
 //!
-//! The PNG's letters come from a font in this program, reduced to the characters used here, so that nothing is needed from
-//! the machine; the SVG leaves letters to its viewer.
+//! The PNG's letters come from a font in this program, reduced to the characters used here, so that nothing is needed
+//! from the machine; the SVG leaves its font to the viewer.
 
 use super::canvas::{Align, Canvas, Paint, Shape};
 use anyhow::{Context, Result, anyhow};
@@ -12,29 +12,29 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 static FONT: &[u8] = include_bytes!("DejaVuSans.ttf");
 const FAMILY: &str = "sans-serif";
-/// How much lower letters of a PNG must stand to be centred, in units of their size: the place of a font's box counts there,
-/// and that of its letters in an SVG.
+/// How much lower a PNG's letters must be placed to be centred, relative to their size: there the font's box is
+/// centred, in an SVG its letters.
 const DROP: f64 = 0.18;
-/// Dots for each unit: sharp letters in a PNG, and places to half a unit in an SVG.
+/// Dots per unit: for sharp letters in a PNG, and half-unit positions in an SVG.
 const DENSITY: f64 = 2.0;
 
 impl Canvas {
     /// # Errors
-    /// None: a text takes everything.
+    /// None: writing to a string cannot fail.
     pub fn svg(&self) -> Result<String> {
         let mut text = String::new();
         let (width, height) = self.dots();
         self.draw(SVGBackend::with_string(&mut text, (width, height)).into_drawing_area(), 0.0)?;
-        // It is shown in units, and is as fine as its dots.
+        // Displayed in units, with the precision of its dots.
         let dots = format!("<svg width=\"{width}\" height=\"{height}\"");
         let units = format!("<svg width=\"{}\" height=\"{}\"", self.width, self.height);
         Ok(text.replacen(&dots, &units, 1))
     }
 
     /// # Errors
-    /// None for a picture of a size that memory has room for.
+    /// None for a picture that fits in memory.
     pub fn png(&self) -> Result<Vec<u8>> {
-        // Registering the same font once more changes nothing.
+        // Registering the same font again has no effect.
         register_font(FAMILY, FontStyle::Normal, FONT)
             .map_err(|_| anyhow!("the built-in font does not load"))?;
         let (width, height) = self.dots();

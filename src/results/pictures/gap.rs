@@ -10,7 +10,7 @@ use crate::results::units::difference;
 
 pub const NAME: &str = "generalisation-gap";
 
-/// The signs of both sides.
+/// The markers of both sides.
 const DEV: usize = 0;
 const TRAIN: usize = 5;
 

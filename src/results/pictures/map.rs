@@ -1,4 +1,4 @@
-//! How far each kind of bias moved in each layer, as the paper's figure has it.
+//! How far each kind of bias moved in each layer, as in the paper's figure.
 
 use super::Picture;
 use super::canvas::{Align, Canvas, INK, PAPER, Paint, fitting};
@@ -11,22 +11,22 @@ pub const NAME: &str = "bias-changes";
 
 const LABELS: f64 = 190.0;
 const ROW: f64 = 26.0;
-/// Wider cells than this look empty.
+/// Wider cells look empty.
 const WIDEST: f64 = 74.0;
 
 /// Mean |Δb| of a group at its best rate.
 #[derive(Debug, Clone)]
 pub struct GroupMoved {
     pub name: String,
-    /// Of how many seeds it is the mean.
+    /// How many seeds it averages.
     pub seeds: usize,
     pub moved: Moved,
 }
 
-/// What is shown of a kind: its cells, one for each layer or a single one.
+/// What is shown for a kind: its cells, one per layer or a single one.
 type Line = (Component, Vec<Option<f64>>);
 
-/// The kinds of which something moved: those of all layers, and those that the model has once.
+/// The kinds with any movement: per-layer ones, and those that exist once per model.
 struct Map<'a> {
     group: &'a GroupMoved,
     by_layer: Vec<Line>,
@@ -53,9 +53,9 @@ impl<'a> Map<'a> {
 /// The scale of all maps.
 struct Shades {
     most: f64,
-    /// What the figures are multiples of.
+    /// The unit of the numbers shown.
     unit: f64,
-    /// How wide a cell is.
+    /// The width of a cell.
     cell: f64,
 }
 
@@ -88,7 +88,7 @@ pub fn draw(groups: &[GroupMoved]) -> Option<Picture> {
     let values = lines().flat_map(|line| &line.1).flatten().copied();
     let most = values.filter(|value| value.is_finite()).fold(0.0, f64::max);
     let layers = lines().map(|line| line.1.len()).max()?;
-    // Cells are short: a power of ten stands in the title.
+    // Cells are narrow, so a power of ten is in the title.
     let power = if most > 0.0 { most.log10().floor() as i32 - 1 } else { 0 };
     let cell = ((WIDTH - LABELS - 20.0) / layers as f64).min(WIDEST);
     let shades = Shades { most, unit: 10f64.powi(power), cell };

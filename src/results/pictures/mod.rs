@@ -1,5 +1,5 @@
-//! Pictures of what runs have found, as SVG and PNG. They are read without colour, too: lines differ in dashes and
-//! markers, bars in hatches, and cells of a map have their numbers.
+//! Pictures of runs' results, as SVG and PNG. They are readable without colour: lines differ in dashes and markers,
+//! bars in hatching, and map cells show their numbers.
 
 mod canvas;
 mod chart;
@@ -20,30 +20,30 @@ pub use map::GroupMoved;
 
 use super::groups::{AnswersByRun, Group, Groups};
 
-/// A picture and what is to be said with it.
+/// A picture and its description.
 #[derive(Debug)]
 pub struct Picture {
-    /// Its file's, without an ending.
+    /// The name of its file, without suffix.
     pub name: &'static str,
     pub title: String,
     pub canvas: Canvas,
 }
 
-/// All that the pictures are made of.
+/// Everything that the pictures are made from.
 pub struct Findings<'a> {
     pub groups: &'a Groups<'a>,
     pub answers: &'a AnswersByRun,
-    /// Of groups in their order; those of which no log is there are left out.
+    /// Of groups, in order; those without logs are omitted.
     pub histories: &'a [GroupHistory],
-    /// Of groups that trained biases, in their order.
+    /// Of groups that trained biases, in order.
     pub moved: &'a [GroupMoved],
 }
 
-/// The names of all pictures that there can be.
+/// The names of all possible pictures.
 pub const NAMES: [&str; 7] =
     [variants::NAME, rates::NAME, sizes::NAME, gap::NAME, curves::NAME, map::NAME, cost::NAME];
 
-/// Those for which the runs have something to show.
+/// Those for which the runs have data.
 pub fn all(findings: &Findings<'_>) -> Vec<Picture> {
     let drawn = [
         variants::draw(findings.groups),
@@ -57,13 +57,13 @@ pub fn all(findings: &Findings<'_>) -> Vec<Picture> {
     drawn.into_iter().flatten().collect()
 }
 
-/// How the measure is called on an axis.
+/// The name of the measure on an axis.
 fn metric_title(groups: &Groups<'_>, rows: &str) -> String {
     let metric = groups.metric.map_or("value".to_owned(), |metric| metric.to_string());
     format!("{metric} on {rows} rows")
 }
 
-/// A group with the rate that stands for it.
+/// A group with the rate that represents it.
 fn at_rate(group: &Group<'_>) -> String {
     match group.at_best() {
         Some(at) => format!("{}, lr {}", group.label(), at.rate),

@@ -1,4 +1,4 @@
-//! What each learning rate gives, by group.
+//! The result of each learning rate, by group.
 
 use super::canvas::{Align, Canvas, style};
 use super::chart::{Axis, BELOW, LEFT, Plot, RIGHT, SMALL, WIDTH, head, legend};
@@ -8,11 +8,11 @@ use crate::results::rows::RunEnd;
 
 pub const NAME: &str = "learning-rates";
 
-/// More lines than this are not told apart in one panel.
+/// More lines cannot be distinguished in one panel.
 const LINES: usize = 6;
 const HEIGHT: f64 = 300.0;
 
-/// The rates of a group that are numbers, in their order.
+/// The rates of a group that are numbers, in order.
 fn rates<'g, 'a>(group: &'g Group<'a>) -> Vec<(f64, &'g AtRate<'a>)> {
     let known = group.rates.iter().filter_map(|at| Some((at.lr.filter(|lr| *lr > 0.0)?, at)));
     let mut rates: Vec<_> = known.collect();
@@ -58,7 +58,7 @@ pub fn draw(groups: &Groups<'_>) -> Option<Picture> {
         plot.draw_axes(&mut canvas);
         for (place, (_, rates)) in panel.iter().enumerate() {
             let style = style(place);
-            // Side by side where they share a rate.
+            // Side by side if they share a rate.
             let by = 7.0 * (place as f64 - (panel.len() as f64 - 1.0) / 2.0);
             let means: Vec<_> = rates
                 .iter()

@@ -1,4 +1,4 @@
-//! Operations of a step below what a device can do: products per second against products per byte.
+//! Operations of a step compared with a device's limits: operations per second against operations per byte.
 
 use super::Picture;
 use super::canvas::{Canvas, GREY, INK, style};
@@ -8,14 +8,14 @@ pub const NAME: &str = "roofline";
 
 const HEIGHT: f64 = 380.0;
 
-/// What a device can do at most, per second.
+/// A device's limits per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Roofs {
     pub flops: f64,
     pub bytes: f64,
 }
 
-/// An operation that makes products.
+/// An operation with matrix products.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spot {
     pub name: String,
@@ -33,19 +33,19 @@ impl Spot {
         self.flops / self.seconds / 1e9
     }
 
-    /// Whether it has a place.
+    /// Whether it can be drawn.
     fn stands(&self) -> bool {
         [self.flops, self.bytes, self.seconds].iter().all(|value| value.is_finite() && *value > 0.0)
     }
 }
 
-/// `None` where no operation has a place.
+/// `None` if no operation can be drawn.
 pub fn draw(title: &str, roofs: Roofs, spots: &[Spot]) -> Option<Picture> {
     let spots: Vec<&Spot> = spots.iter().filter(|spot| spot.stands()).collect();
     if spots.is_empty() {
         return None;
     }
-    // Where both roofs meet: to its left memory is the limit.
+    // Where both roofs meet: left of it memory is the limit.
     let ridge = roofs.flops / roofs.bytes;
     let mut canvas = Canvas::new(WIDTH, 0.0);
     let notes = [

@@ -1,12 +1,12 @@
-//! A chart with a row for each name: values to the right of it along one axis, and a figure behind them.
+//! A chart with one row per name: values along a common axis, followed by a figure.
 
 use super::canvas::{Align, Canvas, INK, PALE, fitting, fitting_apart};
 use super::chart::{Axis, SMALL, TEXT, WIDTH};
 
-/// Left of the values: the names.
+/// Space left of the values, for the names.
 const NAMES: f64 = 300.0;
 const ROW: f64 = 34.0;
-/// Right of the values.
+/// Space right of the values.
 const FIGURES: f64 = 150.0;
 
 pub struct RowChart {
@@ -16,7 +16,7 @@ pub struct RowChart {
 }
 
 impl RowChart {
-    /// Draws the axis below, and how the rows are told apart.
+    /// Draws the axis below, and separates the rows.
     pub fn begin(canvas: &mut Canvas, top: f64, rows: usize, axis: Axis) -> Self {
         let chart = Self { top, rows, axis };
         let bottom = chart.bottom();
@@ -33,7 +33,7 @@ impl RowChart {
         chart
     }
 
-    /// Where the values begin.
+    /// The x position where the values start.
     pub fn left() -> f64 {
         NAMES
     }
@@ -51,7 +51,7 @@ impl RowChart {
         self.top + ROW * (row as f64 + 0.5)
     }
 
-    /// What stands before and behind the values of all rows: a name and a figure each.
+    /// Text before and after the values of each row: a name and a figure.
     pub fn words(&self, canvas: &mut Canvas, rows: &[(String, String)]) {
         let names: Vec<String> = rows.iter().map(|(name, _)| name.clone()).collect();
         let names = fitting_apart(&names, SMALL, NAMES - 26.0);

@@ -1,4 +1,4 @@
-//! The measure against the number of rows that were trained on.
+//! The measure against the number of training rows.
 
 use super::canvas::{Canvas, style};
 use super::chart::{Axis, BELOW, LEFT, Plot, RIGHT, WIDTH, head, legend};
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 pub const NAME: &str = "training-rows";
 
-/// The option whose values are numbers of rows; what else tells groups apart tells lines apart.
+/// The option whose values are numbers of rows; the other options separate the lines.
 const OPTION: &str = "train-rows";
 const LINES: usize = 6;
 const HEIGHT: f64 = 320.0;
@@ -17,7 +17,7 @@ struct Line {
     points: Vec<AtRows>,
 }
 
-/// What a number of rows gives.
+/// The result for a number of rows.
 struct AtRows {
     rows: f64,
     mean: f64,

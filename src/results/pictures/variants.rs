@@ -1,4 +1,4 @@
-//! The groups side by side: a dot for each seed, their mean and standard deviation.
+//! The groups compared: a dot for each seed, with mean and standard deviation.
 
 use super::canvas::{Canvas, INK, PALE, style};
 use super::chart::{Axis, WIDTH, head};

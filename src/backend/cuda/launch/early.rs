@@ -1,19 +1,19 @@
-//! Launches that may begin before the kernel before them has ended (programmatic dependent launch): what a block sets up then
-//! costs no time between the two. cudarc's launches cannot say so.
+//! Launches that may begin before the previous kernel has ended (programmatic dependent launch): a block's setup then
+//! costs no time between the two. cudarc's launches cannot express this.
 
 use cudarc::driver::sys::{
     self, CUlaunchAttribute, CUlaunchAttributeID, CUlaunchAttributeValue, CUlaunchConfig,
 };
 use cudarc::driver::{CudaFunction, CudaStream, DeviceRepr, DriverError, LaunchConfig};
 
-/// Drivers from this on (12.3) keep the permission in a recorded graph.
+/// From this driver version on (12.3), a recorded graph keeps the permission.
 pub const SINCE_DRIVER: u32 = 12_030;
 
 /// Launches a kernel with its one argument structure.
 ///
 /// # Safety
-/// The argument must be what the kernel declares, and the kernel must wait for the one before it (`griddepcontrol.wait`)
-/// before it touches what others write.
+/// The argument must be what the kernel declares, and the kernel must wait for the one before it
+/// (`griddepcontrol.wait`) before it touches what others write.
 ///
 /// # Errors
 /// As the driver.

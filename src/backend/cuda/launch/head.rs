@@ -34,7 +34,7 @@ impl Lane<'_> {
         unsafe { self.launch("dense_backward_bias", grid, DENSE_THREADS, 0, &args) }
     }
 
-    /// The gradients of input, weight and bias that have a place.
+    /// The gradients of input, weight and bias that have an address.
     pub fn dense_backward(&self, rows: usize, args: DenseArgs) -> Result<()> {
         const THREADS: usize = DENSE_BACK_WARPS * WARP;
         let (inputs, outputs) = (args.inputs as usize, args.outputs as usize);
@@ -56,7 +56,7 @@ impl Lane<'_> {
         unsafe { self.launch(name, [input + weight + bias, 1, 1], THREADS, 0, &args) }
     }
 
-    /// Of `rows` labelled tokens.
+    /// For `rows` labelled tokens.
     pub fn wide_forward(&self, rows: usize, args: DenseArgs) -> Result<()> {
         let name = match args.frozen.format {
             Format::Half => "wide_forward",
@@ -89,7 +89,7 @@ impl Lane<'_> {
         unsafe { self.launch(&name, warp_rows(rows), ROW_THREADS, 0, &args) }
     }
 
-    /// Of sequences.
+    /// For sequences.
     pub fn loss(&self, args: LossArgs) -> Result<()> {
         // SAFETY: as for `gemm`; one block.
         unsafe { self.launch("loss", [1, 1, 1], LOSS_WARPS * WARP, 0, &args) }
@@ -105,7 +105,7 @@ impl Lane<'_> {
         unsafe { self.launch("loss_spans", [1, 1, 1], TOKEN_LOSS_WARPS * WARP, 0, &args) }
     }
 
-    /// Of up to `rows` labelled tokens: the loss of each, and their sum.
+    /// For up to `rows` labelled tokens: the loss of each, and their sum.
     pub fn loss_labelled(&self, rows: usize, args: LossArgs) -> Result<()> {
         // SAFETY: as for `gemm`; a block has a row.
         unsafe { self.launch("loss_labelled", [rows, 1, 1], WORD_LOSS_WARPS * WARP, 0, &args)? };
