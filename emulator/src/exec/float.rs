@@ -31,7 +31,7 @@ pub(super) fn f32_op<const FMA: bool>(
             }
         };
     }
-    // The long ones stand in the loop itself: as a closure they would be compiled, and called, lane by lane.
+    // The long ones are in the loop itself: a closure would be compiled, and called, lane by lane.
     macro_rules! long {
         ($x:ident => $body:expr) => {{
             let from = *w.r32(a);
