@@ -7,8 +7,7 @@ use super::shared::{LaneConflict, Shared, agent, clock, pack, told};
 /// Bytes that one step covers: the unit of swizzles and of bulk copies.
 pub const CHUNK: usize = 16;
 
-/// What a warp must know before an asynchronous operation may read for it: per agent, the last clock of a write, and
-/// where.
+/// What a warp must know before an asynchronous operation may read for it: per agent, the clock and place of a write.
 #[derive(Clone, Debug)]
 pub struct Needed {
     seen: [u32; AGENTS],
@@ -58,8 +57,7 @@ impl Needed {
 }
 
 impl Shared {
-    /// An asynchronous read of a chunk by `agent`, with number `number`. Returns the first byte that is unwritten or
-    /// owed.
+    /// An asynchronous read of a chunk by `agent`, numbered `number`. Returns the first byte that is unwritten or owed.
     #[inline]
     pub(super) fn async_read(
         &mut self,

@@ -256,7 +256,7 @@ impl Block<'_> {
         Err(self.shared_fault(kind, w, i, lane, at as u64, message))
     }
 
-    /// A block has ended: every load must have landed, and every mbarrier must have received the bytes it was told to
+    /// A block has ended: every load must have landed, and every mbarrier must have got the bytes it was told to
     /// expect.
     pub(super) fn bulk_end(&self) -> Checked<()> {
         if !self.g.config.checks.async_copies {

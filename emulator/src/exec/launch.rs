@@ -1,5 +1,4 @@
-//! A launch from its checks to its counters: blocks are handed to the host's cores, and the first failed check stops
-//! all.
+//! A launch from its checks to its counters: blocks run on the host's cores, and the first failed check stops all.
 
 use super::alu;
 use super::block::Block;

@@ -11,8 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Warp instructions a warp runs before the next gets its turn, unless a seed decides.
 const QUANTUM: u64 = 1 << 16;
 
-/// Consecutive failed tests, with nothing else happening in the block, after which an mbarrier counts as never
-/// completing.
+/// Consecutive failed tests, with nothing else happening in the block, after which an mbarrier never completes.
 const REFUSALS: u32 = 1 << 12;
 
 impl Block<'_> {
