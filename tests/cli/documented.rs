@@ -1,5 +1,5 @@
-//! The commands that README, pages and help show: each is one that the program takes, and those that need no more than small
-//! files are run as they stand. So a renamed option or a changed default cannot leave a page behind.
+//! The commands that README, pages and help show: each is one that the program accepts, and those that need only small
+//! files are run as shown. So a renamed option or a changed default cannot leave a page behind.
 
 use crate::common::*;
 use crate::{masked, questions, tags};
@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What a command may need that a test does not have. Commands with one of these words are parsed, and not run.
+/// What a command may need that a test does not have. Commands with one of these words are parsed, but not run.
 const NEEDS: [(&str, &str); 6] = [
     ("bert-base-cased", "a model from the hub"),
     ("scripts/movie-reviews.toml", "the movie reviews"),

@@ -1,5 +1,4 @@
-//! Training on the CUDA backend as its user sees it, with the emulator as the driver: compared with the CPU, and
-//! resumed.
+//! Training on the CUDA backend as its user sees it, with the emulator as the driver: against the CPU, and resumed.
 #![cfg(unix)]
 
 #[path = "../ops/driver.rs"]

@@ -1,5 +1,4 @@
-//! Files that are read as something other than what they are: each is refused with its place, or the reading is
-//! reported.
+//! Files read as something other than what they are: each is refused with its place, or the reading is reported.
 
 use crate::common::*;
 use crate::tags::TASK;

@@ -280,7 +280,7 @@ pub enum Op {
         rank: u8,
     },
     BulkCommit,
-    /// At most `imm` groups stay pending; with `read_only`, pending their reads.
+    /// At most `imm` groups stay pending; with `read_only`, only until they have read.
     BulkWait {
         read_only: bool,
     },
