@@ -96,7 +96,7 @@ fn a_head_on_masked_words_matches_pytorch() {
     }
 }
 
-/// What the head keeps does not depend on what the blocks do, whatever the word table's storage type.
+/// What the head keeps does not depend on the blocks, whatever the word table's storage type.
 #[test]
 fn gradients_of_masked_words_are_the_same_in_every_exact_way_of_saving() {
     let case = &MASKED[0];

@@ -209,7 +209,7 @@ fn a_replay_refuses_what_an_issued_step_refuses() {
         let small = run.model.program(small, element, Some(Saving::KEEP));
         let beyond = said(run.backend.run(&small, part, ONE));
         assert!(beyond.contains("for a program of"), "{beyond}");
-        // The errors leave the backend as it was.
+        // The errors leave the backend unchanged.
         run.backend.run(&run.program, part, ONE).unwrap();
         run.backend.run(&run.program, part, ONE).unwrap();
         assert_eq!(run.backend.recordings(), 1);

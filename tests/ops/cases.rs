@@ -116,7 +116,7 @@ pub enum Kind {
         dim: usize,
         dbias: bool,
     },
-    /// Their rows out of all and back, and pooled.
+    /// Gathers their rows and scatters them back, and pools them.
     FirstTokens {
         hidden: usize,
     },
@@ -206,7 +206,7 @@ pub enum Kind {
         /// Whether the tables train, or only the LayerNorm.
         tables: bool,
     },
-    /// For the masked-word head, like the rest: the labelled tokens' rows out of all and back.
+    /// For the masked-word head, like the rest: gathers the labelled tokens' rows and scatters them back.
     LabelledRows {
         hidden: usize,
     },

@@ -126,7 +126,7 @@ fn step(list: &List, op: &Op, memory: &mut impl Memory, trainable: usize, comput
                 memory.write(value, hash(("slope", z, op.act, list.info(value).storage)));
             }
         }
-        // β's gradient is the same column sum with or without what is below.
+        // β's gradient is the same column sum with or without the layer below.
         Op::NormBack(NormBack {
             x_hat,
             rstd,

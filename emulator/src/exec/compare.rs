@@ -1,4 +1,5 @@
-//! set and setp: comparisons of every type (PTX ISA, comparison and selection instructions), compiled into the variants of `alu`.
+//! set and setp: comparisons of every type (PTX ISA, comparison and selection instructions), compiled into the variants
+//! of `alu`.
 
 use super::by_type::by_int;
 use super::regs::{Lane, Regs};

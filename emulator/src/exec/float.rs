@@ -1,4 +1,5 @@
-//! Floating-point instructions (PTX ISA, floating point and half precision floating point instructions), compiled into the variants of `alu`.
+//! Floating-point instructions (PTX ISA, floating point and half precision floating point instructions), compiled into
+//! the variants of `alu`.
 
 use super::regs::Regs;
 use crate::decode::ir::*;
