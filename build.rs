@@ -1,13 +1,13 @@
 //! Compiles `kernels/*.cu` and embeds the images, so that the binary needs no CUDA toolkit at run time.
 //!
-//! Each file is compiled once for f16 and once for bf16: to PTX, which the driver of any GPU from compute
-//! capability 8.0 on can finish, and in release builds also to a cubin per architecture, which starts at once. Files named
-//! `hopper_…` use what compute capability 9.0 alone has: they are made for it and for nothing else.
+//! Each file is compiled once for f16 and once for bf16: to PTX, which the driver of any GPU from compute capability
+//! 8.0 on can finish, and in release builds also to a cubin per architecture, which starts at once. Files named
+//! `hopper_…` use features that only compute capability 9.0 has and are built only for it.
 //!
 //! | variable | meaning |
 //! |---|---|
 //! | `NVCC`, `CUDA_HOME`, `CUDA_PATH` | where the compiler is; else `PATH`, `/usr/local/cuda`, `.cache/cuda` (`scripts/fetch-cuda`) |
-//! | `BITFIT_CUDA_ARCHS` | cubins to build, e.g. `80,90`; `90a`: of `hopper_…` alone; empty: PTX alone; `off`: no kernels |
+//! | `BITFIT_CUDA_ARCHS` | cubins to build, e.g. `80,90`; `90a`: only of `hopper_…`; empty: only PTX; `off`: no kernels |
 //! | `BITFIT_REQUIRE_CUDA=1` | no compiler, or a kernel that spills registers or whose products wait, is an error, not a warning |
 //! | `BITFIT_SHIP_KERNELS` | a folder to write the PTX to, as the packaged source has it in `kernels/ptx` |
 
@@ -29,7 +29,7 @@ mod shipped;
 
 /// PTX is made for the oldest architecture that has everything the kernels use.
 const PTX_ARCH: &str = "80";
-/// The files that begin so are made for this architecture alone: "a" is for instructions that no later one has.
+/// Files with this prefix are built only for this architecture: "a" is for instructions that no later one has.
 const HOPPER_UNITS: &str = "hopper_";
 const HOPPER_ARCH: &str = "90a";
 /// A100; A10 and RTX 30; RTX 40 and L4; H100; B200; RTX 50.
@@ -90,13 +90,13 @@ fn build() -> Result<(), String> {
         return write_table(&out, &[], None);
     };
 
-    // Where there was none, scripts/fetch-cuda touches this file when it has put one there.
+    // If there was none, scripts/fetch-cuda touches this file once it has put one there.
     println!("cargo:rerun-if-changed={}", nvcc.display());
     let version = Command::new(&nvcc)
         .arg("--version")
         .output()
         .map_err(|e| format!("cannot run {}: {e}", nvcc.display()))?;
-    // For the test that holds the kernels' declarations to the host's.
+    // For the test that checks the kernels' declarations against the host's.
     println!("cargo:rustc-env=BITFIT_NVCC={}", nvcc.display());
     let cache = cache_folder(&out);
     fs::create_dir_all(&cache).map_err(|e| format!("cannot create {}: {e}", cache.display()))?;
@@ -140,7 +140,7 @@ fn build() -> Result<(), String> {
     write_table(&out, &images, toolkit)
 }
 
-/// The table of what was compiled elsewhere, from the same sources.
+/// The table of images compiled elsewhere, from the same sources.
 fn embed_shipped(out: &Path, shipped: &Shipped) -> Result<(), String> {
     let image = |(unit, suffix, packed): &(String, String, PathBuf)| {
         println!("cargo:rerun-if-changed={}", packed.display());
@@ -152,7 +152,7 @@ fn embed_shipped(out: &Path, shipped: &Shipped) -> Result<(), String> {
     write_table(out, &images, Some(&shipped.toolkit))
 }
 
-/// `13.0` out of what `nvcc --version` says.
+/// `13.0` from the output of `nvcc --version`.
 fn release(version: &str) -> Option<&str> {
     let (_, rest) = version.split_once("release ")?;
     rest.split([',', '\n']).next().map(str::trim)
@@ -215,8 +215,8 @@ fn cubin(unit: &Path, arch: &str) -> Option<Target> {
     }
 }
 
-/// Compiled kernels are shared by all profiles: `target/cuda-kernels`, or the build script's own folder where
-/// the layout is another.
+/// Compiled kernels are shared by all profiles: `target/cuda-kernels`, or the build script's own folder if the layout
+/// is different.
 fn cache_folder(out: &Path) -> PathBuf {
     out.ancestors()
         .find(|a| a.file_name().is_some_and(|name| name == "build"))
@@ -299,7 +299,7 @@ impl Job {
         }
     }
 
-    /// What was compiled, packed: six architectures are 150 MB.
+    /// The output, compressed: six architectures are 150 MB.
     fn packed(&self, out: &Path) -> Result<Image, String> {
         let packed = out.join(self.output.file_name().unwrap_or_default());
         let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
@@ -333,9 +333,9 @@ impl Job {
         self.check_log(&fs::read_to_string(&log).unwrap_or_default())
     }
 
-    /// Passes the compiler's warnings on, and what costs as much as the kernels were written to save: registers that do not
-    /// fit and go to memory, and notes C75xx, which say as mere information that products of a warpgroup wait for each
-    /// other. Not every compiler does alike, so a user's build goes on.
+    /// Passes on the compiler's warnings, and whatever costs as much as the kernels were written to save: registers
+    /// that do not fit and spill to memory, and notes C75xx, which the compiler issues as mere information, that
+    /// products of a warpgroup wait for each other. Not every compiler does the same, so a user's build continues.
     fn check_log(&self, log: &str) -> Result<(), String> {
         let mut kernel = "";
         let mut slow = Vec::new();

@@ -1,7 +1,7 @@
 //! How fast texts become packed batches. The rate must stay far above what training consumes.
 //!
-//! Runs on a made-up vocabulary and made-up texts of 3 to 40 words; `BITFIT_BENCH_MODEL=FOLDER` takes the tokenizer
-//! of a real checkpoint instead.
+//! Runs on a made-up vocabulary and made-up texts of 3 to 40 words; `BITFIT_BENCH_MODEL=FOLDER` uses the tokenizer of a
+//! real checkpoint instead.
 
 use std::fmt::Write;
 use std::hint::black_box;

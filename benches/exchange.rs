@@ -1,10 +1,10 @@
-//! How long ranks take to add up what they computed, by bytes: `mpirun -n 4 cargo bench --features mpi --bench exchange`
-//! prints a table, the fastest and the median of many exchanges. Not criterion: all ranks measure together.
+//! How long ranks take to add up their results, by bytes: `mpirun -n 4 cargo bench --features mpi --bench exchange`
+//! prints a table with the fastest and median of many exchanges. Not criterion: all ranks measure together.
 
 use bitfit::ranks::join;
 use std::time::Instant;
 
-/// Of a head alone, MiniLM's, BERT-base's and BERT-large's biases, and of what full fine-tuning of MiniLM exchanges.
+/// Of only a head, of MiniLM's, BERT-base's and BERT-large's biases, and of full fine-tuning of MiniLM.
 const SIZES: [(&str, usize); 5] = [
     ("1 KiB", 1 << 10),
     ("MiniLM's biases", 4 * 26_884),
@@ -36,7 +36,7 @@ fn main() {
         let rounds = if bytes > 1 << 20 { 30 } else { 300 };
         let mut times: Vec<f64> = (0..rounds)
             .map(|_| {
-                // All begin together.
+                // All start together.
                 let mut start = [0.0];
                 ranks.sum(&mut start).unwrap_or_else(|e| panic!("{e:#}"));
                 let began = Instant::now();

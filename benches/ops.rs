@@ -1,10 +1,10 @@
 //! Throughput of every operation at the shapes of MiniLM-L6 and BERT-base.
 //!
-//! `cargo bench --bench ops` prints elements a second as FLOP/s for products and attention (attention counts its
-//! products only), and bytes/s for the rest. A batch is 32 sequences of 25 tokens; `long` is 2 of 400.
+//! `cargo bench --bench ops` prints elements per second as FLOP/s for products and attention (attention counts only its
+//! products), and bytes/s for the rest. A batch is 32 sequences of 25 tokens; `long` is 2 of 400.
 //!
-//! `BITFIT_BENCH_DEVICE` (`cpu`, `cuda`, `cuda:N`; default `cpu`) chooses the device. With the emulator as the driver and
-//! `-- --test` each runs once: that shows that it works, and nothing of speed.
+//! `BITFIT_BENCH_DEVICE` (`cpu`, `cuda`, `cuda:N`; default `cpu`) chooses the device. With the emulator as the driver
+//! and `-- --test` each runs once: that shows that it works, and says nothing about speed.
 
 mod device;
 
@@ -148,7 +148,7 @@ impl Bench {
     }
 }
 
-/// The tensors of an operation and where they lie.
+/// The tensors of an operation and their regions.
 #[derive(Default)]
 struct Tensors {
     values: Vec<Info>,
@@ -162,22 +162,22 @@ impl Tensors {
         Value(self.values.len() as u32 - 1)
     }
 
-    /// An activation of each token.
+    /// An activation per token.
     fn tokens(&mut self, region: Region, width: usize) -> Value {
         self.add(region, Rows::Tokens, width, Storage::Activation)
     }
 
-    /// Numbers of each token.
+    /// Numbers per token.
     fn tokens_f32(&mut self, region: Region, width: usize) -> Value {
         self.add(region, Rows::Tokens, width, Storage::F32)
     }
 
-    /// Numbers of each sequence.
+    /// Numbers per sequence.
     fn sequences(&mut self, region: Region, width: usize) -> Value {
         self.add(region, Rows::Sequences, width, Storage::F32)
     }
 
-    /// Another value in the place of one.
+    /// Another value in place of an existing one.
     fn over(&mut self, was: Value) -> Over {
         let Info { rows, width, storage, .. } = self.values[was.index()];
         let now = self.add(self.regions[was.index()], rows, width, storage);

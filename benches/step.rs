@@ -1,8 +1,8 @@
 //! A whole training step: forward, loss, backward and AdamW over all biases.
 //!
-//! `BITFIT_BENCH_DEVICE` chooses the device as for `ops`, `BITFIT_BENCH_MODEL` a model's folder (default: MiniLM where
-//! `scripts/test.sh` has put it, else a small random one; on a machine without the sources there is no default). Elements
-//! are tokens.
+//! `BITFIT_BENCH_DEVICE` chooses the device as for `ops`, `BITFIT_BENCH_MODEL` a model's folder (default: MiniLM if
+//! `scripts/test.sh` has fetched it, else a small random one; on a machine without the sources there is no default).
+//! Elements are tokens.
 
 mod device;
 

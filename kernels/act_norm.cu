@@ -1,5 +1,5 @@
-// The activation and the LayerNorm between the two products of a head on masked words, y = LN(act(x)), a warp per row. f32, as
-// all of the head; backward makes again from x what it needs. dβ is a column sum of its own (dense_backward_bias).
+// The activation and the LayerNorm between the two products of a masked-word head, y = LN(act(x)), one warp per row. f32,
+// like the rest of the head; backward recomputes what it needs from x. dβ is a separate column sum (dense_backward_bias).
 
 #include "columns.cuh"
 #include "math.cuh"
@@ -7,7 +7,7 @@
 
 struct ActNormArgs {
     const BatchHeader* batch;
-    // f32 [rows, width], as y and dx.
+    // f32 [rows, width], like y and dx.
     const float* x;
     float* y;
     // In: gradient of y. Out: gradient of x.
@@ -23,7 +23,7 @@ struct ActNormArgs {
 };
 MIRRORED(ActNormArgs);
 
-// A row of f32 from some column on, at a multiple of 32 bytes.
+// A row of f32 starting at some column, aligned to 32 bytes.
 struct FloatRow {
     const float* at;
 
@@ -92,7 +92,7 @@ __device__ __forceinline__ void backward(const ActNormArgs& args) {
     for (int c = 0; c < C; ++c) {
         const int column = Row<C>::column(c);
         if (column >= width) continue;
-        // Read once more: x, x̂ and the gradient together are more than a thread has registers for.
+        // Read again: x, x̂ and the gradient together do not fit a thread's registers.
         const Eight x = load8(FloatRow{args.x + base + column});
         with_activation(args.activation, [&](auto kind) {
 #pragma unroll

@@ -1,5 +1,5 @@
-// An activation where something is added between it and its product, and back. A warp has a row, a lane eight columns. Grid: row
-// tiles × 256-column parts.
+// An activation whose input is a product with something added to it, and its backward. One warp per row, eight columns per
+// lane. Grid: row tiles × 256-column parts.
 
 #include "columns.cuh"
 #include "derivative.cuh"
@@ -10,12 +10,12 @@ struct ActivateArgs {
     const BatchHeader* batch;
     // [rows, width]
     const Half* x;
-    // [rows, width], either or neither null.
+    // [rows, width]; either or neither is null.
     Half* out;
     void* slope;
-    // Back: in the gradient of what was activated, out that before.
+    // Backward. In: the gradient of the activation's output. Out: the gradient of its input.
     Half* dx;
-    // Back: [row tiles, width], or null.
+    // Backward: [row tiles, width], or null.
     float* partial;
     uint32_t width;
     // RowKind of each.
@@ -27,7 +27,7 @@ struct ActivateArgs {
 };
 MIRRORED(ActivateArgs);
 
-// As many as a multiprocessor takes, which has room for 2048 threads or for 1536.
+// As many as fit on a multiprocessor, which has room for 2048 or 1536 threads.
 #if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ == 800 || __CUDA_ARCH__ == 900 || __CUDA_ARCH__ == 1000)
 constexpr int kForwardBlocks = 16;
 #else

@@ -1,14 +1,14 @@
-// The optimizer step over the flat vector of trainable parameters: gradient norm, the decision whether the step
-// counts, and AdamW (Loshchilov & Hutter, 2019). All on the device: the host learns of a skipped step later.
+// The optimizer step over the flat vector of trainable parameters: the gradient norm, the decision whether the step counts,
+// and AdamW (Loshchilov & Hutter, 2019). All on the device: the host learns of a skipped step later.
 
 #include "columns.cuh"
 
 constexpr int kUpdateThreads = 256, kWarps = kUpdateThreads / kWarp;
-// Elements of one partial sum of the norm.
+// Elements per partial sum of the norm.
 constexpr uint32_t kNormChunk = 4096;
 MIRRORED(UpdateBlocks);
 
-// The block's sum in thread 0. f64, so that neither large nor tiny gradients leave the range when squared.
+// The block's sum, in thread 0. f64, so that squaring neither overflows nor underflows.
 __device__ __forceinline__ double block_sum(double x) {
     __shared__ double shared[kWarps];
 #pragma unroll
@@ -23,9 +23,9 @@ __device__ __forceinline__ double block_sum(double x) {
 
 struct GradNormArgs {
     const float* gradient;
-    // A sum for each chunk.
+    // One sum per chunk.
     double* partial;
-    // Blocks whose sum is there: 0 before and after a launch.
+    // Number of blocks that have written their sum: 0 before and after a launch.
     uint32_t* arrived;
     StepState* state;
     const StepNumbers* numbers;
@@ -34,7 +34,7 @@ struct GradNormArgs {
 MIRRORED(GradNormArgs);
 
 // Writes the step's outcome, the clipping factor and the next loss scale. The scale follows the usual rule: halve it when a
-// gradient is not finite, double it after enough steps that were.
+// gradient is not finite, double it after enough finite steps.
 __device__ __forceinline__ void decide(StepState& state, float norm, const StepNumbers& numbers) {
     const float clip_norm = numbers.clip_norm;
     const bool finite = norm < INFINITY;
@@ -58,8 +58,8 @@ __device__ __forceinline__ void decide(StepState& state, float norm, const StepN
     state.ended[numbers.turn] = {state.now.loss, norm, skip, 0};
 }
 
-// The gradient's norm, and what follows from it. A block has a chunk; the one that arrives last adds up the sums of all, in
-// their order, whichever it is. Grid: chunks of 4096 elements.
+// The gradient's norm and what follows from it. One block per chunk; the last to arrive, whichever it is, adds up all sums in
+// order. Grid: chunks of 4096 elements.
 extern "C" __global__ void __launch_bounds__(kUpdateThreads) grad_norm(const __grid_constant__ GradNormArgs args) {
     __shared__ bool last;
     const uint64_t first = uint64_t(blockIdx.x) * kNormChunk;

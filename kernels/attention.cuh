@@ -1,9 +1,9 @@
 // What forward and backward attention share: tiles of one head, their copies, masks and column sums.
 //
-// A block works on 64 rows (queries, or keys) of one head of one sequence, 16 rows per warp, and walks over the other side in
-// tiles of kStep rows that arrive two at a time (attention_bwd_short.cu: on all keys of a short sequence; attention_fwd.cu: on
-// as many rows as its warps have). Heads narrower than D are padded with zeros in shared memory only. Grid: tiles of the
-// longest sequence × heads × sequences, of which a launch has 65,535 at most.
+// A block works on 64 rows (queries or keys) of one head of one sequence, 16 rows per warp, and walks over the other side in
+// tiles of kStep rows, two in flight (attention_bwd_short.cu: on all keys of a short sequence; attention_fwd.cu: on as many
+// rows as its warps hold). Heads narrower than D are padded with zeros, in shared memory only. Grid: tiles of the longest
+// sequence × heads × sequences, at most 65,535 of the last per launch.
 #pragma once
 
 #include "math.cuh"
@@ -11,14 +11,14 @@
 #include "philox.cuh"
 
 constexpr int kAttentionRows = 64, kAttentionWarps = 4;
-// Rows of the tiles that a block walks over; fewer where heads are 128 wide.
+// Rows of the tiles that a block walks over; fewer for 128-wide heads.
 constexpr int kAttentionStep = 64, kAttentionStepWide = 32;
-// Rows of a warp in forward, and where heads are 128 wide: what it loads of keys and values serves all of them.
+// Rows per warp in forward, and the same for 128-wide heads: the keys and values a warp loads serve all of them.
 constexpr int kForwardRows = 32, kForwardRowsWide = 16;
 MIRRORED(AttentionTile);
 constexpr int kAttentionThreads = kAttentionWarps * kWarp;
 
-// Backward alone uses the second half.
+// Only backward uses the second half.
 struct AttentionArgs {
     const BatchHeader* batch;
     const uint32_t* cu_seqlens;
@@ -40,7 +40,7 @@ struct AttentionArgs {
     uint32_t head_dim;
     // 1 / sqrt(head_dim)
     float scale;
-    // The first sequence of this launch.
+    // This launch's first sequence.
     uint32_t first_sequence;
 };
 MIRRORED(AttentionArgs);
@@ -49,15 +49,15 @@ MIRRORED(AttentionArgs);
 struct Work {
     uint32_t sequence, head;
     Span span;
-    // First of the block's rows within its sequence, and the sequence's length.
+    // The block's first row within its sequence, and the sequence's length.
     int first, len;
     int head_dim;
-    // Elements of a row of out and of qkv, and the head's place in a row.
+    // Elements per row of out and of qkv, and the head's offset in a row.
     size_t hidden, stride, column;
-    // Blocks beyond the batch, or beyond their sequence, have nothing to do.
+    // False for blocks beyond the batch or beyond their sequence.
     bool any;
 
-    // Of blocks with so many rows.
+    // For blocks of this many rows.
     __device__ __forceinline__ explicit Work(const AttentionArgs& args, int rows = kAttentionRows)
         : sequence(args.first_sequence + blockIdx.z), head(blockIdx.y), span{}, first(int(blockIdx.x) * rows), len(0),
           head_dim(int(args.head_dim)), hidden(size_t(args.heads) * head_dim), stride(3 * hidden),
@@ -68,11 +68,11 @@ struct Work {
         any = first < len;
     }
 
-    // Row `row` of the sequence in a [tokens, hidden] tensor, and the place of q in a [tokens, 3 · hidden] one; k and
-    // v follow `hidden` and 2 · `hidden` later.
+    // Row `row` of the sequence in a [tokens, hidden] tensor, and where q is in a [tokens, 3 · hidden] one; k and v follow
+    // `hidden` and 2 · `hidden` later.
     __device__ __forceinline__ size_t row(int row) const { return (span.start + row) * hidden + column; }
     __device__ __forceinline__ size_t row3(int row) const { return (span.start + row) * stride + column; }
-    // The same in a [heads, tokens] tensor. Not kept: forward is short of registers.
+    // The same in a [heads, tokens] tensor. Not stored: forward is short of registers.
     __device__ __forceinline__ size_t statistic(const AttentionArgs& args, int row) const {
         return size_t(head) * args.batch->tokens + span.start + row;
     }
@@ -80,23 +80,23 @@ struct Work {
     __device__ __forceinline__ uint32_t mask_row(const AttentionArgs& args, int row) const {
         return (span.start + row) * args.heads + head;
     }
-    // This block's row of partial column sums, where tiles have `rows` rows.
+    // This block's row of partial column sums, for tiles of `rows` rows.
     __device__ __forceinline__ size_t partial(uint32_t rows) const {
         return tile_slot(span, sequence, blockIdx.x, rows) * hidden + column;
     }
 };
 
-// The mask of the probabilities, whose rows are those of the whole batch.
+// The mask of the probabilities; its rows are counted over the whole batch.
 __device__ __forceinline__ Dropout dropout_of(const AttentionArgs& args) {
     return Dropout(args.dropout, args.batch, args.batch->first_token * args.heads);
 }
 
-// Four words of each of four lanes that are `Stride` apart: lane i of them gets word i of all four, in their order.
+// Four words from each of four lanes that are `Stride` apart: lane i gets word i of all four, in lane order.
 template <int Stride>
 __device__ __forceinline__ void transpose4(uint32_t (&w)[4]) {
     const int i = int(threadIdx.x) / Stride % 4;
     const bool low = i % 2 == 0, front = i < 2;
-    // Words i % 2 and i % 2 + 2 of the two lanes of this pair.
+    // Words i % 2 and i % 2 + 2 of both lanes of this pair.
     const uint32_t got0 = __shfl_xor_sync(kFullWarp, low ? w[1] : w[0], Stride);
     const uint32_t got1 = __shfl_xor_sync(kFullWarp, low ? w[3] : w[2], Stride);
     const uint32_t a0 = low ? w[0] : got0, a1 = low ? got0 : w[1];
@@ -110,9 +110,9 @@ __device__ __forceinline__ void transpose4(uint32_t (&w)[4]) {
     w[3] = front ? far1 : b1;
 }
 
-// Masks the scores of a slice: rows are queries g and g + 8 (dropout rows `row` and `row8`), columns are 2t and 2t + 1 of
-// eight keys from `key` on, and of the eight behind. Four lanes share the four blocks of words of their two rows: each
-// computes one, and a 4 × 4 transposition hands every lane its word of all four.
+// Masks the scores of a slice: rows are queries g and g + 8 (dropout rows `row` and `row8`), columns are 2t and 2t + 1 of the
+// eight keys from `key`, and of the next eight. Four lanes share the four blocks of words of their two rows: each computes
+// one, and a 4 × 4 transposition gives every lane its word of all four.
 __device__ __forceinline__ void mask_scores(
     const Dropout& dropout, uint32_t row, uint32_t row8, uint32_t key, float (&v)[2][4]) {
     const int t = threadIdx.x % 4;
@@ -125,15 +125,15 @@ __device__ __forceinline__ void mask_scores(
     }
 }
 
-// The halves of words for a slice of transposed scores: rows are keys g and g + 8, columns queries 2t and 2t + 1 of eight,
-// and of the eight behind.
+// Half words for a slice of transposed scores: rows are keys g and g + 8, columns queries 2t and 2t + 1 of eight, and of the
+// next eight.
 struct TransposedMask {
-    // Of each eight queries: of key g (queries 2t low, 2t + 1 high), of key g + 8.
+    // Per eight queries: of key g (query 2t low, 2t + 1 high), of key g + 8.
     uint32_t halves[2][2];
 
-    // `query_row` is the dropout row of query 2t, `stride` lies between those of neighbours, `group` is that of keys 0 to 7.
-    // The eight lanes of a column pair want a half of each of eight blocks. Each computes one: even lanes those of the
-    // first eight queries, odd ones those behind. A transposition hands out words, and neighbours exchange halves.
+    // `query_row` is the dropout row of query 2t, `stride` the distance to the next, `group` that of keys 0 to 7. The eight
+    // lanes of a column pair each need half of each of eight blocks. Each computes one: even lanes those of the first eight
+    // queries, odd lanes the rest. A transposition hands out words, and neighbours exchange halves.
     __device__ __forceinline__ void make(const Dropout& dropout, uint32_t query_row, uint32_t stride, uint32_t group) {
         const uint32_t lane = threadIdx.x / 4 % 8, i = lane / 2;
         const bool odd = lane % 2 == 1;
@@ -157,16 +157,16 @@ struct TransposedMask {
 
 template <int D>
 struct Head {
-    // Rows of the side that is walked over: 128-wide heads leave fewer registers for scores.
+    // Rows per step of the side that is walked over: 128-wide heads leave fewer registers for scores.
     static constexpr int kStep = D == 128 ? kAttentionStepWide : kAttentionStep;
-    // 16-wide slices of a step, and of the inner dimension.
+    // 16-wide slices per step, and of the inner dimension.
     static constexpr int kSlices = kStep / 16, kInner = D / 16;
     static constexpr int kRowBytes = D * 2;
     static constexpr int kBlockBytes = kAttentionRows * kRowBytes, kStepBytes = kStep * kRowBytes;
     using T = Tile<D>;
 
-    // Starts the copy of `Rows` rows of one head; rows from `valid` on and columns from head_dim on become zero.
-    // `from` is the head's place in the first row.
+    // Starts the copy of `Rows` rows of one head; rows from `valid` on and columns from head_dim on become zero. `from` is
+    // the head's place in the first row.
     template <int Rows>
     static __device__ __forceinline__ void copy(
         uint32_t to, const Half* from, size_t stride, int valid, int head_dim) {
@@ -180,7 +180,7 @@ struct Head {
         }
     }
 
-    // The same of a number of rows that is known when it runs, by a block of any number of warps.
+    // The same for a number of rows known only at run time, by a block of any number of warps.
     static __device__ __forceinline__ void copy_rows(
         uint32_t to, const Half* from, size_t stride, int rows, int valid, int head_dim) {
         constexpr int kChunks = D / 8;
@@ -191,7 +191,7 @@ struct Head {
         }
     }
 
-    // One operand's 16 rows of this warp: in registers, or fetched again for each use where those are short.
+    // One operand's 16 rows of this warp: in registers, or fetched for each use if registers are short.
     template <bool Kept>
     struct Left {
         uint32_t fragments[Kept ? kInner : 1][4];
@@ -249,9 +249,8 @@ struct Head {
         }
     }
 
-    // Writes 16 × 16 numbers, those of two neighbouring 8-column units, to global memory, 16 bytes per lane: the four
-    // lanes of a row exchange what they have of two rows' chunks. Rows from `valid` and columns from `width` on are
-    // left alone.
+    // Writes 16 × 16 numbers, those of two neighbouring 8-column units, to global memory, 16 bytes per lane: the four lanes
+    // of a row exchange their parts of two rows' chunks. Rows from `valid` and columns from `width` on are not written.
     static __device__ __forceinline__ void store(
         const float (&left)[4], const float (&right)[4], Half* to, size_t stride, int valid, int width) {
         const int g = int(threadIdx.x) % kWarp / 4, t = threadIdx.x % 4;
@@ -262,7 +261,7 @@ struct Head {
         if (row < valid && column < width) store16(to + row * stride + column, w);
     }
 
-    // The same for 16 × D numbers, of rows from `first` on.
+    // The same for 16 × D numbers, for rows from `first` on.
     static __device__ __forceinline__ void store_rows(
         const float (&acc)[D / 8][4], int first, Half* to, size_t stride, int valid, int head_dim) {
 #pragma unroll
@@ -271,14 +270,14 @@ struct Head {
         }
     }
 
-    // The same where each warp has 16 rows.
+    // The same for 16 rows per warp.
     static __device__ __forceinline__ void store(
         const float (&acc)[D / 8][4], Half* to, size_t stride, int valid, int head_dim) {
         store_rows(acc, int(threadIdx.x) / kWarp * 16, to, stride, valid, head_dim);
     }
 
-    // Column sums over the 16 × D accumulators of the first `warps` warps to `to`. All threads call it; `shared` holds
-    // D floats a warp that nobody uses any more.
+    // Column sums over the 16 × D accumulators of the first `warps` warps, written to `to`. All threads call it; `shared`
+    // holds D floats per warp and is no longer in use.
     static __device__ __forceinline__ void column_sums(
         const float (&acc)[D / 8][4], float* shared, float* to, int head_dim, int warps) {
         const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;

@@ -1,18 +1,18 @@
-// Backward of attention in two kernels that both recompute the probabilities from q, k and the saved log of the
-// denominator. Each owns what it writes, so nothing is added up by atomics and every run gives the same bits:
+// Backward of attention in two kernels that both recompute the probabilities from q, k and the saved log of the denominator.
+// Each owns what it writes, so there are no atomic additions and every run gives the same bits:
 //
 //   dq       a block has 64 queries and walks over the keys; also makes delta, the sum of P ⊙ dP over the keys
 //   dk, dv   a block has 64 keys and walks over the queries, with all scores transposed so that they stay in
 //            registers as the left operand of the next product
 //
-// With P the probabilities, M the dropout mask and dP = (dout · vᵀ) ⊙ M:  dS = P ⊙ (dP - delta),
-// dq = dS · k / sqrt(d), dk = dSᵀ · q / sqrt(d), dv = (P ⊙ M)ᵀ · dout.
+// With P the probabilities, M the dropout mask and dP = (dout · vᵀ) ⊙ M:  dS = P ⊙ (dP - delta), dq = dS · k / sqrt(d), dk =
+// dSᵀ · q / sqrt(d), dv = (P ⊙ M)ᵀ · dout.
 //
-// delta equals Σ dout · out, which needs no walk over the keys; but out was rounded to 16 bits, and where P has one
-// large element dS is a difference so small that this rounding is all there is of it. What that estimate lacks is
-// what the rows of P ⊙ (dP - estimate) add up to, since those of P add up to 1; so the walk that makes dq also
-// measures the rest, and takes it out again with one more product: dq = (P ⊙ (dP - estimate)) · k - rest · (P · k),
-// where rest is the sum of what the first product takes, so that a row with one key comes out as exactly nothing.
+// delta equals Σ dout · out, which needs no walk over the keys. But out was rounded to 16 bits, and if P has one large
+// element, dS is so small a difference that it is all rounding error. The estimate's error is the row sum of P ⊙ (dP -
+// estimate), since the rows of P add up to 1. So the walk that makes dq also measures this rest and removes it with one more
+// product: dq = (P ⊙ (dP - estimate)) · k - rest · (P · k), where rest sums what the first product is given, so that a row
+// with one key comes out as exactly zero.
 
 #include "attention.cuh"
 
@@ -75,14 +75,14 @@ __device__ __forceinline__ void query_gradient(const AttentionArgs& args) {
     typename H::template Left<(D <= 64)> queries, gradients;
     queries.load(q_tile);
     gradients.load(do_tile);
-    // Everyone is done with the output before the second stage is filled.
+    // Everyone must be done with the output before the second stage is filled.
     __syncthreads();
 
     const Dropout dropout = dropout_of(args);
     const float scale = args.scale * kLog2e;
     const uint32_t mask_row = work.mask_row(args, first + warp * 16 + g);
     float acc[D / 8][4] = {}, mean_key[D / 8][4] = {};
-    // Row sums of P ⊙ (dP - estimate), and of the same as the product takes it, in 16 bits.
+    // Row sums of P ⊙ (dP - estimate), exact and as given to the product in 16 bits.
     float rest[2] = {0.0f, 0.0f}, stored_rest[2] = {0.0f, 0.0f};
     const int steps = (len + H::kStep - 1) / H::kStep;
     for (int step = 0; step < steps; ++step) {
@@ -161,7 +161,7 @@ __device__ __forceinline__ void key_value_gradient(const AttentionArgs& args) {
 
     const uint32_t k_tile = shared_address(memory), v_tile = k_tile + H::kBlockBytes;
     const uint32_t ring = v_tile + H::kBlockBytes;
-    // lse and delta of the two stages.
+    // lse and delta for the two stages.
     float* statistics = reinterpret_cast<float*>(memory + 2 * H::kBlockBytes + 4 * H::kStepBytes);
     auto copy_step = [&](int step) {
         const uint32_t to = ring + step % 2 * 2 * H::kStepBytes;
@@ -262,7 +262,7 @@ __device__ __forceinline__ void key_value_gradient(const AttentionArgs& args) {
         key_value_gradient<dim>(args);                                                                       \
     }
 
-// Two blocks a multiprocessor: left to itself the compiler spills (sm_90) to make room for a third.
+// Two blocks per multiprocessor: by default the compiler spills (sm_90) to make room for a third.
 ATTENTION_KERNELS(32, kAttentionThreads)
 ATTENTION_KERNELS(64, kAttentionThreads, 2)
 ATTENTION_KERNELS(128, kAttentionThreads)

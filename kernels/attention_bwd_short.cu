@@ -1,13 +1,13 @@
-// Backward of attention in one kernel, for batches whose longest sequence has at most 128 tokens: a block has all keys
-// of one head of one sequence, 16 keys a warp, and walks over the queries. Each of the five products is made once:
+// Backward of attention in one kernel, for batches whose longest sequence has at most 128 tokens: a block has all keys of one
+// head of one sequence, 16 keys per warp, and walks over the queries. Each of the five products is computed once:
 //
 //   S = k · qᵀ and dP = (v · doutᵀ) ⊙ M, keys by queries, so that they stay in registers as the left operand of
 //   dv += (P ⊙ M) · dout and dk += dS · q, where dS = P ⊙ (dP - delta) and delta = Σ P ⊙ dP over the keys;
-//   dq = dSᵀ · k, for which the warps see each other's dS in shared memory: all keys are there, so it is whole at once.
+//   dq = dSᵀ · k, for which the warps share dS in shared memory: all keys are there, so it is complete at once.
 //
-// delta comes from the numbers that it is taken from, not from Σ dout · out (attention_bwd.cu says why), and the output
-// is not read at all. The order of every sum depends on the sequence's length alone. Grid: 1 × heads × sequences;
-// a block has a warp for each 16 tokens of the batch's longest sequence.
+// delta is summed from the same numbers it is subtracted from, not from Σ dout · out (attention_bwd.cu says why), and the
+// output is not read at all. The order of every sum depends only on the sequence's length. Grid: 1 × heads × sequences; a
+// block has one warp per 16 tokens of the batch's longest sequence.
 
 #include "attention.cuh"
 
@@ -17,8 +17,8 @@ constexpr int kShortElements = 2048;
 MIRRORED(ShortAttention);
 constexpr int kShortThreads = kShortKeys / 16 * kWarp;
 
-// Sums over the eight lanes that differ in g, of four numbers that stand for columns 2t and 2t + 1 of two 8-column units:
-// each lane gets that of one column, and so does its neighbour.
+// Sums, over the eight lanes that differ in g, of four numbers for columns 2t and 2t + 1 of two 8-column units: each lane
+// gets the sum of one column, and so does its neighbour.
 __device__ __forceinline__ float add_rows(const float (&v)[4]) {
     const int g = int(threadIdx.x) % kWarp / 4;
     const bool second = g >= 4, odd = g / 2 % 2 == 1;
@@ -28,7 +28,7 @@ __device__ __forceinline__ float add_rows(const float (&v)[4]) {
     return sum + __shfl_xor_sync(kFullWarp, sum, 4);
 }
 
-// The column, of the sixteen, whose sum this lane gets.
+// Which of the sixteen columns' sums this lane gets.
 __device__ __forceinline__ int row_sum_column() {
     const int lane = threadIdx.x % kWarp;
     return lane / 16 * 8 + lane % 4 * 2 + lane / 8 % 2;
@@ -37,13 +37,13 @@ __device__ __forceinline__ int row_sum_column() {
 template <int D>
 __device__ __forceinline__ void gradient(const AttentionArgs& args) {
     using H = Head<D>;
-    // Queries of a step: there is a 16 × 16 piece of dq for each of eight warps.
+    // Queries per step: one 16 × 16 piece of dq for each of eight warps.
     constexpr int kStep = kShortElements / D, kSlices = kStep / 16, kPieces = D / 16;
     constexpr int kStepBytes = kStep * H::kRowBytes;
-    // Queries of which a lane holds lse and delta for the others.
+    // Queries whose lse and delta a lane holds for the others.
     constexpr int kHeld = kStep > kWarp ? 2 : 1;
     using Q = typename H::T;
-    // dS, a row per key.
+    // dS, one row per key.
     using S = Tile<kStep>;
     extern __shared__ __align__(128) unsigned char memory[];
     const Work work(args);
@@ -51,7 +51,7 @@ __device__ __forceinline__ void gradient(const AttentionArgs& args) {
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
     const int g = lane / 4, t = lane % 4;
     const int len = work.len, head_dim = work.head_dim, key_slices = (len + 15) / 16;
-    // Warps beyond the sequence's keys only help with copies and with dq.
+    // Warps beyond the sequence's keys only help with copies and dq.
     const bool has_keys = warp < key_slices;
     const Half* q = args.qkv + work.row3(0);
     const Half* dout = args.dout + work.row(0);
@@ -102,7 +102,7 @@ __device__ __forceinline__ void gradient(const AttentionArgs& args) {
             // Queries past the end get probability zero.
             lse[i] = query < len ? args.lse[work.statistic(args, query)] * kLog2e : INFINITY;
         }
-        // Nobody needs the tiles before these any more.
+        // The previous tiles are no longer needed.
         if (at + kStep < len) copy_step(at + kStep);
         commit_copies();
         const uint32_t q_tile = ring + at / kStep % 2 * 2 * kStepBytes, do_tile = q_tile + kStepBytes;
@@ -165,7 +165,7 @@ __device__ __forceinline__ void gradient(const AttentionArgs& args) {
 #pragma unroll
                     for (int i = 0; i < 4; ++i) {
                         float& x = ds[slice][n][i];
-                        // A lone key has all of the probability, whatever its score.
+                        // A single key has all of the probability, whatever its score.
                         x = len > 1 ? p[slice][n][i] * (x - (i % 2 == 0 ? d.x : d.y)) : 0.0f;
                     }
                 }
@@ -179,11 +179,11 @@ __device__ __forceinline__ void gradient(const AttentionArgs& args) {
                 H::accumulate(dk, left, q_tile, slice);
             }
         }
-        // The next tiles, too, are there for everyone.
+        // The next tiles, too, are now visible to everyone.
         wait_copies<0>();
         __syncthreads();
 
-        // Where there are more warps than pieces they take turns.
+        // If there are more warps than pieces, they take turns.
         const int turn = at / kStep * kSlices * kPieces;
         for (int piece = (warp + turn) % warps; piece < kSlices * kPieces; piece += warps) {
             const int slice = piece / kPieces, n = piece % kPieces, first = at + slice * 16;

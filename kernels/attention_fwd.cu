@@ -1,16 +1,16 @@
-// out = dropout(softmax(q · kᵀ / sqrt(head_dim))) · v within each sequence, without ever storing the scores:
-// FlashAttention-2 (Dao, 2023). Keeps the log of the softmax's denominator for backward.
+// out = dropout(softmax(q · kᵀ / sqrt(head_dim))) · v within each sequence, without ever storing the scores: FlashAttention-2
+// (Dao, 2023). Keeps the log of the softmax's denominator for backward.
 //
-// A block has up to four warps, as many as the longest sequence has rows for. Where heads are up to 64 wide a warp has two
-// groups of 16 rows, and all that it loads of keys and values serves both.
+// A block has up to four warps, as many as the longest sequence has rows for. For heads up to 64 wide, a warp has two groups
+// of 16 rows, and the keys and values it loads serve both.
 
 #include "attention.cuh"
 
 template <int D>
 struct Forward : Head<D> {
-    // Groups of 16 rows of a warp.
+    // Groups of 16 rows per warp.
     static constexpr int kGroups = (D == 128 ? kForwardRowsWide : kForwardRows) / 16;
-    // One group's queries stay in registers. Those of two do not fit, and are fetched for each step.
+    // One group's queries stay in registers. Two groups' do not fit and are fetched at each step.
     static constexpr bool kKept = kGroups == 1;
 };
 
@@ -18,7 +18,7 @@ template <int D>
 __device__ __forceinline__ void attention(const AttentionArgs& args) {
     using H = Forward<D>;
     constexpr int kGroups = H::kGroups;
-    // Scores of a step in mma's units of eight columns.
+    // Scores of a step in mma's 8-column units.
     constexpr int kUnits = H::kStep / 8;
     extern __shared__ __align__(128) unsigned char memory[];
     const int rows = int(blockDim.x) / kWarp * 16 * kGroups;
@@ -120,7 +120,7 @@ __device__ __forceinline__ void attention(const AttentionArgs& args) {
                     sum += x;
                 }
             }
-            // Lanes of a row keep their own part of the denominator until the end.
+            // Each lane of a row keeps its own part of the denominator until the end.
             total[group][half % 2] = total[group][half % 2] * shrink + sum;
 #pragma unroll
             for (int n = 0; n < D / 8; ++n) {
@@ -130,7 +130,7 @@ __device__ __forceinline__ void attention(const AttentionArgs& args) {
         }
 
         if (args.dropout.dropped > 0) {
-            // Made here: kept over the loop, the seed and the step spill on sm_90.
+            // Built here: kept across the loop, the seed and the step spill on sm_90.
             const Dropout dropout = dropout_of(args);
 #pragma unroll
             for (int group = 0; group < kGroups; ++group) {
@@ -157,7 +157,7 @@ __device__ __forceinline__ void attention(const AttentionArgs& args) {
                 }
             }
         }
-        // The next iteration's copies overwrite this tile's neighbour's place in the ring.
+        // The next iteration's copies overwrite the neighbouring place in the ring.
         __syncthreads();
     }
 
@@ -190,8 +190,7 @@ __device__ __forceinline__ void attention(const AttentionArgs& args) {
         attention<dim>(args);                                                                                \
     }
 
-// Three and two blocks a multiprocessor, 12 and 8 warps of 32 rows each: left to itself the compiler spills to make room for
-// more.
+// Three and two blocks per multiprocessor, 12 and 8 warps of 32 rows each: by default the compiler spills to fit more.
 ATTENTION_KERNEL(32, kAttentionThreads, 3)
 ATTENTION_KERNEL(64, kAttentionThreads, 2)
 ATTENTION_KERNEL(128, kAttentionThreads)

@@ -1,4 +1,4 @@
-// Gradients of biases and gains: column sums of an activation gradient, and the second stage of those that no LayerNorm's
+// Gradients of biases and gains: column sums of an activation gradient, and the second stage of the sums that no LayerNorm
 // backward finishes.
 
 #include "columns.cuh"
@@ -10,9 +10,9 @@ struct ColumnPartialArgs {
     const BatchHeader* batch;
     // [rows, width]
     const Half* dy;
-    // What dy is multiplied with, or null: x̂ for a gain.
+    // What dy is multiplied by, or null: x̂ for a gain.
     const void* factor;
-    // A number for each row, or null: rows with another than `only` are left out.
+    // A number per row, or null: only rows whose number is `only` count.
     const uint32_t* ids;
     // [row tiles, width]
     float* partial;
@@ -26,8 +26,8 @@ struct ColumnPartialArgs {
 };
 MIRRORED(ColumnPartialArgs);
 
-// First stage where no other kernel passes over the gradient anyway: sums of dropout'(dy) ⊙ factor over 32 rows.
-// Grid: row tiles × 256-column parts.
+// First stage, for gradients that no other kernel reads anyway: sums of dropout'(dy) ⊙ factor over 32 rows. Grid: row tiles ×
+// 256-column parts.
 extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
     column_partial(const __grid_constant__ ColumnPartialArgs args) {
     __shared__ __align__(16) float shared[ColumnSums<1, kTileWarps>::kFloats];

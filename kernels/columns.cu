@@ -1,4 +1,4 @@
-// Some of a tensor's columns: taken, and added to. A warp has a row, a lane eight columns. Grid: row tiles × 256-column
+// Takes some of a tensor's columns, or adds to them. One warp per row, eight columns per lane. Grid: row tiles × 256-column
 // parts of those columns.
 
 #include "columns.cuh"
@@ -6,11 +6,11 @@
 
 struct ColumnsArgs {
     const BatchHeader* batch;
-    // [rows, width] where columns are taken, [rows, taken] where they are added.
+    // [rows, width] when columns are taken, [rows, taken] when they are added.
     const Half* x;
-    // The other one.
+    // The other of the two.
     Half* y;
-    // On the columns, counted from the first that is taken.
+    // On the columns, counted from the first one taken.
     DropoutArgs dropout;
     uint32_t width;
     uint32_t taken;

@@ -1,21 +1,21 @@
-// Column sums without atomics, in two stages: a block adds up its own rows in a fixed order and writes one row of
-// partial sums; finish.cuh adds those rows up. The result is the same from run to run.
+// Column sums without atomics, in two stages: a block adds up its own rows in a fixed order and writes one row of partial
+// sums; finish.cuh adds those rows up. The result is the same from run to run.
 #pragma once
 
 #include "planes.cuh"
 
-// Rows that a block makes one row of partial sums of, and its warps, which take turns at them: few enough rows to fill the
-// device, many enough that the partial sums are a small part of the traffic.
+// Rows per row of partial sums, and warps per block, which take turns at them: few enough rows to fill the device, many
+// enough that the partial sums are a small part of the traffic.
 constexpr int kTileRows = 32, kTileWarps = 4;
 MIRRORED(RowTile);
 
-// The rows that a warp goes through where a grid may have fewer blocks than there are tiles of rows: a tile per block, in
-// which the warps take turns, and else the warps of all blocks take turns. A block that has any rows writes one row of
-// partial sums, so there are as many of these as tiles, or as blocks where those are fewer.
+// The rows a warp goes through when a grid may have fewer blocks than there are row tiles. With a tile per block, the block's
+// warps take turns in it; otherwise the warps of all blocks take turns. A block with any rows writes one row of partial sums,
+// so there are as many of these as tiles or blocks, whichever is fewer.
 struct RowWalk {
     uint32_t first, end, step;
 
-    // By the first `blocks` of a grid.
+    // For the first `blocks` of a grid.
     __device__ __forceinline__ RowWalk(uint32_t rows, uint32_t blocks) {
         const uint32_t warp = threadIdx.x / kWarp;
         const bool tiles = blocks * kTileRows >= rows;
@@ -25,12 +25,12 @@ struct RowWalk {
     }
 };
 
-// What comes of a step.
+// The outcome of a step.
 struct StepOutcome {
     float loss;
     float grad_norm;
-    // Not 0 where the gradient is not finite and the step must change nothing; kSkipOverflow where the loss scale
-    // was lowered in answer.
+    // Nonzero if the gradient is not finite and the step must change nothing; kSkipOverflow if the loss scale was lowered in
+    // response.
     uint32_t skip;
     uint32_t padding;
 };
@@ -38,27 +38,27 @@ MIRRORED(StepOutcome);
 constexpr uint32_t kSkip = 1, kSkipOverflow = 2;
 MIRRORED(SkipKind);
 
-// The device's part of an optimizer step. The parameters' gradients follow it in memory: a step begins with one clearing, of
-// these and of `now`.
+// The device's part of an optimizer step. The parameters' gradients follow it in memory: a step begins by clearing them and
+// `now` in one go.
 struct StepState {
     // Factor on the gradients that flow through the encoder in 16 bits, a power of two, and its inverse.
     float scale;
     float inverse_scale;
     // Steps since the scale last changed.
     uint32_t good_steps;
-    // What clipping multiplies the gradient with.
+    // What clipping multiplies the gradient by.
     float clip;
     // Steps after which the scale is doubled; 0 keeps it.
     uint32_t growth_interval;
-    // So that gradients begin where a sector does.
+    // So that gradients start on a sector boundary.
     uint32_t padding[7];
-    // Of the last two steps that ended, in turn: one is on its way to the host while the next step runs.
+    // Outcomes of the last two steps, alternating: one is on its way to the host while the next step runs.
     StepOutcome ended[2];
     StepOutcome now;
 };
 MIRRORED(StepState);
 
-// What a step needs to know from the host, in device memory, so that a recorded step finds the numbers of today.
+// What a step needs from the host, in device memory, so that a recorded step reads the current numbers.
 struct StepNumbers {
     // Of one sequence's loss in the step's.
     float weight;
@@ -70,25 +70,25 @@ struct StepNumbers {
     float beta2;
     float one_minus_beta1;
     float one_minus_beta2;
-    // Learning rate over the first moment's bias correction.
+    // Learning rate divided by the first moment's bias correction.
     float step_size;
-    // One over the root of the second moment's bias correction.
+    // One over the square root of the second moment's bias correction.
     float root_correction;
     float eps;
-    // Which of StepState::ended the step leaves its outcome in.
+    // Which element of StepState::ended the step writes its outcome to.
     uint32_t turn;
     uint32_t padding;
 };
 MIRRORED(StepNumbers);
 
-// Adds up, over the `Warps` warps of a block, sums that each warp has for the same columns, in its own row of `shared`
-// (kFloats of them). Writes columns below `width` (a multiple of 8) to `out`.
+// Adds up, over the `Warps` warps of a block, each warp's sums for the same columns, in its own row of `shared` (kFloats
+// each). Writes columns below `width` (a multiple of 8) to `out`.
 template <int C, int Warps>
 struct ColumnSums {
     using Row = Planes<C>;
     static constexpr int kFloats = Warps * Row::kFloats;
 
-    // This warp's row, of the given sums.
+    // This warp's row, initialised with the given sums.
     static __device__ __forceinline__ float* start(float* shared, const Eight (&sums)[C] = {}) {
         float* row = shared + threadIdx.x / kWarp * Row::kFloats;
 #pragma unroll
@@ -109,7 +109,7 @@ struct ColumnSums {
         }
     }
 
-    // Of sums that the warps hold in registers.
+    // For sums that the warps hold in registers.
     static __device__ __forceinline__ void add(const Eight (&sums)[C], float* shared, float* out, int width) {
         start(shared, sums);
         finish(shared, out, width);

@@ -16,13 +16,13 @@ struct Half {
     uint16_t bits;
 };
 
-// A kind that the launch decides, as a type: code that was compiled for it does not ask again.
+// A kind chosen at launch, as a type: code compiled for it does not check again.
 template <uint32_t Value>
 struct Kind {
     static constexpr uint32_t value = Value;
 };
 
-// Threads of a warp, and the columns that it covers with eight per thread.
+// Threads per warp, and the columns it covers with eight per thread.
 constexpr int kWarp = 32, kPart = 8 * kWarp;
 MIRRORED(Warp);
 constexpr uint32_t kFullWarp = 0xffffffffu;
@@ -87,14 +87,14 @@ __device__ __forceinline__ void store8(Half* to, const Eight& e) {
     *reinterpret_cast<uint4*>(to) = pack8(e);
 }
 
-// At a multiple of 16 bytes.
+// `to` is 16-byte aligned.
 __device__ __forceinline__ void store8(float* to, const Eight& e) {
     reinterpret_cast<float4*>(to)[0] = make_float4(e.v[0], e.v[1], e.v[2], e.v[3]);
     reinterpret_cast<float4*>(to)[1] = make_float4(e.v[4], e.v[5], e.v[6], e.v[7]);
 }
 
-// Eight f32 parameters. Encoder parameters are 16-byte aligned unless something of an odd size lies among them,
-// so every lane takes the same side of the branch.
+// Eight f32 parameters. Encoder parameters are 16-byte aligned unless something of an odd size lies among them, so every lane
+// takes the same side of the branch.
 __device__ __forceinline__ Eight load8(const float* from) {
     Eight e;
     if (reinterpret_cast<uintptr_t>(from) % 16 == 0) {

@@ -1,5 +1,5 @@
-// The kept derivative of an activation function: in the half type, or in linear codes of a byte or half of one,
-// d = (code - zero) / steps, that cover the range of GELU's derivative and have 0 and 1 exactly.
+// The kept derivative of an activation function: in the half type, or in linear codes of 8 or 4 bits, d = (code - zero) /
+// steps, that cover the range of GELU's derivative and represent 0 and 1 exactly.
 #pragma once
 
 #include "common.cuh"
@@ -21,7 +21,7 @@ struct Code {
     static constexpr int kWords = Bits / 4;
     static constexpr int kPerWord = 32 / Bits;
 
-    // The nearest code; halves round up. A NaN becomes 0: it shows in the value beside it.
+    // The nearest code; halves round up. A NaN becomes 0: it shows in the value stored next to it.
     static __device__ __forceinline__ void encode(const Eight& e, uint32_t (&words)[kWords]) {
         constexpr float kMost = float((1 << Bits) - 1);
 #pragma unroll
@@ -51,7 +51,7 @@ struct Code {
 using Byte = Code<200, 26, 8>;
 using HalfByte = Code<11, 2, 4>;
 
-// Eight derivatives at element `at` (a multiple of 8) of a tensor whose rows are whole multiples of 8.
+// Eight derivatives at element `at` (a multiple of 8) of a tensor whose row width is a multiple of 8.
 template <uint32_t Stored>
 __device__ __forceinline__ void store_derivative(void* tensor, size_t at, const Eight& e) {
     if constexpr (Stored == kDerivativeFull) {
@@ -79,7 +79,7 @@ __device__ __forceinline__ Eight load_derivative(const void* tensor, size_t at) 
     return HalfByte::decode(words);
 }
 
-// The same where the kind is not known before.
+// The same for a kind known only at run time.
 __device__ __forceinline__ void store_derivative(void* tensor, uint32_t kind, size_t at, const Eight& e) {
     with_derivative(kind, [&](auto stored) { store_derivative<decltype(stored)::value>(tensor, at, e); });
 }

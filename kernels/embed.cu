@@ -1,4 +1,4 @@
-// out = dropout(LN(word[id] + position[pos] + token_type[type])), a warp per token. Its backward is a column sum
+// out = dropout(LN(word[id] + position[pos] + token_type[type])), one warp per token. Its backward is a column sum
 // (bias_grad.cu): only the LayerNorm's β trains.
 
 #include "entries.cuh"
@@ -10,11 +10,11 @@ struct EmbedArgs {
     const uint32_t* ids;
     const uint32_t* positions;
     const uint32_t* type_ids;
-    // Tables, whose rows are all in 16 bits or all in 8.
+    // Tables, with all rows in 16 bits or all in 8.
     MatrixArgs word;
     MatrixArgs position;
     MatrixArgs token_type;
-    // Single values beside them.
+    // Single trained values of those tables.
     EntriesArgs beside_word;
     EntriesArgs beside_position;
     EntriesArgs beside_type;
@@ -24,7 +24,7 @@ struct EmbedArgs {
     DropoutArgs dropout;
     uint32_t width;
     float eps;
-    // Rows of the token type table; where it has one, every token uses that (RoBERTa).
+    // Rows of the token type table; if it has one, every token uses it (RoBERTa).
     uint32_t types;
     uint32_t padding;
 };

@@ -1,7 +1,7 @@
-// Gradients of the embedding layer where its LayerNorm's gain trains. First back through dropout and LayerNorm, whose x̂
-// is made again from the tables; then, where the tables train, each token's gradient to its rows of the tables of words
-// and positions (token types are column sums). No floating-point atomics: the first token of an id collects the gradients of all tokens of that id, in
-// their order.
+// Gradients of the embedding layer when its LayerNorm's gain trains. First back through dropout and LayerNorm, whose x̂ is
+// recomputed from the tables. Then, if the tables train, each token's gradient goes to its rows of the word and position
+// tables (token types are column sums). No floating-point atomics: the first token of an id collects the gradients of all
+// tokens of that id, in order.
 
 #include "columns.cuh"
 #include "entries.cuh"
@@ -13,11 +13,11 @@ struct EmbedBackwardArgs {
     const uint32_t* ids;
     const uint32_t* positions;
     const uint32_t* type_ids;
-    // Tables, whose rows are all in 16 bits or all in 8.
+    // Tables, with all rows in 16 bits or all in 8.
     MatrixArgs word;
     MatrixArgs position;
     MatrixArgs token_type;
-    // Single values beside them.
+    // Single trained values of those tables.
     EntriesArgs beside_word;
     EntriesArgs beside_position;
     EntriesArgs beside_type;
@@ -30,7 +30,7 @@ struct EmbedBackwardArgs {
     DropoutArgs dropout;
     uint32_t width;
     float eps;
-    // Rows of the token type table; where it has one, every token uses that (RoBERTa).
+    // Rows of the token type table; if it has one, every token uses it (RoBERTa).
     uint32_t types;
     uint32_t padding;
 };
@@ -82,7 +82,7 @@ __device__ __forceinline__ void embed_backward(const EmbedBackwardArgs& args) {
     Sums::finish(sums_beta, args.partial_beta + at, width);
 }
 
-// Left to itself the compiler fits one part into the registers of eight blocks of a multiprocessor, and spills on sm_90.
+// By default the compiler fits one part into the registers of eight blocks per multiprocessor, and spills on sm_90.
 constexpr int kSevenBlocks = 7;
 
 #define EMBED_BACKWARD(name, row, parts)                                                                     \
@@ -114,7 +114,7 @@ struct TableGradArgs {
 };
 MIRRORED(TableGradArgs);
 
-// A warp for each token and each 256-column part of the width: that of an id's first token adds all of them.
+// A warp per token and 256-column part of the width: the warp of an id's first token adds up all of them.
 extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
     table_grad(const __grid_constant__ TableGradArgs args) {
     const uint32_t tokens = args.batch->tokens, lane = threadIdx.x % kWarp;

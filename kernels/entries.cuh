@@ -1,11 +1,11 @@
-// Single values beside a frozen matrix, which train: where they are and what they are.
+// Single trained values of a frozen matrix: where they are and what they are.
 #pragma once
 
 #include "norm.cuh"
 
 struct EntriesArgs {
     // Where each line begins and the last one ends; then the columns that are read, those that are added to, and the numbers
-    // of the values, `count` each. Null where there are no entries.
+    // of the values, `count` each. Null if there are no entries.
     const uint32_t* places;
     const float* values;
     uint32_t lines;
@@ -13,7 +13,7 @@ struct EntriesArgs {
 };
 MIRRORED(EntriesArgs);
 
-// The entries of a line, which are added to one column.
+// The entries of a line, all added to one column.
 struct Line {
     uint32_t begin, end;
     const uint32_t *from, *number;

@@ -1,4 +1,4 @@
-// What becomes of the finished sums of a linear layer's product, on whatever tensor cores they were made.
+// What happens to the finished sums of a linear layer's product, whichever tensor cores made them.
 #pragma once
 
 #include "common.cuh"
@@ -12,12 +12,12 @@ struct GemmArgs {
     const Half* x;
     MatrixArgs w;
     Half* out;
-    // Forward: parts of equal length that make up the bias.
+    // Forward: equally long parts that make up the bias.
     const float* bias[3];
-    // Forward: act', written if not null; then `out` may be null. Backward: what the product is multiplied with,
-    // element by element, and may be `out` itself.
+    // Forward: act', written if not null; then `out` may be null. Backward: what the product is multiplied by, element by
+    // element; may be `out` itself.
     void* derivative;
-    // Column sums of this block's rows, [row tiles, n]; null where nobody asks.
+    // Column sums of this block's rows, [row tiles, n]; null if not wanted.
     float* partial;
     uint32_t n;
     uint32_t k;
@@ -31,7 +31,7 @@ MIRRORED(GemmArgs);
 
 enum class Epilogue { kBias, kBiasActivation, kStore, kAccumulate, kDerivative };
 
-// Turns eight finished sums of one row into stored elements, and leaves in `e` what they were before they were rounded.
+// Turns eight finished sums of one row into stored elements, and leaves their values before rounding in `e`.
 template <Epilogue E, uint32_t Activation, uint32_t Derivative>
 __device__ __forceinline__ void finish8(
     const GemmArgs& args, Eight& e, const Eight& bias, size_t at) {
@@ -44,7 +44,7 @@ __device__ __forceinline__ void finish8(
 #pragma unroll
         for (int i = 0; i < 8; ++i) e.v[i] = activate<Activation>(e.v[i], slope.v[i]);
         if constexpr (Derivative != kDerivativeNone) store_derivative<Derivative>(args.derivative, at, slope);
-        // Backward makes the derivative again and has no use for the value.
+        // Backward recomputes the derivative and has no use for the value.
         if (args.out == nullptr) return;
     }
     if constexpr (E == Epilogue::kAccumulate) {
@@ -60,7 +60,7 @@ __device__ __forceinline__ void finish8(
     store8(args.out + at, e);
 }
 
-// The bias of eight columns from `column` on.
+// The bias of the eight columns from `column`.
 __device__ __forceinline__ Eight bias_of(const GemmArgs& args, uint32_t column) {
     const uint32_t part = column / args.bias_part;
     const float* from = part == 0 ? args.bias[0] : part == 1 ? args.bias[1] : args.bias[2];

@@ -1,22 +1,22 @@
-// The second stage of column sums: adds up the rows of partial sums that blocks left (columns.cuh). What does so are blocks
-// of a kernel of its own, or blocks that a kernel has beside those of its own work.
+// The second stage of column sums: adds up the rows of partial sums that blocks wrote (columns.cuh). It runs as a kernel of
+// its own, or in extra blocks of another kernel.
 #pragma once
 
 #include "columns.cuh"
 #include "varlen.cuh"
 
-// A sum whose partial rows are there.
+// A sum whose partial rows are ready.
 struct FinishSum {
     const float* partial;
     float* grad;
     uint32_t width;
-    // Rows that one row of partial sums stands for.
+    // Rows per row of partial sums.
     uint32_t tile_rows;
     // RowKind of the summed tensor.
     uint32_t rows;
-    // 1 where tiles do not cross sequences (tile_slot).
+    // 1 if tiles do not cross sequences (tile_slot).
     uint32_t by_sequence;
-    // Rows of partial sums where tiles do, at most: the blocks that made them.
+    // If tiles do, the most rows of partial sums: the number of blocks that made them.
     uint32_t most;
     uint32_t padding;
 };
@@ -26,9 +26,9 @@ struct ColumnFinishArgs {
     const BatchHeader* batch;
     const uint32_t* cu_seqlens;
     const StepState* state;
-    // Those of several operations.
+    // The sums of several operations.
     FinishSum sums[32];
-    // Blocks of each: as many as the widest sum has `kFinishColumns` columns.
+    // Blocks per sum: as many as the widest sum has `kFinishColumns` columns.
     uint32_t blocks;
     uint32_t padding;
 };
@@ -38,9 +38,9 @@ constexpr int kFinishColumns = 32, kFinishGroups = 8;
 MIRRORED(ColumnFinish);
 constexpr int kFinishFloats = kFinishGroups * kFinishColumns;
 
-// grad += the sum of the partial rows, freed of the loss scale. Group g of eight adds rows g, g + 8, … of a column; the
-// groups are then added in order. No two sums of a table have the same gradient. By all `Threads` of a block, which is the
-// `block`th of those that there are for the sums, one sum after another.
+// grad += the sum of the partial rows, with the loss scale removed. Group g of eight adds rows g, g + 8, … of a column; the
+// groups are then added in order. No two sums of a table have the same gradient. Called by all `Threads` of a block; `block`
+// is the block's index among those that work on the sums, one sum after another.
 template <int Threads>
 __device__ __forceinline__ void finish_columns(const ColumnFinishArgs& args, uint32_t block, float* shared) {
     const FinishSum& sum_of = args.sums[block / args.blocks];

@@ -1,5 +1,5 @@
-// The first token of each sequence, where the head reads no other: its row among all tokens, and its attention over its
-// whole sequence. One query a sequence leaves tensor cores nothing to do; what counts is to read k and v once, 16 bytes a
+// The first token of each sequence, for heads that read no other: its row among all tokens, and its attention over the whole
+// sequence. With one query per sequence, tensor cores have nothing to do; what counts is to read k and v once, 16 bytes per
 // lane.
 
 #include "math.cuh"
@@ -20,7 +20,7 @@ MIRRORED(FirstTokenArgs);
 
 constexpr int kFirstRowWarps = 4;
 
-// The places of this thread's eight elements, null where it has none. Grid: four sequences × 256-column parts.
+// Addresses of this thread's eight elements, null if it has none. Grid: four sequences × 256-column parts.
 struct Pair {
     Half* token;
     Half* first;
@@ -57,7 +57,7 @@ extern "C" __global__ void __launch_bounds__(kFirstRowWarps * kWarp)
 
 // --- attention -------------------------------------------------------------------------------------------
 
-// Backward alone uses the second half.
+// Only backward uses the second half.
 struct FirstAttentionArgs {
     const BatchHeader* batch;
     const uint32_t* cu_seqlens;
@@ -88,8 +88,8 @@ constexpr int kFirstWarps = 4;
 MIRRORED(FirstToken);
 constexpr int kFirstThreads = kFirstWarps * kWarp;
 
-// One head of one sequence. Its keys go round the groups of D / 8 lanes that together hold a row of the head, eight
-// columns a lane; columns from head_dim on are zero. Grid: sequences × heads.
+// One head of one sequence. Its keys are dealt out to groups of D / 8 lanes that together hold a row of the head, eight
+// columns per lane; columns from head_dim on are zero. Grid: sequences × heads.
 template <int D>
 struct FirstHead {
     static constexpr int kLanes = D / 8, kGroups = kFirstThreads / kLanes;
@@ -101,7 +101,7 @@ struct FirstHead {
     int chunk;
     bool inside;
     uint32_t group;
-    // Elements of a row of [sequences, hidden], and this lane's place in the sequence's row.
+    // Elements per row of [sequences, hidden], and this lane's offset in the sequence's row.
     size_t hidden, place;
 
     __device__ __forceinline__ explicit FirstHead(const FirstAttentionArgs& args)
@@ -110,7 +110,7 @@ struct FirstHead {
           hidden(size_t(args.heads) * args.head_dim),
           place(sequence * hidden + size_t(head) * args.head_dim + chunk) {}
 
-    // This lane's place in k's row of a key; v's is `hidden` further on.
+    // This lane's offset in k's row of a key; v's is `hidden` further on.
     __device__ __forceinline__ size_t row(uint32_t key) const {
         return size_t(span.start + key) * 2 * hidden + (place - sequence * hidden);
     }
@@ -121,7 +121,7 @@ struct FirstHead {
         if (inside) store16(to + at, words);
     }
 
-    // How often each group goes round: as often as any, so that warps stay together, and past the last four keys.
+    // Rounds per group: the same for all, so that warps stay together, and past the last four keys.
     __device__ __forceinline__ uint32_t rounds() const { return (span.len + kGroups - 1) / kGroups; }
 
     static __device__ __forceinline__ float dot(const Eight& a, const Eight& b) {
@@ -133,8 +133,8 @@ struct FirstHead {
         return sum;
     }
 
-    // Adds up what the groups hold for the same columns, in a fixed order; the first group has the sum. All threads
-    // call it. `shared` holds kFirstWarps · D floats.
+    // Adds up the groups' values for the same columns, in a fixed order; the first group has the sum. All threads call it.
+    // `shared` holds kFirstWarps · D floats.
     __device__ __forceinline__ void sum_groups(Eight& e, float* shared) const {
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
@@ -146,7 +146,7 @@ struct FirstHead {
         const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
         if (lane < kLanes) {
 #pragma unroll
-            // Plane by plane: neighbouring lanes meet neighbouring banks.
+            // Plane by plane: neighbouring lanes use neighbouring banks.
             for (int i = 0; i < 8; ++i) shared[warp * D + i * kLanes + lane] = e.v[i];
         }
         __syncthreads();
@@ -162,7 +162,7 @@ struct FirstHead {
         __syncthreads();
     }
 
-    // Dropout's factors of four neighbouring keys. The other half of their block of words is the neighbour's.
+    // Dropout's factors for four neighbouring keys. The neighbour has the other half of their block of words.
     __device__ __forceinline__ void factors(
         const Dropout& dropout, uint32_t heads, uint32_t four, float (&m)[4]) const {
         uint32_t left = 0, right = 0;
@@ -178,7 +178,7 @@ struct FirstHead {
     }
 };
 
-// The sum, or the maximum, over the block, in every thread. `shared` holds kFirstWarps floats.
+// The sum or maximum over the block, in every thread. `shared` holds kFirstWarps floats.
 template <bool Max>
 __device__ __forceinline__ float block_reduce(float x, float* shared) {
     x = Max ? warp_max(x) : warp_sum(x);
@@ -191,7 +191,7 @@ __device__ __forceinline__ float block_reduce(float x, float* shared) {
     return x;
 }
 
-// Keys are written by their groups and read in fours: dynamic shared memory has whole fours.
+// Groups write keys one by one and threads read them in fours, so dynamic shared memory holds whole fours.
 extern __shared__ __align__(16) float first_scores[];
 
 __device__ __forceinline__ float4& four_at(float* scores, uint32_t four) {
@@ -213,7 +213,7 @@ __device__ __forceinline__ void first_forward(const FirstAttentionArgs& args) {
         const Eight k = key < len ? at.load(args.key_value, at.row(key)) : Eight{};
         const float score = FirstHead<D>::dot(q, k) * args.scale;
         if (key < len) most = fmaxf(most, score);
-        // What pads the last four weighs nothing.
+        // The padding of the last four has zero weight.
         if (at.chunk == 0 && key < fours * 4) p[key] = key < len ? score : -INFINITY;
     }
     most = block_reduce<true>(most, shared);
@@ -253,8 +253,8 @@ __device__ __forceinline__ void first_forward(const FirstAttentionArgs& args) {
     }
 }
 
-// Everything of one head of one sequence is in one block, so Σ p·dp is taken as it stands and the bias gradients of this
-// sequence are complete: dv's columns add up to dout times the sum of the probabilities that dropout left.
+// One block has all of one head of one sequence, so Σ p·dp is summed directly and this sequence's bias gradients are
+// complete: dv's columns add up to dout times the sum of the probabilities that dropout left.
 template <int D>
 __device__ __forceinline__ void first_backward(const FirstAttentionArgs& args) {
     __shared__ float shared[kFirstWarps * D];
@@ -296,10 +296,10 @@ __device__ __forceinline__ void first_backward(const FirstAttentionArgs& args) {
         four_at(p, four) = make_float4(e[0], e[1], e[2], e[3]);
         four_at(ds, four) = make_float4(g[0], g[1], g[2], g[3]);
     }
-    // Over the sum of p, which rounding leaves a little off 1: a lone key's gradient is then exactly zero.
+    // Divided by the sum of p, which rounding leaves slightly off 1: a single key's gradient is then exactly zero.
     along = block_reduce<false>(along, shared) / block_reduce<false>(whole, shared);
     kept = block_reduce<false>(kept, shared);
-    // The same fours as before: what a thread reads here it wrote itself.
+    // The same fours as before: each thread reads only what it wrote.
     for (uint32_t four = threadIdx.x; four < fours; four += kFirstThreads) {
         const float4 s = four_at(p, four), d = four_at(ds, four);
         float e[4] = {s.x, s.y, s.z, s.w}, g[4] = {d.x, d.y, d.z, d.w}, m[4];
@@ -339,7 +339,7 @@ __device__ __forceinline__ void first_backward(const FirstAttentionArgs& args) {
     }
 }
 
-// Blocks per multiprocessor: left to itself the compiler spills to make room for one more.
+// Blocks per multiprocessor: by default the compiler spills to fit one more.
 #define FIRST_ATTENTION_KERNELS(dim)                                                                         \
     extern "C" __global__ void __launch_bounds__(kFirstThreads, 8)                                           \
         first_attention_forward_##dim(const __grid_constant__ FirstAttentionArgs args) {                     \

@@ -3,9 +3,9 @@
 //   forward    out (rows, n) = x (rows, k) · Wᵀ      W stored [n, k]
 //   backward   out (rows, n) = x (rows, k) · W       W stored [k, n], read with ldmatrix.trans
 //
-// W may be stored in 8 or 4 bits: then each thread makes elements of what it copied when it has arrived, in its place
-// (weights.cuh), and everything after that is the same. k and n are multiples of 8 (16 bytes); what lies beyond an edge is
-// never stored.
+// W may be stored in 8 or 4 bits: then each thread expands the codes it copied into elements, in place, once they have
+// arrived (weights.cuh), and everything after that is the same. k and n are multiples of 8 (16 bytes); nothing beyond an edge
+// is ever stored.
 #pragma once
 
 #include "epilogue.cuh"
@@ -18,13 +18,13 @@ struct Gemm {
     using Accumulators = typename Tiles::Accumulators;
     static constexpr int kThreads = Tiles::kThreads, kWarpsM = Tiles::kWarpsM;
     static constexpr int kRepeatM = Tiles::kRepeatM, kRepeatN = Tiles::kRepeatN;
-    // Rows of the epilogue's staging area are 8 words past a multiple of 32, so that the accumulator layout
-    // (four rows × eight words a half-warp) meets each bank once.
+    // Rows of the epilogue's staging area are 8 words past a multiple of 32, so that the accumulator layout (four rows ×
+    // eight words per half-warp) hits each bank once.
     static constexpr int kStaging = WarpN + 8;
     static constexpr int kStagingFloats = kThreads / kWarp * 16 * kStaging;
     static_assert((kStagingFloats + kWarpsM * BlockN) * 4 <= Tiles::kSharedBytes, "epilogue fits");
 
-    // A grid has 65,535 rows of blocks at most: what a long batch has more lies behind them.
+    // A grid has at most 65,535 rows of blocks: further rows of a long batch are along z.
     static __device__ __forceinline__ uint32_t row_tile() { return blockIdx.z * gridDim.y + blockIdx.y; }
 
     template <Epilogue E, uint32_t Activation, uint32_t Derivative>
@@ -37,7 +37,7 @@ struct Gemm {
 
         // Accumulators leave through shared memory, so that a lane holds eight neighbouring columns (16 bytes).
         constexpr int kLanesPerRow = WarpN / 8, kRowsPerPass = kWarp / kLanesPerRow, kPasses = 16 / kRowsPerPass;
-        // An activation is long, and code that is run once must be fetched for it.
+        // An activation is long, and code that runs once still has to be fetched.
         constexpr int kUnrolled = E == Epilogue::kBiasActivation ? 1 : kPasses;
         const int chunk = lane % kLanesPerRow;
         const uint32_t first_row = row_tile() * BlockM + warp_m * WarpM;
@@ -49,7 +49,7 @@ struct Gemm {
             if (inside) bias = bias_of(args, column);
         }
         Eight sums = {};
-        // Half of each group of eight lanes reads its second four words first: no bank twice.
+        // Half of each group of eight lanes reads its second four words first: no bank conflicts.
         const bool swap = (lane & 4) != 0;
 
 #pragma unroll
@@ -83,7 +83,7 @@ struct Gemm {
 
         if constexpr (E == Epilogue::kDerivative) {
             if (args.partial == nullptr) return;
-            // Over the lanes that share the columns, then over the warps that do: always in the same order.
+            // Over the lanes that share the columns, then over the warps: always in the same order.
 #pragma unroll
             for (int i = 0; i < 8; ++i) {
 #pragma unroll

@@ -1,9 +1,9 @@
 // The kernels of the linear layers for one type of storage: every use of the product in gemm.cuh, at the three tile sizes.
 //
-// `large` keeps the tensor cores fed (a 64 × 64 tile a warp needs one ldmatrix for four products); `medium` is for shapes
-// that large ones cut into a little more than whole waves; `small` cuts a small batch into enough blocks to fill the
-// device. The host chooses by shape. Whichever it is, an element of the product is the same sum in the same order; the
-// column sums are not, as a block sums its own rows first.
+// `large` keeps the tensor cores fed (a 64 × 64 tile per warp needs one ldmatrix for four products); `medium` is for shapes
+// that large tiles cut into slightly more than whole waves; `small` cuts a small batch into enough blocks to fill the device.
+// The host chooses by shape. In all three an element of the product is the same sum in the same order; the column sums are
+// not, as a block sums its own rows first.
 #pragma once
 
 #include "gemm.cuh"
@@ -21,7 +21,7 @@
 
 // In this order:
 //   out = x · Wᵀ + bias
-//   out = act(x · Wᵀ + bias), and act' beside it
+//   out = act(x · Wᵀ + bias), and act' as well
 //   out = x · W
 //   out += x · W
 //   out = (x · W) ⊙ act', and its column sums: the bias gradient of the layer below

@@ -1,5 +1,5 @@
-// The task head: pooling of packed sequences, dense layers on the vectors of sequences or tokens, losses. All f32 but the
-// hidden states and a frozen pooler matrix; a few thousand numbers per row, so plain loops do. A head on masked words has
+// The task head: pooling of packed sequences, dense layers on the vectors of sequences or tokens, losses. All f32 except the
+// hidden states and a frozen pooler matrix; a few thousand numbers per row, so plain loops suffice. A masked-word head has
 // other dense layers: wide_dense.cu.
 
 #include "columns.cuh"
@@ -13,7 +13,7 @@
 struct PoolArgs {
     const BatchHeader* batch;
     const uint32_t* cu_seqlens;
-    // The tokens that have a label, in their order: what pooled_rows may mean.
+    // The labelled tokens, in order: one meaning of pooled_rows.
     const uint32_t* labelled;
     const StepState* state;
     // [rows, width]: hidden states, or their gradient.
@@ -23,16 +23,16 @@ struct PoolArgs {
     uint32_t width;
     // 1: the mean of a sequence's tokens; 0: its first token.
     uint32_t mean;
-    // RowKind of x: all tokens, or the first alone.
+    // RowKind of x: all tokens, or only the first.
     uint32_t rows;
-    // RowKind of pooled; where it is that of x, each row keeps its own vector.
+    // RowKind of pooled; if it equals that of x, each row keeps its own vector.
     uint32_t pooled_rows;
 };
 MIRRORED(PoolArgs);
 
 constexpr int kPoolWarps = 8;
 
-// The rows of x that are pooled in one.
+// The rows of x that are pooled into one.
 __device__ __forceinline__ Span pooled_span(const PoolArgs& args, uint32_t pooled) {
     if (args.pooled_rows == kRowsLabelled) return {__ldg(args.labelled + pooled), 1};
     return args.rows != args.pooled_rows ? span_of(args.cu_seqlens, pooled) : Span{pooled, 1};
@@ -69,19 +69,19 @@ extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_forward(co
     ColumnSums<1, kPoolWarps>::add(sums, shared, out, min(width - first, kPart));
 }
 
-// Spreads the gradient of the pooled vectors over every row of x. From here down gradients are 16 bits wide, so
-// this is where the loss scale comes in; column_finish takes it out again. Grid: 8 rows × 256-column parts.
+// Spreads the gradient of the pooled vectors over every row of x. From here down gradients are 16 bits wide, so the loss
+// scale is applied here; column_finish removes it again. Grid: 8 rows × 256-column parts.
 extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_backward(const __grid_constant__ PoolArgs args) {
     const uint32_t row = blockIdx.x * kPoolWarps + threadIdx.x / kWarp;
     if (row >= row_count(args.batch, args.rows)) return;
-    // Of labelled tokens there may be none: then no row went anywhere.
+    // Without labelled tokens, no row was pooled.
     const bool any = row_count(args.batch, args.pooled_rows) > 0;
     const uint32_t pooled = any ? pooled_row(args, row) : 0;
     const Span span = any ? pooled_span(args, pooled) : Span{row + 1, 1};
     const float* from = args.pooled + size_t(pooled) * args.width;
     Half* to = args.x + size_t(row) * args.width;
     const float factor = args.state->scale / (args.mean ? float(span.len) : 1.0f);
-    // Four columns a lane, twice: eight would leave gaps between the lanes' f32.
+    // Four columns per lane, twice: eight would leave gaps between the lanes' f32.
 #pragma unroll
     for (int part = 0; part < 2; ++part) {
         const int column = (int(blockIdx.y) * 2 + part) * 4 * kWarp + int(threadIdx.x) % kWarp * 4;
@@ -105,8 +105,8 @@ __device__ __forceinline__ float weight_at(const DenseArgs& args, uint32_t outpu
     return args.weight != nullptr ? args.weight[at] : unpack(static_cast<const Half*>(args.frozen.codes)[at].bits).x;
 }
 
-// A number of the inputs, or of their gradient, under the dropout mask. Lanes take neighbouring columns, of which eight
-// share a block of words: each makes it again, which is little here.
+// A number of the inputs, or of their gradient, under the dropout mask. Lanes take neighbouring columns, eight of which share
+// a block of words: each lane recomputes it, which costs little here.
 __device__ __forceinline__ float masked(const Dropout& dropout, uint32_t row, uint32_t column, float x) {
     if (!dropout.active()) return x;
     const Words w = dropout.words(row, column / 8);
@@ -117,7 +117,7 @@ __device__ __forceinline__ float masked(const Dropout& dropout, uint32_t row, ui
 
 constexpr int kDenseThreads = 128, kDenseWarps = kDenseThreads / kWarp, kDenseRows = 8;
 
-// A warp computes one output of eight rows, so that a weight is read once for eight. Grid: rows / 8 × outputs / 4.
+// A warp computes one output of eight rows, so that a weight is read once for all eight. Grid: rows / 8 × outputs / 4.
 template <bool Quantised>
 __device__ __forceinline__ void forward(const DenseArgs& args) {
     const uint32_t rows = row_count(args.batch, args.rows);
@@ -146,7 +146,7 @@ __device__ __forceinline__ void forward(const DenseArgs& args) {
     }
 }
 
-// The bias gradient of an output, which a thread owns.
+// The bias gradient of an output; one thread per output.
 __device__ __forceinline__ void backward_bias(const DenseArgs& args, uint32_t output) {
     if (output >= args.outputs) return;
     const uint32_t rows = row_count(args.batch, args.rows);
@@ -162,7 +162,7 @@ extern "C" __global__ void __launch_bounds__(kDenseThreads)
 
 constexpr int kDenseBackWarps = 8, kDenseBackThreads = kDenseBackWarps * kWarp, kDenseBackWeights = 4;
 
-// dW += dyᵀ · dropout(x). A thread owns four weights of one output, a block's threads apart.
+// dW += dyᵀ · dropout(x). A thread owns four weights of one output, a block's thread count apart.
 __device__ __forceinline__ void backward_weight(const DenseArgs& args, uint32_t block) {
     constexpr uint32_t kColumns = kDenseBackThreads * kDenseBackWeights;
     const uint32_t parts = (args.inputs + kColumns - 1) / kColumns, output = block / parts;
@@ -187,8 +187,8 @@ __device__ __forceinline__ void backward_weight(const DenseArgs& args, uint32_t 
     }
 }
 
-// dx = dropout'(dy · W), and back through the tanh below. A lane has one column of eight rows, so that a weight is read once for
-// eight; the warps share the outputs, and their sums are added in order.
+// dx = dropout'(dy · W), and back through the tanh below. A lane has one column of eight rows, so that a weight is read once
+// for all eight; the warps share the outputs, and their sums are added in order.
 template <bool Quantised>
 __device__ __forceinline__ void backward_input(const DenseArgs& args, uint32_t block) {
     __shared__ float shared[kDenseBackWarps][kDenseRows][kWarp];
@@ -228,8 +228,8 @@ __device__ __forceinline__ void backward_input(const DenseArgs& args, uint32_t b
     }
 }
 
-// What a layer's backward does with dy, side by side. Grid: blocks of the input (8 rows × 32 columns), then of the weight
-// (an output × 1024 inputs), then of the bias (256 outputs).
+// A layer's backward does three things with dy, side by side. Grid: blocks of the input (8 rows × 32 columns), then of the
+// weight (an output × 1024 inputs), then of the bias (256 outputs).
 template <bool Quantised>
 __device__ __forceinline__ void backward(const DenseArgs& args) {
     uint32_t block = blockIdx.x;
@@ -265,11 +265,11 @@ struct LossArgs {
     const float* logits;
     // Class ids or the bits of f32 targets per row, or the two ends of a span per sequence.
     const uint32_t* labels;
-    // [outputs], or null where all are 1.
+    // [outputs], or null if all are 1.
     const float* class_weights;
     // Or null.
     float* dlogits;
-    // Of labelled tokens: which they are, and the loss of each.
+    // For labelled tokens: which they are, and the loss of each.
     const uint32_t* labelled;
     float* losses;
     StepState* state;
@@ -283,10 +283,10 @@ MIRRORED(LossArgs);
 constexpr int kLossWarps = 8, kTokenLossWarps = 32, kWordLossWarps = 8;
 MIRRORED(HeadBlocks);
 
-// The label of a token that counts nothing.
+// The label of a token that does not count.
 constexpr uint32_t kIgnored = 0xffffffffu;
 
-// Softmax cross-entropy of `count` logits that lie `stride` apart, over which `Lanes` lanes go together. `d`, or null, gets
+// Softmax cross-entropy of `count` logits that are `stride` apart, computed by `Lanes` lanes together. `d`, or null, gets
 // `factor` times the gradient.
 template <int Lanes>
 __device__ __forceinline__ float softmax_loss(const float* x, float* d, uint32_t count, uint32_t stride,
@@ -296,7 +296,7 @@ __device__ __forceinline__ float softmax_loss(const float* x, float* d, uint32_t
     float most = -INFINITY, sum = 0.0f;
     for (uint32_t c = lane; c < count; c += Lanes) most = fmaxf(most, x[c * stride]);
     if constexpr (Lanes > 1) most = warp_max(most);
-    // Unrolled further, tokens' losses spill on sm_80 and sm_90: 1,024 threads leave 64 registers each.
+    // Unrolled further, the token loss spills on sm_80 and sm_90: 1,024 threads leave 64 registers each.
 #pragma unroll 2
     for (uint32_t c = lane; c < count; c += Lanes) sum += expf(x[c * stride] - most);
     if constexpr (Lanes > 1) sum = warp_sum(sum);
@@ -321,7 +321,7 @@ __device__ __forceinline__ void add_loss(const LossArgs& args, float of_warp) {
     args.state->now.loss += args.numbers->weight * total;
 }
 
-// Of sequences. One block: a warp takes every eighth, and a lane every 32nd output.
+// For sequences. One block: a warp takes every eighth, and a lane every 32nd output.
 extern "C" __global__ void __launch_bounds__(kLossWarps * kWarp) loss(const __grid_constant__ LossArgs args) {
     const uint32_t lane = threadIdx.x % kWarp;
     const float weight = args.numbers->weight;
@@ -345,7 +345,7 @@ extern "C" __global__ void __launch_bounds__(kLossWarps * kWarp) loss(const __gr
                 of_elements = fmaf(difference, difference, of_elements);
                 gradient = 2.0f * difference;
             } else {
-                // The form that no logit overflows.
+                // In this form no logit overflows.
                 const float small = expf(-fabsf(x));
                 of_elements += fmaxf(x, 0.0f) - x * y + log1pf(small);
                 gradient = (x < 0.0f ? small : 1.0f) / (1.0f + small) - y;
@@ -356,7 +356,7 @@ extern "C" __global__ void __launch_bounds__(kLossWarps * kWarp) loss(const __gr
     add_loss<kLossWarps>(args, of_rows + warp_sum(of_elements));
 }
 
-// Cross-entropy of tokens, of which there are many with few classes. One block: a thread takes every 1,024th.
+// Cross-entropy of tokens: many of them, few classes. One block: a thread takes every 1,024th.
 extern "C" __global__ void __launch_bounds__(kTokenLossWarps * kWarp)
     loss_tokens(const __grid_constant__ LossArgs args) {
     const float weight = args.numbers->weight;
@@ -375,7 +375,7 @@ extern "C" __global__ void __launch_bounds__(kTokenLossWarps * kWarp)
     add_loss<kTokenLossWarps>(args, warp_sum(total));
 }
 
-// Of spans: cross-entropy over the tokens of a sequence, of the start and of the end. One block: a warp takes every 32nd
+// For spans: cross-entropy over the tokens of a sequence, for the start and for the end. One block: a warp takes every 32nd
 // sequence.
 extern "C" __global__ void __launch_bounds__(kTokenLossWarps * kWarp)
     loss_spans(const __grid_constant__ LossArgs args) {
@@ -392,7 +392,7 @@ extern "C" __global__ void __launch_bounds__(kTokenLossWarps * kWarp)
     add_loss<kTokenLossWarps>(args, total);
 }
 
-// What the warps of a block have together, in every thread: `combine` joins two, and `shared` has a place for each warp.
+// A reduction over the warps of a block, in every thread: `combine` joins two values; `shared` has one place per warp.
 template <class Combine>
 __device__ __forceinline__ float of_block(float of_warp, float* shared, Combine combine) {
     if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = of_warp;
@@ -403,7 +403,7 @@ __device__ __forceinline__ float of_block(float of_warp, float* shared, Combine 
     return all;
 }
 
-// Of labelled tokens, over a vocabulary: a block has a row, whose loss the next kernel adds up.
+// For labelled tokens, over a vocabulary: one block per row; the next kernel adds up the losses.
 extern "C" __global__ void __launch_bounds__(kWordLossWarps * kWarp)
     loss_labelled(const __grid_constant__ LossArgs args) {
     __shared__ float mosts[kWordLossWarps], sums[kWordLossWarps];

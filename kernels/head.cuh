@@ -8,13 +8,13 @@ struct DenseArgs {
     const BatchHeader* batch;
     // f32 [rows, inputs]
     const float* x;
-    // [outputs, inputs]. It trains, or it is null and the matrix is frozen.
+    // [outputs, inputs]. It trains; null if the matrix is frozen.
     const float* weight;
     MatrixArgs frozen;
     const float* bias;
     // f32 [rows, outputs]
     float* y;
-    // Backward, from the gradient before this layer's tanh on; the others may be null.
+    // Backward, starting from the gradient before this layer's tanh; the others may be null.
     const float* dy;
     float* dx;
     float* dweight;
@@ -22,13 +22,13 @@ struct DenseArgs {
     DropoutArgs dropout;
     uint32_t inputs;
     uint32_t outputs;
-    // Forward: y comes out of a tanh. Backward: so did x, and dx is the gradient before it.
+    // Forward: y is the output of a tanh. Backward: so was x, and dx is the gradient before it.
     uint32_t tanh;
     // RowKind of all of them.
     uint32_t rows;
-    // 1: `frozen` is an embedding table, whose codes of 8 bits lie as a table's.
+    // 1: `frozen` is an embedding table, so 8-bit codes are laid out as in a table.
     uint32_t table;
-    // Of dense_backward's grid, which blocks do what.
+    // Which blocks of dense_backward's grid do what.
     uint32_t input_blocks;
     uint32_t weight_blocks;
     uint32_t padding;

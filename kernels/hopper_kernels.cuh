@@ -1,9 +1,9 @@
 // The kernels of the linear layers on Hopper for one type of storage of W: the same five as gemm_kernels.cuh, at tiles of 96,
-// 192 and, where W has 16 bits, 256 columns.
+// 192 and, if W has 16 bits, 256 columns.
 //
-// The wider a tile, the less is read from the cache for each product; narrower ones waste less of the last wave. The host
-// chooses by shape. Whichever it is, an element of the product is the same sum in the same order, and so are its column
-// sums: a tile has 128 rows.
+// The wider a tile, the less is read from the cache per product; narrower tiles waste less of the last wave. The host chooses
+// by shape. At any width an element of the product is the same sum in the same order, and so are its column sums: a tile has
+// 128 rows.
 #pragma once
 
 #include "ring_epilogue.cuh"

@@ -1,6 +1,6 @@
-//! Holds what the kernels declare to what the host declares: of structs.rs and numbers.rs the build script makes
-//! assertions for the CUDA compiler, which then refuses a field that is swapped, renamed, missing or of another type, and
-//! a number that is another.
+//! Checks the kernels' declarations against the host's: from structs.rs and numbers.rs the build script makes
+//! assertions for the CUDA compiler, which then refuses a field that is swapped, renamed, missing or of another type,
+//! and a number that differs.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 /// A structure or a group of numbers that host and kernels share.
 pub struct Mirrored {
     pub name: &'static str,
-    /// What holds its namesake in CUDA to it: assertions without the last semicolon.
+    /// Assertions that check its CUDA namesake, without the last semicolon.
     assertions: String,
 }
 
-/// A structure as it lies in Rust.
+/// A structure's layout in Rust.
 struct Structure {
     name: &'static str,
     size: usize,
@@ -28,7 +28,7 @@ struct Field {
     size: usize,
 }
 
-// What the declarations name besides their own structures and numbers: layout is all that matters here.
+// Types the declarations name besides their own structures and numbers: only layout matters here.
 type Address = u64;
 type Format = u32;
 
@@ -75,7 +75,7 @@ macro_rules! numbers {
 include!("../src/backend/cuda/structs.rs");
 include!("../src/backend/cuda/numbers.rs");
 
-/// All that is shared.
+/// Everything that is shared.
 pub fn mirrored() -> Vec<Mirrored> {
     let structures = structures()
         .into_iter()
@@ -83,7 +83,7 @@ pub fn mirrored() -> Vec<Mirrored> {
     structures.chain(numbers()).collect()
 }
 
-/// Asserts that numbers are what they are in Rust.
+/// Asserts that numbers equal those in Rust.
 fn equal(numbers: &[(&str, u64)]) -> String {
     let assertions: Vec<_> = numbers
         .iter()
@@ -122,7 +122,7 @@ impl Structure {
                 "u64" => "std::is_same_v<decltype(@), uint64_t>",
                 "f32" => "std::is_same_v<decltype(@), float>",
                 "Address" => "std::is_pointer_v<decltype(@)>",
-                // Of structures and arrays the size says enough: structures are compared themselves.
+                // For structures and arrays the size is enough: structures are compared themselves.
                 _ => continue,
             };
             text += &format!(
@@ -150,7 +150,7 @@ pub fn header(mirrored: &[Mirrored]) -> String {
     text
 }
 
-/// Writes the header, named after its content, as it is shared like the kernels.
+/// Writes the header, named after its content because it is shared like the kernels.
 pub fn write_header(mirrored: &[Mirrored], cache: &Path) -> Result<PathBuf, String> {
     let text = header(mirrored);
     let mut hash = DefaultHasher::new();
@@ -163,8 +163,8 @@ pub fn write_header(mirrored: &[Mirrored], cache: &Path) -> Result<PathBuf, Stri
     Ok(path)
 }
 
-/// Hashes a source file with what it is held to, and takes this from `unheld`. A declaration that changes compiles again
-/// what it concerns, not everything.
+/// Hashes a source file together with the assertions on it, and removes these from `unheld`. A changed declaration
+/// recompiles only what it concerns.
 pub fn hash_source(
     path: &Path,
     mirrored: &[Mirrored],

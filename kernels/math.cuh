@@ -1,4 +1,4 @@
-// Elementary functions: the hardware's base-2 exponential where its 2 ulp suffice, and the activations.
+// Elementary functions: the hardware's base-2 exponential if its 2 ulp suffice, and the activations.
 #pragma once
 
 #include "common.cuh"
@@ -19,8 +19,7 @@ MIRRORED(ActivationKind);
 template <uint32_t Kind>
 __device__ __forceinline__ float activate(float x, float& derivative) {
     if constexpr (Kind == kGeluErf) {
-        // x · Φ(x); the density is what Φ's derivative adds.
-        // The same bits as 0.5 · (1 + erf): halving is exact.
+        // x · Φ(x); the density is what Φ's derivative adds. The same bits as 0.5 · (1 + erf): halving is exact.
         const float cdf = fmaf(0.5f, erff(x * 0.7071067811865476f), 0.5f);
         const float density = 0.3989422804014327f * exp2_fast(x * x * (-0.5f * kLog2e));
         derivative = fmaf(x, density, cdf);

@@ -6,8 +6,8 @@
 
 #include "common.cuh"
 
-// Products: rows and columns of a block's tile of the result, how deep its tiles of the operands are and how many are
-// under way, and the threads of a block.
+// Products: rows and columns of a block's tile of the result, the depth of its operand tiles, how many are in flight, and the
+// threads per block.
 constexpr int kLargeTile = 128, kMediumRows = 96, kMediumColumns = 128, kSmallTile = 64;
 constexpr int kTileDepth = 32, kTileStages = 3, kProductThreads = 128;
 MIRRORED(ProductTile);
@@ -44,8 +44,7 @@ __device__ __forceinline__ void ldmatrix_trans(uint32_t (&r)[4], uint32_t addres
                  : "memory");
 }
 
-// Sixteen bytes from global to shared memory, past the registers; zeros, and no access,
-// where `valid` is false.
+// Sixteen bytes from global to shared memory, bypassing registers; if `valid` is false, zeros and no access.
 __device__ __forceinline__ void copy16_async(uint32_t to, const void* from, bool valid) {
     const int bytes = valid ? 16 : 0;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
@@ -67,7 +66,7 @@ __device__ __forceinline__ void wait_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 }
 
-// Two f32 to shared memory in one access: left to itself the compiler may split the store and meet banks twice.
+// Two f32 to shared memory in one access: by default the compiler may split the store and cause bank conflicts.
 __device__ __forceinline__ void store_shared(uint32_t address, float low, float high) {
     asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(low), "f"(high) : "memory");
 }
@@ -97,13 +96,13 @@ __device__ __forceinline__ uint2 load_shared2(uint32_t address) {
     return v;
 }
 
-// A tile of `Columns` elements a row in shared memory, in 16-byte chunks whose place within the row is XORed
-// with the row, so that eight rows at one column (ldmatrix) and one row's chunks (copies) meet no bank twice.
+// A tile of `Columns` elements per row in shared memory, in 16-byte chunks whose place within the row is XORed with the row,
+// so that neither eight rows at one column (ldmatrix) nor one row's chunks (copies) have bank conflicts.
 template <int Columns>
 struct Tile {
     static constexpr int kChunks = Columns / 8;
     static_assert(kChunks == 2 || kChunks == 4 || kChunks % 8 == 0, "32-byte or 64-byte rows or multiples of 128");
-    // Chunks among which one moves, and rows that share the 128 bytes that hold all banks.
+    // Chunks that the XOR permutes among, and rows that share the 128 bytes that span all banks.
     static constexpr int kPlaces = kChunks < 8 ? kChunks : 8, kTogether = 8 / kPlaces;
 
     // Bytes from the start of the tile to chunk `chunk` of `row`.

@@ -1,8 +1,8 @@
-// x = LN(residual + dropout(x)) and its backward, a warp per row. dβ and the bias gradient of the linear layer below fall
-// out of the same pass over the row. dγ, which only full fine-tuning wants, is a column sum of its own (bias_grad.cu).
-// Beside the blocks of its rows, backward has some that finish what earlier kernels began to sum.
+// x = LN(residual + dropout(x)) and its backward, one warp per row. dβ and the bias gradient of the linear layer below come
+// from the same pass over the row. dγ, needed only by full fine-tuning, is a separate column sum (bias_grad.cu). Besides the
+// blocks for its rows, backward has some that finish sums begun by earlier kernels.
 //
-// One kernel for each number of 256-column parts, so that a row stays in registers: widths up to 1024.
+// One kernel per number of 256-column parts, so that a row stays in registers: widths up to 1024.
 
 #include "columns.cuh"
 #include "finish.cuh"
@@ -15,7 +15,7 @@ struct NormForwardArgs {
     const Half* residual;
     const float* gamma;
     const float* beta;
-    // What is normalised, where the stream goes on beside it, or null.
+    // The input of the LayerNorm, if the residual stream bypasses it, or null.
     Half* sum;
     // Kept for backward, or null.
     void* x_hat;
@@ -70,7 +70,7 @@ struct NormBackwardArgs {
     const BatchHeader* batch;
     // In: gradient of the output. Out: gradient of the residual.
     Half* dx;
-    // Gradient of the sum from where the stream went on beside the LayerNorm, or null.
+    // Gradient of the sum from the stream that bypasses the LayerNorm, or null.
     const Half* beside;
     const void* x_hat;
     const float* rstd;
@@ -86,7 +86,7 @@ struct NormBackwardArgs {
     uint32_t rows;
     // XHatKind
     uint32_t x_hat_kind;
-    // Of this work. The grid's other blocks finish the sums that earlier kernels left.
+    // Blocks for this work. The grid's other blocks finish sums left by earlier kernels.
     uint32_t blocks;
     ColumnFinishArgs finish;
 };
@@ -107,7 +107,7 @@ __device__ __forceinline__ void backward(const NormBackwardArgs& args) {
     const Dropout dropout(args.dropout, args.batch, first_row(args.batch, args.rows));
     const int width = int(args.width);
     Planes<C>::fill(gamma, args.gamma, width);
-    // Not in registers, of which a row takes enough.
+    // Not in registers: the row already takes many.
     float *beta = Sums::start(sums_beta), *bias = Sums::start(sums_bias);
     __syncthreads();
 
@@ -182,7 +182,7 @@ __device__ __forceinline__ void restore(const NormRestoreArgs& args) {
     }
 }
 
-// The widest rows of which five blocks fit a multiprocessor's registers without spilling, in parts.
+// The widest rows, in parts, for which five blocks fit a multiprocessor's registers without spilling.
 constexpr int kFiveBlocks = 2;
 
 #define NORM_KERNELS(parts)                                                                                  \

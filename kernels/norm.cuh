@@ -4,19 +4,19 @@
 #include "philox.cuh"
 #include "planes.cuh"
 
-// Rows of a block, forward: a warp each. They share γ and β.
+// Rows per block, forward: one warp each. They share γ and β.
 constexpr int kBlockRows = 8;
 MIRRORED(RowBlock);
 
-// A row held by a warp: lane l has columns 256 * c + 8 * l .. + 7 in part[c]. Columns from the row's width on are zero
-// where it is loaded or summed and are not kept so.
+// A row held by a warp: lane l has columns 256 * c + 8 * l .. + 7 in part[c]. Columns beyond the row's width are zero after
+// loading or summing, but are not kept zero.
 template <int C>
 struct Row {
     Eight part[C];
 
     static __device__ __forceinline__ int column(int c) { return (c * kWarp + int(threadIdx.x) % kWarp) * 8; }
 
-    // Asks for a row of 16-bit elements, so that it is in the L2 cache when it is loaded.
+    // Prefetches a row of 16-bit elements into the L2 cache.
     static __device__ __forceinline__ void prefetch(const Half* from, int width) {
 #pragma unroll
         for (int c = 0; c < C; ++c) {
@@ -24,7 +24,7 @@ struct Row {
         }
     }
 
-    // `From` is a pointer, or what load8 takes like one.
+    // `From` is a pointer, or anything load8 accepts like one.
     template <class From>
     static __device__ __forceinline__ Row load(From from, int width) {
         Row r = {};
@@ -35,7 +35,7 @@ struct Row {
         return r;
     }
 
-    // The sum of three rows: what the embedding tables give for a token.
+    // The sum of three rows: the three embedding tables' rows for a token.
     template <class From>
     static __device__ __forceinline__ Row sum(From word, From position, From type, int width) {
         Row r = load(word, width);
@@ -79,8 +79,8 @@ struct Row {
         return rstd;
     }
 
-    // This row, the gradient of γ·x̂ + β, becomes that of what was normalised: rstd·(g - mean(g) - x̂·mean(g·x̂)),
-    // g = dy·γ. `gamma` is a row of Planes<C>.
+    // This row, the gradient of γ·x̂ + β, becomes the gradient of the normalised input: rstd·(g - mean(g) - x̂·mean(g·x̂)), g
+    // = dy·γ. `gamma` is a row of Planes<C>.
     __device__ __forceinline__ void back(const Row& x_hat, float* gamma, float rstd, int width) {
         float mean = 0.0f, mean_x = 0.0f;
 #pragma unroll
@@ -113,7 +113,7 @@ struct __align__(16) Affine {
     float gamma[Planes<C>::kFloats];
     float beta[Planes<C>::kFloats];
 
-    // By all threads of a block, which must meet before they call `of`.
+    // Called by all threads of a block, which must synchronise before they call `of`.
     __device__ __forceinline__ void fill(const float* g, const float* b, int width) {
         Planes<C>::fill(gamma, g, width);
         Planes<C>::fill(beta, b, width);

@@ -1,8 +1,8 @@
 // Dropout masks by Philox4x32-10 (Salmon et al., SC 2011), the same words as src/rng.rs.
 //
-// Element (row, col) has half col % 2 of word col % 8 / 2 of the block with counter [col / 8, row, site, step], and is
-// kept where that is not below `dropped`. Nothing is stored: backward computes the same words again. Rows are those of the
-// whole batch where a launch has a part of it.
+// Element (row, col) uses half col % 2 of word col % 8 / 2 of the block with counter [col / 8, row, site, step], and is kept
+// if that is not below `dropped`. Nothing is stored: backward recomputes the same words. If a launch has only part of a
+// batch, rows are still counted over the whole batch.
 #pragma once
 
 #include "varlen.cuh"
@@ -30,7 +30,7 @@ __device__ __forceinline__ Words philox(uint32_t c0, uint32_t c1, uint32_t c2, u
 struct DropoutArgs {
     // Half words below this drop their element.
     uint32_t dropped;
-    // What kept elements are multiplied with.
+    // What kept elements are multiplied by.
     float keep;
     uint32_t site;
     uint32_t padding;
@@ -42,7 +42,7 @@ struct Dropout {
     float keep;
     uint32_t site, step, k0, k1, first_row;
 
-    // `first_row` is added to the rows that the masks are asked for.
+    // `first_row` is added to the rows whose masks are requested.
     __device__ __forceinline__ Dropout(const DropoutArgs& args, const BatchHeader* batch, uint32_t first_row)
         : dropped(args.dropped), keep(args.keep), site(args.site), step(batch->step), k0(batch->seed_low), k1(batch->seed_high),
           first_row(first_row) {}
@@ -54,7 +54,7 @@ struct Dropout {
         return philox(group, first_row + row, site, step, k0, k1);
     }
 
-    // Of the columns whose halves a word has: an even one, and the one after it.
+    // For the columns whose halves a word holds: an even one, and the one after it.
     __device__ __forceinline__ float even(uint32_t word) const { return (word & 0xffffu) >= dropped ? keep : 0.0f; }
     __device__ __forceinline__ float odd(uint32_t word) const { return word >> 16 >= dropped ? keep : 0.0f; }
 

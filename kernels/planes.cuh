@@ -1,12 +1,12 @@
-// Rows of f32 in shared memory, of which each lane of a warp has eight neighbouring columns at a time: column sums on
-// their way across the warps, and parameters that a block reads once for all its rows.
+// Rows of f32 in shared memory, of which each lane of a warp has eight neighbouring columns at a time: column sums on their
+// way across the warps, and parameters that a block reads once for all its rows.
 #pragma once
 
 #include "common.cuh"
 
-// C parts of 256 columns: lane l has columns 256 * c + 8 * l .. + 7 of part c. Each half of a lane's eight has its own
-// plane, so that neighbouring lanes access neighbouring 16 bytes; the planes are half the banks apart, so taking the
-// columns in their order, which alternates between them, has no conflict either.
+// C parts of 256 columns: lane l has columns 256 * c + 8 * l .. + 7 of part c. Each half of a lane's eight has its own plane,
+// so that neighbouring lanes access neighbouring 16 bytes; the planes are half the banks apart, so reading the columns in
+// order, which alternates between them, has no conflict either.
 template <int C>
 struct Planes {
     static constexpr int kPlane = C * 128 + 16;
@@ -44,8 +44,8 @@ struct Planes {
         store(row, c, sum);
     }
 
-    // Copies a parameter of `width` columns, a multiple of 8. By all threads of a block, which must meet before they
-    // read it.
+    // Copies a parameter of `width` columns, a multiple of 8. Called by all threads of a block, which must synchronise before
+    // they read it.
     static __device__ __forceinline__ void fill(float* row, const float* from, int width) {
         if (reinterpret_cast<uintptr_t>(from) % 16 == 0) {
             for (int i = threadIdx.x; i * 4 < width; i += blockDim.x) {

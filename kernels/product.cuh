@@ -1,25 +1,25 @@
-// What the tensor-core products share: how tiles of their operands come to shared memory and from there to the tensor cores.
+// What the tensor-core products share: how operand tiles get to shared memory and from there to the tensor cores.
 //
 //   out (rows, columns) = Σ over k of left (rows, k) · right (columns, k)
 //
 // An operand is stored row by row, or transposed, with k as its rows; then its fragments come by ldmatrix.trans. A block
 // computes a BM × BN tile of `out` with four warps. Tiles of both operands arrive by cp.async in a ring of stages; fragments
-// are loaded one step ahead of the tensor cores. What lies along a stored row is a multiple of 8 long (16 bytes); what lies
-// beyond an edge is filled with zeros.
+// are loaded one step ahead of the tensor cores. A stored row's length is a multiple of 8 (16 bytes); whatever lies beyond an
+// edge is filled with zeros.
 #pragma once
 
 #include "common.cuh"
 #include "mma.cuh"
 
-// What one thread copies of each tile of an operand in 16 bits, `Block` of its rows wide: one 16-byte chunk in every kRows-th
-// row as they are stored. Only the pointer and the distance to the end of k move from tile to tile.
+// One thread's share of each tile of a 16-bit operand, `Block` of its rows wide: one 16-byte chunk in every kRows-th row as
+// stored. Only the pointer and the distance to the end of k change from tile to tile.
 template <bool Transposed, int Block, int Threads>
 struct HalfCopier {
     static constexpr int kDepth = kTileDepth;
     using Layout = Tile<Transposed ? Block : kDepth>;
     static constexpr int kChunks = Layout::kChunks;
     static constexpr int kRows = Threads / kChunks, kCopies = (Transposed ? kDepth : Block) / kRows;
-    // So that a row step leaves the swizzle as it is.
+    // So that a row step leaves the swizzle unchanged.
     static_assert(kRows % 8 == 0, "whole swizzle periods");
 
     const Half* from;
@@ -27,10 +27,10 @@ struct HalfCopier {
     uint32_t to;
     // Bit i: row i of this thread's copies is inside.
     uint32_t inside;
-    // Elements of k from this thread's first on. Transposed, none for columns outside.
+    // Elements of k left, counted from this thread's first. Transposed: none for columns outside.
     int left;
 
-    // Of the operand's rows from `first` on, of which there are `rows`.
+    // For the operand's rows from `first` on; it has `rows` in all.
     __device__ __forceinline__ HalfCopier(const Half* operand, uint32_t first, uint32_t rows, int k) {
         const int row = int(threadIdx.x) / kChunks, chunk = int(threadIdx.x) % kChunks;
         to = Layout::offset(row, chunk);
@@ -61,7 +61,7 @@ struct HalfCopier {
         left -= kDepth;
     }
 
-    // Makes halves of what this thread copied into a tile: they are.
+    // Turns what this thread copied into halves: it already is.
     __device__ __forceinline__ void unpack(uint32_t) {}
 };
 

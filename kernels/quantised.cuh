@@ -1,8 +1,8 @@
-// Matrices in 8 and 4 bits: what a code means, and how a product's tile is made of codes.
+// Matrices in 8 and 4 bits: what a code means, and how codes become a product's tile.
 //
-// A matrix that is multiplied with is cut into stretches of 32 columns, the last filled up with zeros. A stretch has one
-// plane (NF4) or two (int8) of 16 bytes per row, and the rows of a plane lie one after another: a tile of either direction
-// is then read in whole lines. A table of int8 has its rows one after another. src/backend/cuda/weights.rs lays both out.
+// A matrix used in products is cut into stretches of 32 columns, the last padded with zeros. A stretch has one plane (NF4) or
+// two (int8) of 16 bytes per row, and a plane's rows are contiguous: a tile of either direction is then read in whole lines.
+// An int8 table has its rows one after another. src/backend/cuda/weights.rs lays both out.
 #pragma once
 
 #include "weights.cuh"
@@ -24,7 +24,7 @@ __device__ __forceinline__ const uint8_t* code_at(const MatrixArgs& matrix, size
     return static_cast<const uint8_t*>(matrix.codes) + (plane * matrix.stored_rows + row) * 16 + byte % 16;
 }
 
-// Symmetric, a scale for each row: src/backend/int8.rs.
+// Symmetric, one scale per row: src/backend/int8.rs.
 struct Int8 {
     static constexpr int kPlanes = 2;
     static constexpr bool kScaleOfRow = true;
@@ -42,7 +42,7 @@ struct Int8 {
 
         __device__ __forceinline__ explicit Decoder(float scale) : scale(scale) {}
 
-        // Eight codes in two words. A byte in the lowest place of 2^23 makes that float plus its value: no conversion,
+        // Eight codes in two words. A byte in the lowest place of 2^23 makes that float plus its value, without a conversion,
         // which is slow.
         __device__ __forceinline__ Eight wide(uint32_t low, uint32_t high) const {
             Eight e;
@@ -73,7 +73,7 @@ struct Nf4 {
     static constexpr int kPlanes = 1;
     static constexpr bool kScaleOfRow = false;
 
-    // Of one block.
+    // For one block.
     struct Scale {
         int code;
         float step;
@@ -84,14 +84,14 @@ struct Nf4 {
             step = matrix.scales[((row + int(matrix.first)) * blocks + block) / kNf4Group];
         }
         __device__ __forceinline__ Scale() : code(0), step(0.0f) {}
-        // Rounded twice, as the CPU does it.
+        // Rounded twice, like on the CPU.
         __device__ __forceinline__ float get(const MatrixArgs& matrix) const {
             return __fadd_rn(matrix.mean_scale, __fmul_rn(float(code), step));
         }
     };
 
-    // The sixteen levels of a block as stored elements, bytewise: four low or four high bytes a register, so that one
-    // byte permutation looks four codes up among eight levels.
+    // The sixteen levels of a block as stored elements, bytewise: four low or four high bytes per register, so that one byte
+    // permutation looks up four codes among eight levels.
     struct Decoder {
         uint32_t low[4], high[4];
 
@@ -116,7 +116,7 @@ struct Nf4 {
         // Eight elements of the codes in a word.
         __device__ __forceinline__ uint4 eight(const uint32_t* codes) const {
             const uint32_t within = codes[0] & 0x77777777u;
-            // Byte i of the first eight levels' answer, or of the others'.
+            // Byte i of the first eight levels' result, or of the others'.
             const uint32_t which = (codes[0] >> 1 & 0x44444444u) | 0x32103210u;
             const uint2 a = four(within, which), b = four(within >> 16, which >> 16);
             return make_uint4(a.x, a.y, b.x, b.y);
@@ -126,8 +126,8 @@ struct Nf4 {
 
 template <class Format>
 struct Quantised {
-    // What one thread copies of each tile: neighbouring columns of one row, which share a scale. Their codes arrive
-    // in the first places of the elements that they become, so no other thread's elements are touched by either.
+    // One thread's share of each tile: neighbouring columns of one row, which share a scale. Their codes arrive at the start
+    // of the space of the elements they become, so neither touches another thread's elements.
     template <bool Transposed, int BlockN, int Threads>
     struct Copier {
         static constexpr int kDepth = kTileDepth;
@@ -144,14 +144,14 @@ struct Quantised {
         const int columns;
         const uint8_t* from;
         uint32_t to;
-        // Where the scale of the next tile to be unpacked is.
+        // Where the next tile to be unpacked has its scale.
         int row, column;
-        // Elements of k from this thread's first on, of the next tile to be copied and of the next to be unpacked. None
+        // Elements of k left from this thread's first, for the next tile to be copied and the next to be unpacked. None
         // outside of n.
         int left, left_packed;
         typename Format::Scale scale;
 
-        // Eight threads have eight rows, the next eight the other part of the stretch: no bank twice, whole lines.
+        // Eight threads take eight rows, the next eight the other part of the stretch: no bank conflicts, whole lines.
         __device__ __forceinline__ Copier(const MatrixArgs& matrix, int n, int k)
             : matrix(matrix), columns(Transposed ? n : k) {
             const int octet = int(threadIdx.x) / 8, part = octet % kParts;
@@ -181,7 +181,7 @@ struct Quantised {
             left -= kDepth;
         }
 
-        // Makes halves of what this thread copied into a tile. Tiles come in order.
+        // Turns what this thread copied into a tile into halves. Tiles come in order.
         __device__ __forceinline__ void unpack(uint32_t shared) {
             uint32_t codes[kWords];
             const uint32_t at = shared + to;
@@ -205,7 +205,7 @@ struct Quantised {
                 store_shared((at & ~15u) ^ (i * 16), decoder.eight(codes + i * kWords / kChunks));
             }
             if constexpr (!Transposed && Format::kScaleOfRow) return;
-            // The next one's scale, long before it is needed. Where there is none, the product has zeros or is not stored.
+            // The next tile's scale, long before it is needed. Past the end, the product has zeros or is not stored.
             (Transposed ? row : column) += kDepth;
             left_packed -= kDepth;
             if (left_packed > 0) scale = {matrix, columns, row, column};
@@ -215,7 +215,7 @@ struct Quantised {
 
 // --- single elements -------------------------------------------------------------------------------------
 
-// An element of a matrix that is multiplied with, in f32.
+// An element of a matrix used in products, in f32.
 __device__ __forceinline__ float element(const MatrixArgs& matrix, int columns, int row, int column) {
     if (matrix.format == kFormatInt8) {
         const Int8::Scale scale(matrix, columns, row, column);
@@ -226,7 +226,7 @@ __device__ __forceinline__ float element(const MatrixArgs& matrix, int columns, 
     return kNf4Levels[pair >> column % 2 * 4 & 15] * scale.get(matrix);
 }
 
-// A row of an int8 table from some column on: what a pointer is to one of 16 bits.
+// A row of an int8 table from some column on: the counterpart of a pointer into a 16-bit row.
 struct Int8Row {
     const int8_t* codes;
     float scale;

@@ -1,32 +1,31 @@
-// The products of the linear layers on Hopper: one block per multiprocessor goes through tiles of 128 rows, a ring of stages
-// in shared memory between the warpgroup that fills it and the two that multiply.
+// The products of the linear layers on Hopper: one block per multiprocessor goes through tiles of 128 rows, with a ring of
+// stages in shared memory between the warpgroup that fills it and the two that multiply.
 //
 //   forward    out (rows, n) = x (rows, k) · Wᵀ      W stored [n, k]: both operands have k along their rows
 //   backward   out (rows, n) = x (rows, k) · W       W stored [k, n]: the tensor cores transpose it, panel by panel
 //
-// x comes by tensor map: what lies beyond its rows or its columns becomes zeros. W does, too, where it has 16 bits;
-// ring_codes.cuh is for others. What a tile's sums become is the caller's.
+// x comes by tensor map: elements beyond its rows or columns become zeros. So does W if it has 16 bits; ring_codes.cuh
+// handles the others. The caller decides what a tile's sums become.
 #pragma once
 
 #include "epilogue.cuh"
 #include "hopper.cuh"
 #include "wgmma.cuh"
 
-// Rows of a tile, how deep it is, threads of a block, and its stages by the columns of a tile.
+// Rows per tile, its depth, threads per block, and stages by the columns of a tile.
 constexpr int kRingRows = 128, kRingDepth = 64, kRingThreads = 384;
 constexpr int kRingStages96 = 7, kRingStages192 = 5, kRingStages256 = 4;
 MIRRORED(RingTile);
 
 struct RingArgs {
     TensorMap x;
-    // Of matrices in 16 bits.
+    // For matrices in 16 bits.
     TensorMap w;
     GemmArgs gemm;
 };
 MIRRORED(RingArgs);
 
-// How tiles of W lie in shared memory: rows as they are stored, cut into panels that are `kSpan` bytes wide, in the order of
-// the swizzle.
+// How tiles of W lie in shared memory: rows as stored, cut into panels that are `kSpan` bytes wide, in swizzle order.
 template <int BlockN, bool Transposed>
 struct RightTile {
     static constexpr int kRows = Transposed ? kRingDepth : BlockN;
@@ -34,12 +33,12 @@ struct RightTile {
     static constexpr int kPanel = kColumns % 64 == 0 ? 64 : 32, kSpan = 2 * kPanel;
     static constexpr int kPanelBytes = kRows * kSpan, kBytes = kColumns / kPanel * kPanelBytes;
 
-    // Of `k16`, a sixteenth of rows of the product's depth.
+    // For `k16`, the index of 16 rows of the product's depth.
     static __device__ __forceinline__ uint64_t descriptor(uint32_t tile, int k16) {
         return tile_descriptor<kSpan>(tile + k16 * (Transposed ? 16 * kSpan : 32), kPanelBytes, 8 * kSpan);
     }
 
-    // Where eight elements from `column` on, a multiple of 8, of a row are.
+    // The address of eight elements of a row, starting at `column`, a multiple of 8.
     static __device__ __forceinline__ uint32_t address(uint32_t tile, int row, int column) {
         const uint32_t at = tile + column / kPanel * kPanelBytes + row * kSpan + column % kPanel * 2;
         return at ^ ((at >> 7) & (kSpan / 16 - 1)) << 4;
@@ -50,7 +49,7 @@ struct RightTile {
 template <int BlockN, bool Transposed>
 struct Mapped {
     using Tile = RightTile<BlockN, Transposed>;
-    // Whether the whole warpgroup fills a stage, how often the barrier of a full one is arrived at, and what is copied.
+    // Whether the whole warpgroup fills a stage, how many arrivals the barrier of a full stage counts, and the bytes copied.
     static constexpr bool kAllThreads = false;
     static constexpr int kArrivals = 1, kCopied = Tile::kBytes;
     static constexpr int kFillRegisters = 40, kMultiplyRegisters = 232;
@@ -60,7 +59,7 @@ struct Mapped {
 
     __device__ __forceinline__ explicit Mapped(const RingArgs& args) : args(args), column(0) {}
 
-    // What may be done before the kernel before this one has ended: nothing changes W meanwhile.
+    // May run before the previous kernel has ended: nothing changes W meanwhile.
     static __device__ __forceinline__ void ahead(const RingArgs& args, int first, int steps) {
         for (int step = 0; step < steps; ++step) {
             boxes(step, first, [&](int, int along, int down) { prefetch_box(&args.w, along, down); });
@@ -75,7 +74,7 @@ struct Mapped {
         });
     }
 
-    // Calls `with` for each panel of a step's tile, and where it is in W.
+    // Calls `with` for each panel of a step's tile, and its place in W.
     template <class With>
     static __device__ __forceinline__ void boxes(int step, int column, With with) {
 #pragma unroll
@@ -94,7 +93,7 @@ struct Ring {
     static constexpr int kSums = BlockN / 2;
     using Right = RightTile<BlockN, Transposed>;
     static constexpr int kLeftBytes = kRingRows * kRingDepth * 2, kRightBytes = Right::kBytes;
-    // Behind the stages: column sums of each warp, then the barriers.
+    // After the stages: column sums of each warp, then the barriers.
     static constexpr int kSumsAt = kStages * (kLeftBytes + kRightBytes);
     static constexpr int kBarriersAt = kSumsAt + kGroups * 4 * BlockN * 4;
 
@@ -112,8 +111,8 @@ struct Ring {
         __device__ __forceinline__ int before() const { return stage == 0 ? kStages - 1 : stage - 1; }
     };
 
-    // The whole kernel; `finish(sums, first row, first column, rows, shared)` is called for each tile by the threads that
-    // multiply. Grid: any number of blocks, which take tiles in turn, all of a row before the next.
+    // The whole kernel; the threads that multiply call `finish(sums, first row, first column, rows, shared)` for each tile.
+    // Grid: any number of blocks, which take tiles in turn, row by row.
     template <class Finish>
     static __device__ __forceinline__ void run(const RingArgs& args, Finish finish) {
         extern __shared__ __align__(1024) unsigned char memory[];
@@ -136,7 +135,7 @@ struct Ring {
 
         const uint32_t rows = row_count(args.gemm.batch, args.gemm.rows);
         const uint32_t tiles = (rows + kRingRows - 1) / kRingRows * columns;
-        // The same in all lanes of a warp, and known to be.
+        // The same in all lanes of a warp, and the compiler knows it.
         const int group = __shfl_sync(kFullWarp, int(threadIdx.x) / kGroup, 0);
         Turn turn;
         if (group == 0) {
@@ -170,7 +169,7 @@ struct Ring {
         }
     }
 
-    // The sums of this warpgroup's 64 rows of a tile. A stage is given back when the products after its own are under way.
+    // The sums of this warpgroup's 64 rows of a tile. A stage is released once the products after its own are under way.
     static __device__ __forceinline__ void multiply(
         float (&sums)[kSums], int steps, uint32_t left, uint32_t right, uint32_t full, uint32_t empty, Turn& turn) {
         const bool first = threadIdx.x % kGroup == 0;

@@ -1,6 +1,6 @@
 // Stages of the ring (ring.cuh) for matrices in 8 and 4 bits: the warpgroup that fills it reads codes and writes the 16-bit
-// elements that they become, in the place and order in which the copy engine would have put them. The tensor cores wait for
-// neither as long as it is done within a stage's products, and no 16-bit copy of the matrix is ever in memory.
+// elements they become, in the place and order in which the copy engine would have put them. The tensor cores never wait as
+// long as this takes no longer than a stage's products, and no 16-bit copy of the matrix is ever in memory.
 #pragma once
 
 #include "quantised.cuh"
@@ -11,14 +11,14 @@ struct Expanded {
     using Tile = RightTile<BlockN, Transposed>;
     static constexpr bool kAllThreads = true;
     static constexpr int kThreads = 4 * kWarp;
-    // Each thread arrives, and the first once more for the copy of x.
+    // Each thread arrives, and the first one again for the copy of x.
     static constexpr int kArrivals = kThreads + 1, kCopied = 0;
     // What two warpgroups of at most 192 columns leave.
     static constexpr int kFillRegisters = 104, kMultiplyRegisters = 200;
     static_assert(BlockN <= 192, "sums leave registers for codes");
 
-    // A thread makes so many elements at a time, all of one row: neighbouring threads have neighbouring rows, whose codes
-    // are neighbours.
+    // Elements a thread makes at a time, all of one row: neighbouring threads have neighbouring rows, whose codes are
+    // neighbours.
     static constexpr int kStretches = Tile::kColumns / kStretch;
     static constexpr int kParts = Tile::kRows * kStretches % kThreads == 0 ? 1 : 2, kElements = kStretch / kParts;
     static constexpr int kUnits = Tile::kRows * kStretches * kParts / kThreads;
@@ -26,14 +26,14 @@ struct Expanded {
     static constexpr int kWords = kElements * Format::kPlanes / 8, kChunks = kElements / 8;
 
     const GemmArgs& args;
-    // Of W as it is stored, and from one step's codes to the next.
+    // The size of W as stored, and the distance from one step's codes to the next.
     const int height, width;
     const size_t stride;
-    // Of each unit: its first element, where its codes are, and where its elements go within a tile.
+    // Per unit: its first element, where its codes are, and where its elements go within a tile.
     int row[kUnits], column[kUnits];
     const uint8_t* from[kUnits];
     uint32_t to[kUnits];
-    // What is held of the next step. Bit i: unit i is inside of W.
+    // What is held for the next step. Bit i: unit i is inside of W.
     uint32_t codes[kUnits][kWords];
     typename Format::Scale scale[kUnits];
     uint32_t inside;
@@ -71,7 +71,7 @@ struct Expanded {
         for (int u = 0; u < kUnits; ++u) {
             if (row[u] >= height || column[u] >= width) continue;
             inside |= 1u << u;
-            // A row has one scale in int8, whatever the step.
+            // In int8 a row has one scale for all steps.
             if (First || Transposed || !Format::kScaleOfRow) {
                 scale[u] = typename Format::Scale(args.w, width, row[u], column[u]);
             }
@@ -93,11 +93,11 @@ struct Expanded {
         }
     }
 
-    // Writes the tile whose codes are held, and asks for the codes of the next one of this column.
+    // Writes the tile whose codes are held, and requests the codes of the next one of this column.
     __device__ __forceinline__ void fill(uint32_t tile, int step, int steps, uint32_t full) {
 #pragma unroll
         for (int u = 0; u < kUnits; ++u) {
-            // A row's 16-byte chunks lie side by side, but for the swizzle, which stays within them.
+            // A row's 16-byte chunks are contiguous except for the swizzle, which stays within them.
             if ((inside >> u & 1) != 0) {
                 const typename Format::Decoder decoder(scale[u].get(args.w));
 #pragma unroll
@@ -105,7 +105,7 @@ struct Expanded {
                     store_shared(tile + (to[u] ^ i * 16), decoder.eight(codes[u] + i * kWords / kChunks));
                 }
             } else {
-                // Neither infinite nor NaN: zeros of x come to it.
+                // Neither infinite nor NaN, since they are multiplied by zeros of x.
 #pragma unroll
                 for (int i = 0; i < kChunks; ++i) store_shared(tile + (to[u] ^ i * 16), make_uint4(0, 0, 0, 0));
             }

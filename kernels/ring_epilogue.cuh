@@ -1,10 +1,10 @@
-// How a warpgroup's sums of a tile (ring.cuh) become stored elements: lanes exchange them, so that each has eight neighbouring
-// columns (16 bytes) of one row, without a detour through shared memory.
+// How a warpgroup's sums of a tile (ring.cuh) become stored elements: lanes exchange them, so that each has eight
+// neighbouring columns (16 bytes) of one row, without going through shared memory.
 #pragma once
 
 #include "ring.cuh"
 
-// Four lanes have four values each: lane i gets the i-th of all four. `lane` counts the four.
+// Four lanes have four values each: lane i gets the i-th value of all four. `lane` is the index within the four.
 __device__ __forceinline__ void exchange4(float (&v)[4], int lane) {
     const bool low = lane % 2 == 0, front = lane < 2;
     const float near0 = __shfl_xor_sync(kFullWarp, low ? v[1] : v[0], 1);
@@ -18,8 +18,8 @@ __device__ __forceinline__ void exchange4(float (&v)[4], int lane) {
     v[3] = front ? far1 : b1;
 }
 
-// The sum over the sixteen lanes that have the same eight columns: of the column that the lane's upper three bits count.
-// Each exchange halves what is left to add.
+// The sum over the sixteen lanes that have the same eight columns, for the column given by the lane's upper three bits. Each
+// exchange halves what is left to add.
 __device__ __forceinline__ float column_sum(const Eight& e, int lane) {
     float v[8];
 #pragma unroll
@@ -39,7 +39,7 @@ __device__ __forceinline__ float column_sum(const Eight& e, int lane) {
 template <class Loop, int BlockN, Epilogue E>
 struct RingEpilogue {
     static constexpr int kSums = Loop::kSums;
-    // Sums that are unrolled: an activation is long, and code that is run once must be fetched for it.
+    // Sums that are unrolled: an activation is long, and code that runs once still has to be fetched.
     static constexpr int kPiece = E != Epilogue::kBiasActivation ? kSums : BlockN == 96 ? 16 : 32;
     static_assert(kSums % kPiece == 0 && kPiece % 8 == 0, "whole pieces");
     static constexpr int kMultipliers = kRingThreads - Loop::kGroup;
@@ -49,7 +49,7 @@ struct RingEpilogue {
         float (&sums)[kSums], const GemmArgs& args, uint32_t first_row, uint32_t first_column, uint32_t rows,
         float* block_sums) {
         const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp - Loop::kGroup / kWarp;
-        // Two units of eight columns and rows g and g + 8 are four segments of eight columns: one for each lane of four.
+        // Two units of eight columns and rows g and g + 8 make four segments of eight columns: one for each of four lanes.
         const int segment = lane % 4;
         const uint32_t row = first_row + warp * 16 + lane / 4 + segment / 2 * 8;
         uint32_t within = segment % 2 * 8;
@@ -77,7 +77,7 @@ struct RingEpilogue {
                     if ((lane & 2) == 0) block_sums[warp * BlockN + within + 2 * j + place] = sum;
                 }
             }
-            // The next piece takes this one's place: registers have no index at run time.
+            // The next piece moves into this one's registers, which cannot be indexed at run time.
             if constexpr (kPiece < kSums) {
 #pragma unroll
                 for (int i = 0; i < kSums - kPiece; ++i) sums[i] = sums[i + kPiece];
@@ -94,7 +94,7 @@ struct RingEpilogue {
                 for (int w = 1; w < kMultipliers / kWarp; ++w) sum += block_sums[w * BlockN + c];
                 args.partial[size_t(first_row / kRingRows) * args.n + column] = sum;
             }
-            // Before the next tile's are written.
+            // Before the next tile's sums are written.
             barrier_threads<1, kMultipliers>();
         }
     }

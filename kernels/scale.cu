@@ -1,5 +1,5 @@
-// Columns multiplied by factors that train, and back: what IA3 adds to a block. A warp has a row, a lane eight columns.
-// Grid: row tiles × 256-column parts.
+// Multiplies columns by trained factors, and the backward: what IA3 adds to a block. One warp per row, eight columns per
+// lane. Grid: row tiles × 256-column parts.
 
 #include "columns.cuh"
 #include "derivative.cuh"
@@ -9,7 +9,7 @@ struct ScaleArgs {
     const BatchHeader* batch;
     // [rows, width]
     const Half* x;
-    // Of the last `scaled` columns.
+    // For the last `scaled` columns.
     const float* factor;
     // [rows, width]
     Half* out;
@@ -42,13 +42,13 @@ extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
 
 struct ScaleBackArgs {
     const BatchHeader* batch;
-    // [rows, width]. In: the gradient of what was scaled. Out: that of x.
+    // [rows, width]. In: the gradient of the scaled output. Out: the gradient of x.
     Half* dx;
     // [rows, width]
     const Half* x;
-    // Of the last `scaled` columns.
+    // For the last `scaled` columns.
     const float* factor;
-    // [rows, width], of the activation that made x, or null. Where there is one, all columns are scaled.
+    // [rows, width], of the activation that made x, or null. If set, all columns are scaled.
     const void* slope;
     // [row tiles, scaled], or null.
     float* partial;
@@ -61,7 +61,7 @@ struct ScaleBackArgs {
 };
 MIRRORED(ScaleBackArgs);
 
-// The grid is over the columns that have a factor: the others stay as they are.
+// The grid covers only columns with a factor: the others stay as they are.
 extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
     scale_backward(const __grid_constant__ ScaleBackArgs args) {
     __shared__ __align__(16) float shared[ColumnSums<1, kTileWarps>::kFloats];

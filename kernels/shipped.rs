@@ -1,5 +1,5 @@
-//! PTX that goes with the packaged source: without a CUDA compiler, `cargo install` still makes a program with kernels. The
-//! build script writes it where `BITFIT_SHIP_KERNELS` says, and reads it where it finds no compiler.
+//! PTX shipped with the packaged source: without a CUDA compiler, `cargo install` still makes a program with kernels.
+//! The build script writes it to `BITFIT_SHIP_KERNELS`, and reads it if it finds no compiler.
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
@@ -9,20 +9,20 @@ use std::path::{Path, PathBuf};
 
 const INDEX: &str = "INDEX";
 
-/// What a folder has, and by what it was made.
+/// What a folder holds, and which toolkit made it.
 pub struct Shipped {
     pub toolkit: String,
-    /// The name of the kernel's file and of its type of half, and the file that holds it in zlib's format.
+    /// The name of the kernel's file, its half type, and the file that holds it in zlib's format.
     pub images: Vec<(String, String, PathBuf)>,
 }
 
-/// A number that stands for these files' names and contents, the same from every compiler of this script (FNV-1a).
+/// A hash of these files' names and contents, independent of the compiler that builds this script (FNV-1a).
 pub fn sources_hash(files: &[PathBuf]) -> Result<u64, String> {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for file in files {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let content = fs::read(file).map_err(|e| format!("cannot read {}: {e}", file.display()))?;
-        // A checkout may have other ends of lines.
+        // A checkout may have other line endings.
         let content = content.into_iter().filter(|&byte| byte != b'\r');
         for byte in name.into_bytes().into_iter().chain([0]).chain(content).chain([0]) {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -31,7 +31,7 @@ pub fn sources_hash(files: &[PathBuf]) -> Result<u64, String> {
     Ok(hash)
 }
 
-/// Writes the folder anew, the index last.
+/// Recreates the folder, the index last.
 pub fn write(
     folder: &Path,
     images: &[(&str, &str, &Path)],
@@ -59,7 +59,7 @@ pub fn write(
     fs::write(folder.join(INDEX), index).map_err(failed)
 }
 
-/// The folder, where it is there and was made from the same sources.
+/// The folder, if it exists and was made from the same sources.
 pub fn read(folder: &Path, sources: u64) -> Option<Shipped> {
     let index = fs::read_to_string(folder.join(INDEX)).ok()?;
     let mut lines = index.lines().map(|line| line.split_once(' '));
@@ -76,7 +76,7 @@ pub fn read(folder: &Path, sources: u64) -> Option<Shipped> {
     Some(Shipped { toolkit: toolkit.to_owned(), images: lines.map(image).collect::<Option<_>>()? })
 }
 
-/// PTX without what leads back to lines of source: it names folders of the machine that made it.
+/// PTX without references to source lines: they name folders of the machine that made it.
 fn without_lines(ptx: &str) -> String {
     let end = ptx.find("\t.section").unwrap_or(ptx.len());
     let kept = ptx[..end].lines().filter(|line| {

@@ -1,5 +1,5 @@
-// Single values beside frozen matrices: what they add to products, and their gradients. No floating-point atomics: a lane adds
-// to columns of its own, and a warp sums an entry's gradient over the rows in a fixed order.
+// Single trained values of frozen matrices: what they add to products, and their gradients. No floating-point atomics: a lane
+// adds only to its own columns, and a warp sums an entry's gradient over the rows in a fixed order.
 
 #include "columns.cuh"
 #include "entries.cuh"
@@ -13,7 +13,7 @@ struct SparseAddArgs {
     const Half* x;
     // [rows, outputs]
     Half* y;
-    // A line for each output.
+    // One line per output.
     EntriesArgs entries;
     uint32_t inputs;
     uint32_t outputs;
@@ -23,7 +23,7 @@ struct SparseAddArgs {
 };
 MIRRORED(SparseAddArgs);
 
-// Grid: row tiles × 256 outputs. A warp has a row, a lane every 32nd output.
+// Grid: row tiles × 256 outputs. One warp per row; a lane takes every 32nd output.
 extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
     sparse_add(const __grid_constant__ SparseAddArgs args) {
     const uint32_t rows = row_count(args.batch, args.rows);
@@ -50,9 +50,9 @@ struct SparseGradArgs {
     const StepState* state;
     // [rows, outputs]
     const Half* dy;
-    // [rows, inputs]; of a table null, whose entries have the gradients of the tokens of their rows.
+    // [rows, inputs]; null for a table, whose entries get the gradients of the tokens of their rows.
     const Half* x;
-    // The row of the table that each token used; null where all use the first.
+    // The row of the table that each token used; null if all use the first.
     const uint32_t* ids;
     // By rows; without values.
     EntriesArgs entries;
@@ -66,7 +66,7 @@ struct SparseGradArgs {
 };
 MIRRORED(SparseGradArgs);
 
-// A warp for each entry, a lane for every 32nd row.
+// One warp per entry; a lane takes every 32nd row.
 extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
     sparse_grad(const __grid_constant__ SparseGradArgs args) {
     const uint32_t lane = threadIdx.x % kWarp, count = args.entries.count;
@@ -88,9 +88,9 @@ extern "C" __global__ void __launch_bounds__(kTileWarps * kWarp)
     if (lane == 0) args.grad[number] += sum * args.state->inverse_scale;
 }
 
-// Single values of vectors, which lie in the parameter vector themselves.
+// Single values of vectors, which are in the parameter vector themselves.
 struct SparseVectorArgs {
-    // [count]: in the whole vector.
+    // [count]: places in the whole vector.
     const uint32_t* places;
     // [count]
     const float* values;

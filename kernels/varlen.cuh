@@ -1,8 +1,8 @@
 // The current batch as the kernels see it. The only reader of the packed layout: sequence s owns tokens
 // cu_seqlens[s]..cu_seqlens[s + 1].
 //
-// Sizes live in device memory, not in launch arguments, so that a captured launch serves every batch that fits
-// its grid: a block that finds no work of its own returns.
+// Sizes are in device memory, not in launch arguments, so that a captured launch serves every batch that fits its grid: a
+// block without work returns.
 #pragma once
 
 #include "mirrored.cuh"
@@ -20,7 +20,7 @@ struct BatchHeader {
     // Tokens and sequences of the whole batch that come before this part of it, for dropout.
     uint32_t first_token;
     uint32_t first_sequence;
-    // Tokens that have a label, where a program goes on with them alone; else 0.
+    // Labelled tokens, if a program continues with only those; otherwise 0.
     uint32_t labelled;
 };
 MIRRORED(BatchHeader);
@@ -34,7 +34,7 @@ __device__ __forceinline__ uint32_t row_count(const BatchHeader* batch, uint32_t
     return kind == kRowsSequences ? batch->sequences : batch->labelled;
 }
 
-// The row of the whole batch that is row 0 here. Nothing drops out of the rows of labelled tokens.
+// The row of the whole batch that is row 0 here. Rows of labelled tokens have no dropout.
 __device__ __forceinline__ uint32_t first_row(const BatchHeader* batch, uint32_t kind) {
     return kind == kRowsTokens ? batch->first_token : batch->first_sequence;
 }
@@ -49,14 +49,14 @@ __device__ __forceinline__ Span span_of(const uint32_t* cu_seqlens, uint32_t seq
     return {start, __ldg(cu_seqlens + sequence + 1) - start};
 }
 
-// Rows of the partial sums of a sequence whose tokens are cut into tiles: unique for every (sequence, tile),
-// and below tokens / tile + sequences + 1.
+// Row of the partial sums for a sequence whose tokens are cut into tiles: unique for every (sequence, tile), and below tokens
+// / tile + sequences + 1.
 __device__ __forceinline__ uint32_t tile_slot(Span span, uint32_t sequence, uint32_t tile, uint32_t tile_rows) {
     return span.start / tile_rows + sequence + tile;
 }
 
-// The last of `count` tokens, which rise, that does not come after `token`, by bisection; 0 where all do. Of the sequences'
-// first tokens that is the sequence which owns it.
+// Bisection: the index of the last of `count` ascending tokens that is not after `token`; 0 if all are. Given the sequences'
+// first tokens, that is the sequence that owns it.
 __device__ __forceinline__ uint32_t last_not_after(const uint32_t* tokens, uint32_t count, uint32_t token) {
     uint32_t low = 0, high = count;
     while (high - low > 1) {

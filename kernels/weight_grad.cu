@@ -1,4 +1,4 @@
-// What only full fine-tuning needs beside the gradients of tables (embed_grad.cu): gradients of matrices, and the 16-bit
+// What only full fine-tuning needs, besides the gradients of tables (embed_grad.cu): gradients of matrices, and the 16-bit
 // working copies of the matrices that train.
 
 #include "weight_grad.cuh"
@@ -17,7 +17,7 @@ extern "C" __global__ void __launch_bounds__(Small::kThreads)
 }
 
 struct RefreshArgs {
-    // A matrix in the parameter vector, and its working copy: a multiple of 8 elements.
+    // A matrix in the parameter vector and its working copy; its size is a multiple of 8 elements.
     const float* value;
     Half* copy;
     uint64_t count;

@@ -2,8 +2,8 @@
 //
 //   grad (m, n), f32  +=  dy (tokens, m)ᵀ · x (tokens, n) / loss scale
 //
-// Both operands are stored with the tokens, over which the sum runs, as rows. Each element is the sum of one block, over the
-// tokens in order: no second stage, no atomics.
+// Both operands are stored with tokens, the summed dimension, as rows. One block sums each element, over the tokens in order:
+// no second stage, no atomics.
 #pragma once
 
 #include "columns.cuh"
@@ -27,8 +27,8 @@ struct WeightGrad {
     using Copies = HalfCopier<true, Block, Tiles::kThreads>;
     static constexpr int kThreads = Tiles::kThreads;
 
-    // A loop of its own: that of Product, which loads fragments across the barrier, takes 92 registers here instead of 64
-    // (small tiles), and a fifth more instructions.
+    // Its own loop: Product's, which loads fragments across the barrier, takes 92 registers here instead of 64 (small tiles),
+    // and a fifth more instructions.
     static __device__ __forceinline__ void product(
         typename Tiles::Accumulators& acc, const WeightGradArgs& args, uint32_t shared, uint32_t tokens) {
         const int tiles = (int(tokens) + kTileDepth - 1) / kTileDepth;
@@ -65,11 +65,11 @@ struct WeightGrad {
         wait_copies<0>();
     }
 
-    // The accumulators of four neighbouring lanes are 32 neighbouring bytes of a row.
+    // The accumulators of four neighbouring lanes are 32 contiguous bytes of a row.
     static __device__ __forceinline__ void add(const typename Tiles::Accumulators& acc, const WeightGradArgs& args) {
         const int lane = threadIdx.x % kWarp;
         const float unscale = args.state->inverse_scale;
-        // The place of a matrix in the parameter vector is a multiple of 8 unless the head lies before it.
+        // A matrix starts at a multiple of 8 in the parameter vector unless the head is before it.
         const bool aligned = reinterpret_cast<uintptr_t>(args.grad) % 8 == 0;
 #pragma unroll
         for (int m = 0; m < Tiles::kRepeatM; ++m) {

@@ -1,6 +1,6 @@
-// Frozen matrices as a product reads them: a policy for each type of storage says how tiles of the matrix come to
-// shared memory. What reads a tile finds 16-bit elements in the places that Tile gives them, whatever the policy; this
-// file has the policy of matrices that are stored so, quantised.cuh the others.
+// Frozen matrices as a product reads them: a policy per type of storage says how tiles of the matrix get to shared memory.
+// Whatever reads a tile finds 16-bit elements in the places that Tile assigns, whatever the policy. This file has the policy
+// for matrices stored in 16 bits, quantised.cuh the others.
 #pragma once
 
 #include "common.cuh"
@@ -14,15 +14,15 @@ MIRRORED(MatrixFormat);
 struct MatrixArgs {
     // 16-bit elements row by row, or codes as in quantised.cuh.
     const void* codes;
-    // Int8: a row's scale. NF4: the step of 256 scales.
+    // Int8: one scale per row. NF4: the step of 256 scales.
     const float* scales;
-    // NF4: a block's distance from the mean scale in such steps, [blocks of a row, stored rows].
+    // NF4: a block's distance from the mean scale in such steps, [blocks per row, stored rows].
     const int8_t* block_scales;
     float mean_scale;
     // MatrixFormat of `codes`.
     uint32_t format;
-    // It may be some rows of a larger matrix: how many that has, and its row that is the first here. The pointers are
-    // those of that row.
+    // It may be some rows of a larger matrix: how many rows that one has, and which of them is the first here. The pointers
+    // point to that row.
     uint32_t stored_rows;
     uint32_t first;
 };

@@ -1,7 +1,7 @@
-// `wgmma.mma_async`: a warpgroup's product of tiles in shared memory, for each width of sums that a kernel has.
+// `wgmma.mma_async`: a warpgroup's product of tiles in shared memory, for each width of sums that a kernel uses.
 //
-// Sums (64, N) += a (64 × 16) · b (16 × N), both by descriptor. Lane 4g + t of warp w holds, of sums d, element j at row
-// 16w + g + 8 · (j / 2 % 2), column 8 · (j / 4) + 2t + j % 2.
+// Sums (64, N) += a (64 × 16) · b (16 × N), both by descriptor. Lane 4g + t of warp w holds sums d: element j is at row 16w +
+// g + 8 · (j / 2 % 2), column 8 · (j / 4) + 2t + j % 2.
 #pragma once
 
 #include "common.cuh"
@@ -12,7 +12,7 @@
 #define WGMMA_TYPES "f32.f16.f16"
 #endif
 
-// Registers of the sums as assembly names them, and as it is given them.
+// The registers of the sums: their names in the assembly text, and its operands.
 #define WGMMA_NAMES_0 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
 #define WGMMA_NAMES_16 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
 #define WGMMA_NAMES_32 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
@@ -25,7 +25,7 @@
 #define WGMMA_SIXTEEN(d, i) WGMMA_FOUR(d, i), WGMMA_FOUR(d, i + 4), WGMMA_FOUR(d, i + 8), WGMMA_FOUR(d, i + 12)
 
 // `fresh` sums are not read: they become the product. b is stored column by column, or transposed (`TransposedB`), row by
-// row. The operands behind the sums have the numbers that follow theirs.
+// row. The operands after the sums are numbered on from them.
 #define WGMMA(width, sums, names, a, b, scale, transposed, ...)                                               \
     template <bool TransposedB>                                                                               \
     __device__ __forceinline__ void wgmma(float (&d)[sums], uint64_t left, uint64_t right, bool fresh) {      \

@@ -1,11 +1,11 @@
-// The dense layers of labelled tokens, one of which is as wide as a vocabulary: products in f32, with tiles of both operands
-// in shared memory, since single outputs (head.cu) would read x once for every few of 30,000 words. f32 as everywhere in the
-// head: what is gained by tensor cores would be lost on logits and gradients rounded to 16 bits.
+// The dense layers of labelled tokens, one of them as wide as a vocabulary: products in f32, with tiles of both operands in
+// shared memory, since one output at a time (head.cu) would read x once for every few of 30,000 words. f32 as everywhere in
+// the head: tensor cores would gain nothing that rounding logits and gradients to 16 bits would not lose.
 //
 //   forward    y (rows, outputs) = x (rows, inputs) · Wᵀ + bias
 //   backward   dx (rows, inputs) = dy (rows, outputs) · W
 //
-// A block computes a 64 × 64 tile, a thread 4 × 4 numbers of it. Sums are over all of their numbers in order.
+// A block computes a 64 × 64 tile, a thread 4 × 4 numbers of it. Each sum is taken in order.
 
 #include "head.cuh"
 #include "quantised.cuh"
@@ -14,8 +14,8 @@ constexpr int kWideTile = 64, kWideThreads = 256;
 MIRRORED(WideBlocks);
 constexpr int kWideDepth = 16;
 
-// 64 numbers for each of 16 steps of a sum. Four neighbours stay together, and those of neighbouring steps lie in other
-// banks: a warp that stores eight rows of 16 steps meets each bank once.
+// 64 numbers for each of 16 steps of a sum. Four neighbours stay together, and those of neighbouring steps are in other
+// banks: a warp that stores eight rows of 16 steps hits each bank once.
 struct Panel {
     float v[kWideDepth][kWideTile];
 
@@ -33,7 +33,7 @@ struct Panel {
     __device__ __forceinline__ float4& four(int step, int i) { return *reinterpret_cast<float4*>(at(step, i)); }
 };
 
-// Four neighbouring columns of a row of W, from a multiple of 4 on. `Quantised`: in 8 or 4 bits.
+// Four neighbouring columns of a row of W, starting at a multiple of 4. `Quantised`: in 8 or 4 bits.
 template <bool Quantised>
 __device__ __forceinline__ float4 weights_at(const DenseArgs& args, uint32_t output, uint32_t column) {
     const int width = int(args.inputs);
@@ -58,7 +58,7 @@ __device__ __forceinline__ float4 weights_at(const DenseArgs& args, uint32_t out
 
 // Four neighbouring numbers of a row of x or dy, zeros beyond its `width`.
 __device__ __forceinline__ float4 numbers_at(const float* row, uint32_t column, uint32_t width) {
-    // All rows of a width like this begin at a multiple of 16 bytes.
+    // All rows of such a width begin at a multiple of 16 bytes.
     if (width % 4 == 0) {
         return column < width ? *reinterpret_cast<const float4*>(row + column) : float4{};
     }
@@ -80,7 +80,7 @@ __device__ __forceinline__ void product(const DenseArgs& args) {
     const uint32_t first_column = blockIdx.y * kWideTile;
     const float* x = Backward ? args.dy : args.x;
 
-    // What this thread brings of each tile: four steps of one row, and of W the same or, backward, four columns of a step.
+    // This thread's share of each tile: four steps of one row, and of W the same or, backward, four columns of a step.
     const int by_steps = int(threadIdx.x) / 4, step = int(threadIdx.x) % 4 * 4;
     const int w_step = int(threadIdx.x) / 16, w_column = int(threadIdx.x) % 16 * 4;
     const uint32_t row = first_row + by_steps;
@@ -93,7 +93,7 @@ __device__ __forceinline__ void product(const DenseArgs& args) {
         return output < args.outputs && input < args.inputs ? weights_at<Quantised>(args, output, input) : float4{};
     };
 
-    // What this thread makes.
+    // This thread's outputs.
     const int my_row = int(threadIdx.x) / 16 * 4, my_column = int(threadIdx.x) % 16 * 4;
     float sums[4][4] = {};
     float4 next_left = load_left(0), next_right = load_right(0);
@@ -105,7 +105,7 @@ __device__ __forceinline__ void product(const DenseArgs& args) {
             right.put_steps(step, by_steps, next_right);
         }
         __syncthreads();
-        // On its way while this tile is multiplied.
+        // In flight while this tile is multiplied.
         if (from + kWideDepth < depth) {
             next_left = load_left(from + kWideDepth);
             next_right = load_right(from + kWideDepth);

@@ -6,15 +6,15 @@
 enum XHatKind : uint32_t { kXHatFull = 0, kXHatBits8 = 1 };
 MIRRORED(XHatKind);
 
-// To a unit in the last place, in one instruction.
+// Accurate to one unit in the last place, in one instruction.
 __device__ __forceinline__ float root(float x) {
     float r;
     asm("sqrt.approx.f32 %0, %1;" : "=f"(r) : "f"(x));
     return r;
 }
 
-// Eight x̂ at element `at` (a multiple of 8) of a tensor whose rows are whole multiples of 8. The root is rounded to the
-// nearest; a NaN becomes 0: it shows in the output beside it.
+// Eight x̂ at element `at` (a multiple of 8) of a tensor whose row width is a multiple of 8. The root is rounded to nearest;
+// a NaN becomes 0: it shows in the output next to it.
 __device__ __forceinline__ void store_x_hat(void* tensor, uint32_t kind, int width, size_t at, const Eight& e) {
     if (kind == kXHatFull) {
         store8(static_cast<Half*>(tensor) + at, e);

@@ -36,7 +36,7 @@ fn gpu_check(report: &TempDir, options: impl FnOnce(&mut Command)) -> (bool, Str
     run(&mut command)
 }
 
-/// Of a report, as it is kept line by line.
+/// From a report, as recorded line by line.
 fn results(report: &TempDir) -> Vec<serde_json::Value> {
     let lines = std::fs::read_to_string(report.path().join("results.jsonl")).unwrap();
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -69,7 +69,7 @@ fn the_check_for_machines_with_a_gpu_runs_on_the_emulator() {
     assert_eq!(json["results"].as_array().unwrap(), &results);
     let profile = read("profile-tiny-4x32.json");
     assert!(profile.contains("gemm_bias_"), "{profile}");
-    // Each product ran in each tile, and nothing passes for a time.
+    // Each product ran in each tile, and nothing is passed off as a time.
     let table = read("tiles.tsv");
     assert!(table.lines().all(|line| line.starts_with('#')), "{table}");
     for kernel in ["gemm_back_slope", "gemm_int8_bias", "gemm_nf4_back_add", "weight_grad"] {
@@ -81,7 +81,7 @@ fn the_check_for_machines_with_a_gpu_runs_on_the_emulator() {
     }
 }
 
-/// Of compute capability 9.0: its own products in each of their tiles, and the portable ones beside them.
+/// On compute capability 9.0: its own products in each of their tiles, and the portable ones as well.
 #[test]
 fn a_hopper_has_a_stage_of_its_own() {
     if !bitfit::backend::cuda::images::built_in() || !python() {
@@ -107,7 +107,7 @@ fn a_hopper_has_a_stage_of_its_own() {
     }
 }
 
-/// A pack for each architecture that is measured: all kernels have machine code for it and none spills, or packing fails. The
+/// A pack for each measured architecture: all kernels have machine code for it and none spills, or packing fails. The
 /// stages of the last one run away from the sources.
 #[test]
 #[ignore = "compiles every kernel for six architectures, which takes long where none is compiled yet"]
@@ -132,7 +132,7 @@ fn a_pack_is_built_for_each_architecture_and_its_stages_run_on_the_emulator() {
     assert!(succeeded && said.contains("ok   tests: "), "{said}");
 }
 
-/// Twelve minutes are rented, and what is packed, unpacked and copied takes some of them.
+/// Twelve minutes are rented, and packing, unpacking and copying take some of them.
 #[test]
 fn all_stages_together_leave_two_of_twelve_minutes() {
     if !python() {
@@ -145,7 +145,7 @@ fn all_stages_together_leave_two_of_twelve_minutes() {
     let (stages, together): (Vec<&str>, Vec<&str>) =
         said.lines().partition(|line| !line.starts_with("together"));
     assert!(stages.len() >= 11, "{said}");
-    // Five minutes more are for one compute capability alone.
+    // Five more minutes are for just one compute capability.
     let (hopper, stages): (Vec<&str>, Vec<&str>) =
         stages.into_iter().partition(|line| line.starts_with("hopper"));
     assert_eq!(seconds(hopper[0]), Some(5 * 60), "{said}");
@@ -154,7 +154,7 @@ fn all_stages_together_leave_two_of_twelve_minutes() {
     assert!(sum <= 10 * 60, "{said}");
 }
 
-/// A rented machine may go at any moment, and one that computes NaN is not worth its minutes.
+/// A rented machine may disappear at any moment, and one that computes NaN is not worth its minutes.
 #[test]
 fn a_check_whose_first_steps_fail_ends_there_and_keeps_what_it_has() {
     if !python() {
@@ -177,7 +177,7 @@ fn a_stage_that_hangs_is_cut_off_with_all_that_it_started_and_costs_no_other() {
     }
     let folder = tempfile::tempdir().unwrap();
     let hangs = folder.path().join("hangs");
-    // What it starts holds its output open.
+    // The process it starts holds its output open.
     std::fs::write(&hangs, "#!/bin/sh\necho begun\nsleep 60 &\nsleep 60\n").unwrap();
     std::fs::set_permissions(&hangs, std::fs::Permissions::from_mode(0o755)).unwrap();
     let report = tempfile::tempdir().unwrap();
@@ -199,7 +199,7 @@ fn a_stage_that_hangs_is_cut_off_with_all_that_it_started_and_costs_no_other() {
     assert!(markdown.contains("begun"), "what was said before the cut is kept: {markdown}");
 }
 
-/// The scripts of a pack are all that they need.
+/// The scripts in a pack are all they need.
 #[test]
 fn what_is_packed_runs_away_from_the_sources() {
     if !python() {

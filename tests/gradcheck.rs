@@ -1,5 +1,5 @@
-//! The whole model's gradients against finite differences of its own loss, and gradients of a selection against
-//! those of all biases.
+//! The whole model's gradients against finite differences of its own loss, and gradients of a selection against those
+//! of all biases.
 
 mod fixture;
 
@@ -24,8 +24,8 @@ fn loss_at(s: &mut Setup, batch: &Batch, range: ParamRange, delta: &[f64]) -> f6
     f64::from(loss)
 }
 
-/// Along its own gradient g, each trained tensor changes the loss by ‖g‖ a unit of length. With dropout on, the
-/// masks must be the same in forward and backward for this to hold.
+/// Along its own gradient g, each trained tensor changes the loss by ‖g‖ per unit of length. With dropout on, the masks
+/// must be the same in forward and backward for this to hold.
 fn agree_with_finite_differences(setup: fn(&Path, &Case, &Batch, f32) -> Setup) {
     for dropout in [0.0, 0.2] {
         each_batch(|name, case, folder, _, _, batch| {
@@ -56,8 +56,8 @@ fn agree_with_finite_differences(setup: fn(&Path, &Case, &Batch, f32) -> Setup) 
                     let ahead = loss_at(&mut s, batch, *range, &along);
                     (ahead - loss_at(&mut s, batch, *range, &back)) / (2.0 * step)
                 };
-                // A step across a kink of ReLU has another slope, and f32 losses leave noise of about 1e-7 / step: where a long
-                // step is off, a shorter one decides.
+                // A step across a kink of ReLU has a different slope, and f32 losses leave noise of about 1e-7 / step:
+                // if a long step is off, a shorter one decides.
                 let bound = 1.5e-2 * length + 2e-4 * largest + 1e-4;
                 let mut slopes = Vec::new();
                 let agrees = [2e-3, 5e-4, 1e-4].into_iter().any(|step| {
@@ -103,7 +103,7 @@ fn values_of_rows_and_columns_agree_with_finite_differences() {
     });
 }
 
-/// Full fine-tuning runs the bias-only backward with additions: what both train has the same bits.
+/// Full fine-tuning runs the bias-only backward with additions: whatever both train has the same bits.
 #[test]
 fn bias_gradients_are_the_same_where_everything_trains() {
     each_batch(|name, case, folder, _, _, batch| {
@@ -123,7 +123,7 @@ fn bias_gradients_are_the_same_where_everything_trains() {
     });
 }
 
-/// What lies below the lowest bias that trains is neither kept nor run; what trains has the same bits as ever.
+/// Nothing below the lowest trained bias is kept or run; what trains still has the same bits.
 #[test]
 fn a_selection_has_the_same_gradients_as_all_biases_and_keeps_less() {
     each_batch(|name, case, folder, _, _, batch| {
@@ -140,7 +140,7 @@ fn a_selection_has_the_same_gradients_as_all_biases_and_keeps_less() {
                 s
             };
             let all = setup("all");
-            // From the least to the most that backward must do.
+            // From the least to the most work for backward.
             let mut bytes = 0;
             for biases in [
                 "",

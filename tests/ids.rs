@@ -1,4 +1,4 @@
-//! Ids of a batch that have no row in their table are refused before a device reads there: on the CPU, and on the CUDA
+//! Ids of a batch without a row in their table are refused before a device reads there: on the CPU, and on the CUDA
 //! backend before a step is issued, recorded or replayed.
 
 #[path = "ops/emulated.rs"]
@@ -16,7 +16,7 @@ use emulated::emulated;
 use std::path::{Path, PathBuf};
 
 fn folder(name: &str) -> PathBuf {
-    // The binary may be carried to a machine that has the fixtures elsewhere (scripts/gpu-check).
+    // The binary may run on a machine that has the fixtures elsewhere (scripts/gpu-check).
     let fixtures = std::env::var_os("BITFIT_FIXTURES").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity"),
         PathBuf::from,
@@ -24,7 +24,7 @@ fn folder(name: &str) -> PathBuf {
     fixtures.join(name)
 }
 
-/// Runs batches on both sides of each table's end, through forward and backward, over and over.
+/// Runs batches on both sides of each table's end, through forward and backward, repeatedly.
 fn holds_ids(name: &str, trains: Trains, backend: &mut dyn Backend) {
     let folder = folder(name);
     let config = ModelConfig::read(&folder).unwrap();

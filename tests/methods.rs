@@ -1,4 +1,4 @@
-//! Each method that freezes matrices, and trains something else than biases, against PyTorch on the parity fixtures.
+//! Each method that freezes matrices and trains something other than biases, against PyTorch on the parity fixtures.
 
 mod fixture;
 
@@ -14,7 +14,7 @@ use safetensors::SafeTensors;
 use std::fs;
 use std::path::Path;
 
-/// A gradient does not depend on what else trains: every seventh element of each is in the fixtures of full fine-tuning.
+/// A gradient does not depend on what else trains: every seventh element of each is in the full fine-tuning fixtures.
 #[test]
 fn every_gradient_of_layer_norms_matches_pytorch() {
     each_batch(|name, case, folder, i, _, batch| {
@@ -38,7 +38,7 @@ fn every_gradient_of_layer_norms_matches_pytorch() {
     });
 }
 
-/// What PyTorch, or PEFT, has of a method on a batch: see `scripts/fixture_methods.py`.
+/// What PyTorch, or PEFT, gives for a method on a batch: see `scripts/fixture_methods.py`.
 struct Reference<'a> {
     fixture: Fixture,
     method: &'a str,
@@ -51,7 +51,7 @@ impl Reference<'_> {
         self.fixture.get(&format!("{}.{name}", self.method))
     }
 
-    /// The first values of what trains, every gradient, and the losses and norms of twenty steps.
+    /// The initial values of what trains, every gradient, and the losses and norms of twenty steps.
     fn check(&self, name: &str, batch: &Batch, new: impl Fn() -> Setup) {
         let start = || {
             let mut s = new();
@@ -74,7 +74,7 @@ impl Reference<'_> {
             let key = param.kind == ParamKind::Bias(Component::Key)
                 || param.name.ends_with("key.bias.sparse_values");
             if key {
-                // PyTorch has the rounding noise of a gradient that is zero.
+                // PyTorch has the rounding noise of a zero gradient.
                 let top = ours.iter().fold(0f32, |top, x| top.max(x.abs()));
                 assert!(top < 1e-6 * largest, "{what}: {top:e} beside {largest:e}");
             } else if param.kind == ParamKind::Entries {
@@ -116,7 +116,7 @@ impl Reference<'_> {
     }
 }
 
-/// Runs a test on both batches of each fixture, with what PyTorch has of a method.
+/// Runs a test on both batches of each fixture, with PyTorch's results for a method.
 fn each_reference(method: &str, test: impl Fn(&str, &Case, &Path, &Reference<'_>, &Batch)) {
     for case in &CASES {
         let folder = fixture::fixtures().join(case.folder);
@@ -181,7 +181,7 @@ fn twenty_steps_of_ia3_match_peft() {
     });
 }
 
-/// Single values that are drawn: which they are, then their gradients and twenty steps.
+/// Random single values: which they are, then their gradients and twenty steps.
 fn twenty_steps_of_entries(method: &str, trains: impl Fn() -> Trains) {
     each_reference(method, |name, case, folder, reference, batch| {
         let set_up = || Setup::training(folder, case, batch, trains(), 0.0, Saving::KEEP);

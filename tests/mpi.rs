@@ -1,5 +1,5 @@
-//! The program as `mpirun` starts it: the ranks are processes, on this machine and on others. Needs the feature `mpi` and
-//! Open MPI or MPICH; what other machines are is played by network namespaces, which needs root.
+//! The program as `mpirun` starts it: the ranks are processes, on this machine and on others. Needs the feature `mpi`
+//! and Open MPI or MPICH; network namespaces simulate other machines, which needs root.
 #![cfg(all(target_os = "linux", feature = "mpi"))]
 
 #[allow(dead_code, reason = "the tests of `cli` use the rest")]
@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 const OPTIONS: &str = "--lr 5e-3 --epochs 9 --batch-size 7 --dropout 0.1 --eval-steps 6 --save-steps 4 --dev-fraction 0.2 \
                        --precision f32";
 
-/// `mpirun -n ranks`, as root and with more ranks than processors if need be. The words are Open MPI's; MPICH allows it
-/// anyway.
+/// `mpirun -n ranks`, as root and with more ranks than processors if need be. The options are Open MPI's; MPICH allows
+/// it anyway.
 pub fn mpirun(ranks: usize) -> Command {
     let mut command = Command::new("mpirun");
     command
@@ -49,7 +49,7 @@ impl Runs {
         train_args(&fixture("bert"), &self.data, output, OPTIONS)
     }
 
-    /// Trains with so many ranks; 1 is the program alone.
+    /// Trains with that many ranks; 1 is the program without a launcher.
     #[track_caller]
     fn train(&self, name: &str, ranks: usize) -> PathBuf {
         let output = self.folder.path(name);
@@ -65,7 +65,7 @@ impl Runs {
     }
 }
 
-/// The biases and all that is logged but speeds, to the bit.
+/// The biases and everything logged except speeds, to the bit.
 #[track_caller]
 pub fn same(a: &Path, b: &Path) {
     let bits = |run: &Path| -> Vec<(String, Vec<u32>)> {
@@ -349,7 +349,7 @@ fn ranks_with_a_gpu_each_train_as_one_process_with_one() {
 #[test]
 fn a_rank_without_rows_in_a_step_goes_on_after_an_evaluation() {
     let runs = Runs::new();
-    // As many rows as ranks: of rows of unlike lengths, shares of even tokens leave a rank with none.
+    // As many rows as ranks: with rows of unequal lengths, shares of even tokens leave a rank with none.
     let options = "--lr 5e-3 --epochs 2 --batch-size 4 --eval-steps 3 --dev-fraction 0.4 --precision f32 --seed 1";
     let args =
         |name: &str| train_args(&fixture("bert"), &runs.data, &runs.folder.path(name), options);

@@ -1,5 +1,5 @@
-//! The model against PyTorch and `transformers`, tensor by tensor, on the fixtures of
-//! `scripts/make_fixtures.py`: hidden states, logits, loss, every bias gradient, ten optimizer steps.
+//! The model against PyTorch and `transformers`, tensor by tensor, on the fixtures of `scripts/make_fixtures.py`:
+//! hidden states, logits, loss, every bias gradient, ten optimizer steps.
 
 mod fixture;
 
@@ -14,8 +14,9 @@ use fixture::{
 };
 use std::path::{Path, PathBuf};
 
-/// Whether a softmax ignores it, as it shifts all that are compared: the key's bias, and under a head on spans the bias of
-/// the head and of the LayerNorm before it. The gradient is zero but for rounding, and PyTorch makes steps of that.
+/// Whether a softmax ignores it as a shift of everything compared: the key's bias, and under a head on spans the bias
+/// of the head and of the LayerNorm before it. The gradient is zero except for rounding, and PyTorch takes steps from
+/// it.
 fn no_gradient(s: &Setup, param: &Param) -> bool {
     match param.kind {
         ParamKind::Bias(Component::Key) => true,
@@ -26,7 +27,7 @@ fn no_gradient(s: &Setup, param: &Param) -> bool {
     }
 }
 
-/// Holds every trainable's gradient to the fixture's; those that are zero against the largest of all.
+/// Checks every trainable's gradient against the fixture's; zero gradients against the largest of all.
 fn check_gradients(s: &Setup, name: &str, fixture: &Fixture) {
     let gradient = |range: ParamRange| s.backend.read_params(Slot::Gradient, range).unwrap();
     let largest =
@@ -47,7 +48,7 @@ fn check_gradients(s: &Setup, name: &str, fixture: &Fixture) {
     assert_eq!(compared, expected, "{name}: every gradient of the fixture is compared");
 }
 
-/// Hidden states, logits and loss of a batch that ran, `rows` being what has logits.
+/// Hidden states, logits and loss of a batch that ran, `rows` being the rows with logits.
 fn check_forward(s: &mut Setup, name: &str, fixture: &Fixture, batch: &Batch, rows: usize) {
     let states = s.hidden_states(batch.tokens());
     assert_eq!(states.len(), s.model.config.layers + 1);
@@ -71,7 +72,7 @@ fn hidden_states_logits_and_loss_match_pytorch() {
     });
 }
 
-/// The checkpoint's own head on masked words, whose matrix is the table of the embeddings.
+/// The checkpoint's own masked-word head, whose matrix is the embedding table.
 #[test]
 fn a_head_on_masked_words_matches_pytorch() {
     for case in &MASKED {
@@ -95,7 +96,7 @@ fn a_head_on_masked_words_matches_pytorch() {
     }
 }
 
-/// What the head keeps does not depend on what the blocks do, whatever the table of the words is stored in.
+/// What the head keeps does not depend on the blocks, whatever the word table's storage type.
 #[test]
 fn gradients_of_masked_words_are_the_same_in_every_exact_way_of_saving() {
     let case = &MASKED[0];
@@ -158,8 +159,8 @@ fn every_bias_gradient_matches_pytorch() {
     });
 }
 
-/// A head on the first tokens needs of the last block what its attention reads and their rows: less work and memory, the
-/// same numbers.
+/// A head on the first tokens only needs their rows of the last block and what its attention reads: less work and
+/// memory, the same numbers.
 #[test]
 fn the_first_tokens_alone_give_what_all_tokens_give() {
     each_batch(|name, case, folder, _, _, batch| {
@@ -184,7 +185,7 @@ fn the_first_tokens_alone_give_what_all_tokens_give() {
     });
 }
 
-/// Ten AdamW steps on batch `i`, of which each loss and gradient norm is PyTorch's.
+/// Ten AdamW steps on batch `i`; each loss and gradient norm must be PyTorch's.
 fn ten_steps(s: &mut Setup, name: &str, batch: &Batch, i: usize, fixture: &Fixture) {
     let (decay, clip) = [(0.0, 0.0), (0.01, 1.0)][i];
     for step in 0..10 {
@@ -216,8 +217,8 @@ fn ten_optimizer_steps_match_pytorch() {
     });
 }
 
-/// `BertForTokenClassification` and `RobertaForTokenClassification`: labels on some of the tokens, with and without weights
-/// of classes.
+/// `BertForTokenClassification` and `RobertaForTokenClassification`: labels on some of the tokens, with and without
+/// class weights.
 #[test]
 fn a_head_on_tokens_matches_pytorch_in_logits_loss_and_every_gradient() {
     each_batch_of_tokens(|name, _, fixture, batch, new| {
@@ -249,7 +250,7 @@ fn check_after_ten(s: &Setup, name: &str, fixture: &Fixture) {
     }
 }
 
-/// Every seventh element, row-major: what the fixtures of full fine-tuning hold of each tensor.
+/// Every seventh element, row-major: what the full fine-tuning fixtures hold of each tensor.
 fn sampled(values: Vec<f32>) -> Vec<f32> {
     values.into_iter().step_by(7).collect()
 }
@@ -267,7 +268,7 @@ fn every_gradient_of_full_fine_tuning_matches_pytorch() {
             compared += 1;
             let expected = fixture.get(&format!("grad.{}", param.name));
             let ours = sampled(s.backend.read_params(Slot::Gradient, param.range).unwrap());
-            // PyTorch has the rounding noise of a gradient that is zero.
+            // PyTorch has the rounding noise of a zero gradient.
             if param.kind == ParamKind::Bias(Component::Key) {
                 assert!(ours.iter().all(|&g| g == 0.0), "{name} {}", param.name);
             } else {
@@ -287,7 +288,7 @@ fn ten_steps_of_full_fine_tuning_match_pytorch() {
         ten_steps(&mut s, name, batch, i, &fixture);
         for param in s.model.params.list() {
             let tolerance = match param.kind {
-                // As in bias-only training.
+                // Like in bias-only training.
                 ParamKind::Bias(Component::Key) => 5e-2,
                 _ => 1e-4,
             };
@@ -298,7 +299,7 @@ fn ten_steps_of_full_fine_tuning_match_pytorch() {
     });
 }
 
-/// Packing is an arrangement of memory: a sequence's logits do not depend on what it is packed with.
+/// Packing only arranges memory: a sequence's logits do not depend on what it is packed with.
 #[test]
 fn a_packed_batch_equals_one_sequence_at_a_time() {
     each_batch(|name, case, folder, _, _, batch| {
@@ -367,7 +368,8 @@ fn the_value_gradient_follows_from_that_of_the_attention_output() {
     });
 }
 
-/// Real MiniLM with a head and a batch, where it has been fetched (`scripts/fetch.py`) or `BITFIT_MINILM` names its folder.
+/// Real MiniLM with a head and a batch, if it has been fetched (`scripts/fetch.py`) or `BITFIT_MINILM` names its
+/// folder.
 struct MiniLm {
     folder: PathBuf,
     fixture: Fixture,
@@ -437,7 +439,7 @@ fn gradients_in_bf16_are_within_rounding_of_those_in_f32() {
     each_batch(|name, case, folder, _, _, batch| {
         let error = bf16_beside_f32(folder, case, &folder.join("head.safetensors"), batch);
         println!("{name}: {error:.2e}");
-        // Random matrices this narrow average little away.
+        // In such narrow random matrices, little averages out.
         assert!(error < 5e-2, "{name}: {error:.2e}");
     });
     if let Some(MiniLm { folder, case, head, batch, .. }) = minilm() {

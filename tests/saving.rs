@@ -1,4 +1,4 @@
-//! What each way of saving does to the gradients, and to the memory.
+//! How each way of saving affects the gradients and the memory.
 
 mod fixture;
 
@@ -35,7 +35,7 @@ fn training(
     s
 }
 
-/// What the methods train that freeze matrices.
+/// What the methods that freeze matrices train.
 fn methods() -> Vec<Trains> {
     let on = "query,key,value,attention-output,output".parse().unwrap();
     let low_rank = Trains::LowRank(Lora { rank: 3, dropout: 0.1, on, ..Lora::default() });
@@ -79,7 +79,7 @@ fn gradients(s: &Setup) -> Vec<f32> {
 fn every_exact_mode_has_the_gradients_of_keep_to_the_bit() {
     each_batch(|name, case, folder, _, _, batch| {
         for dropout in [0.0, 0.2] {
-            // From everything to the last block's upper half alone: each has another lowest tensor.
+            // From everything to only the last block's upper half: each has a different lowest tensor.
             for biases in [
                 "all",
                 "value",
@@ -110,9 +110,9 @@ fn saved(s: &Setup) -> usize {
     s.program.saved().map(|(_, region)| region.len).sum()
 }
 
-/// The figures of the design: 2·(2h + 1), 3h + h + heads and the intermediate width, in elements a token and block; of
-/// the last block under a head on the first tokens 2h per token, and of the rest a row per sequence. Where q, k and v are
-/// made again, so is attention's output.
+/// The figures of the design: 2·(2h + 1), 3h + h + heads and the intermediate width, in elements per token and block;
+/// of the last block under a head on the first tokens 2h per token, and of the rest a row per sequence. If q, k and v
+/// are recomputed, so is attention's output.
 #[test]
 fn each_mode_keeps_what_it_says_and_no_more() {
     each_batch(|name, case, folder, _, _, batch| {
@@ -121,14 +121,14 @@ fn each_mode_keeps_what_it_says_and_no_more() {
         let keep = of(Saving::KEEP);
         let c = &keep.model.config;
         let (h, inner, heads, layers) = (c.hidden, c.intermediate, c.heads, c.layers);
-        // Beside the blocks: the head's inputs and outputs, and their gradients while they are made.
+        // Besides the blocks: the head's inputs and outputs, and temporarily their gradients.
         let head: usize = keep
             .program
             .saved()
             .filter(|(info, _)| info.what.of_head())
             .map(|(_, region)| region.len)
             .sum();
-        // Bytes of the last block and of each other, from those of an x̂ and of a derivative of so many rows.
+        // Bytes of the last block and of each other one, from those of an x̂ and of a derivative with that many rows.
         let block = |last: bool, qkv: bool, x_hat: &Bytes, derivative: &Bytes| {
             let first = last && case.pooling == PoolKind::Cls;
             let rows = if first { sequences } else { tokens };
@@ -168,7 +168,7 @@ fn each_mode_keeps_what_it_says_and_no_more() {
     });
 }
 
-/// Bytes of a tensor with so many rows.
+/// Bytes of a tensor with that many rows.
 type Bytes = dyn Fn(usize) -> usize;
 
 #[test]
@@ -196,7 +196,7 @@ fn what_is_kept_in_fewer_bits_changes_the_gradients_by_a_bounded_share() {
     });
 }
 
-/// What a plan from the configuration alone says is what a run has allocated when it ends, part by part.
+/// A plan from only the configuration equals what a run has allocated at its end, part by part.
 #[test]
 fn the_planned_peak_is_the_allocated_peak_to_the_byte() {
     each_batch(|name, case, folder, _, _, batch| {

@@ -1,5 +1,5 @@
-//! Every seed of the fuzz targets, and with them what fuzzing has found, through the functions that the targets call:
-//! held on any toolchain, without a fuzzer.
+//! Every seed of the fuzz targets, including what fuzzing has found, through the functions that the targets call: run
+//! on any toolchain, without a fuzzer.
 #![cfg(target_os = "linux")]
 
 #[path = "../fuzz/feed/mod.rs"]
@@ -9,7 +9,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-// The only test of its program: it sets variables of the environment.
+// The only test of its program: it sets environment variables.
 #[test]
 fn seeds_and_what_fuzzing_found_end_as_they_should() {
     for (name, value) in
@@ -31,7 +31,7 @@ fn seeds_and_what_fuzzing_found_end_as_they_should() {
                 Err(_) => failed.push(path),
             }
         }
-        // Else they would say little of what lies behind the first refusal.
+        // Otherwise they would say little about anything after the first refusal.
         assert!(taken > 0, "no seed of {target} is taken");
     }
     assert!(failed.is_empty(), "{failed:#?}");

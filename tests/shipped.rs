@@ -1,4 +1,4 @@
-//! Kernels that go with the packaged source: what is written is read back, from the same sources and no others.
+//! Kernels shipped with the packaged source: what is written is read back, from the same sources and no others.
 
 #[path = "../kernels/shipped.rs"]
 mod shipped;
@@ -27,7 +27,7 @@ fn what_is_shipped_is_read_by_the_same_sources_alone_and_names_no_folder() {
     let text = read_to_string(ZlibDecoder::new(File::open(file).unwrap())).unwrap();
     assert_eq!(text, ".version 8.8\n.visible .entry f()\n{\n\tret;\n}\n");
 
-    // Other ends of lines are the same source, another letter is not.
+    // Different line endings are the same source, a different letter is not.
     fs::write(at("gemm.cu"), "a\r\nb\r\n").unwrap();
     assert_eq!(shipped::sources_hash(&[at("gemm.cu")]).unwrap(), sources);
     fs::write(at("gemm.cu"), "a\nc\n").unwrap();

@@ -1,4 +1,4 @@
-//! Tokenization against `transformers`: the parity fixtures hold what it made of each text, whole and cut.
+//! Tokenization against `transformers`: the parity fixtures hold its result for each text, whole and truncated.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Which device the benches run on, and how a call is timed on one that works on its own.
+//! Which device the benches run on, and how to time calls on a device that works asynchronously.
 
 use bitfit::backend::{Backend, WeightType};
 use bitfit::program::{Region, Storage};
@@ -10,7 +10,7 @@ use criterion::BenchmarkGroup;
 use criterion::measurement::WallTime;
 use std::time::Instant;
 
-/// What `BITFIT_BENCH_DEVICE` says.
+/// The value of `BITFIT_BENCH_DEVICE`.
 pub fn choice() -> DeviceChoice {
     match std::env::var("BITFIT_BENCH_DEVICE") {
         Ok(text) => text.parse().unwrap_or_else(|e| panic!("BITFIT_BENCH_DEVICE: {e}")),
@@ -18,7 +18,7 @@ pub fn choice() -> DeviceChoice {
     }
 }
 
-/// What `BITFIT_BENCH_PRECISION` says; else f32 on a CPU and f16 on a GPU.
+/// The value of `BITFIT_BENCH_PRECISION`; by default f32 on a CPU and f16 on a GPU.
 fn precision() -> Precision {
     match std::env::var("BITFIT_BENCH_PRECISION") {
         Ok(text) => {

@@ -1,5 +1,5 @@
 //! How fast the emulator runs: a tensor-core GEMM, attention, softmax and a vector addition, each with all checks on
-//! and with the optional ones off (there with the counters and without), on one worker thread and on all.
+//! and with the optional ones off (then with and without the counters), on one worker thread and on all.
 //!
 //! `cargo bench -p emulator --bench kernels` — the GEMM's and attention's elements are floating-point operations, so
 //! "Gelem/s" reads as GFLOP/s. Every result is checked against a plain computation before it is timed.
@@ -168,7 +168,7 @@ fn gemm(c: &mut Criterion) {
     variants(&mut group, &program);
 }
 
-/// The same product on the way of capability 9.0: a ring filled by tensor maps, two warpgroups, one block for each core.
+/// The same product the capability 9.0 way: a ring filled by tensor maps, two warpgroups, one block per core.
 fn hopper(c: &mut Criterion) {
     let (m, n, k) = (256usize, 512usize, 512usize);
     let device = BenchDevice::new();
@@ -334,7 +334,7 @@ fn vector_add(c: &mut Criterion) {
     variants(&mut group, &program);
 }
 
-/// The tensor-core product alone: what the GEMM cannot go below.
+/// Only the tensor-core product: a lower bound for the GEMM.
 fn mma(c: &mut Criterion) {
     use emulator::numeric::mma::{Mma, MmaType, Reg, mma};
     let reg = |seed: u64| -> Reg {

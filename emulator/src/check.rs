@@ -15,13 +15,13 @@ pub enum FaultKind {
     GlobalRace,
     /// A barrier that some threads can no longer reach.
     BarrierDivergence,
-    /// Every warp waits, or one spins for ever.
+    /// Every warp waits, or one spins forever.
     Deadlock,
     /// Shared bytes read (or overwritten) before the `cp.async` that writes them was waited for.
     PendingAsyncCopy,
     /// Registers or shared memory touched while an asynchronous product may still use them.
     PendingProduct,
-    /// Order that only a fence gives: of registers before a product, of shared memory before an asynchronous read.
+    /// Ordering that only a fence gives: of registers before a product, of shared memory before an asynchronous read.
     MissingFence,
     /// A `.sync` warp operation whose member mask does not fit the threads that execute it.
     BadMemberMask,
@@ -29,7 +29,7 @@ pub enum FaultKind {
     Trap,
     /// The launch itself is refused: block or grid too large, too much shared memory, wrong parameter size.
     InvalidLaunch,
-    /// An instruction used in a way the PTX ISA forbids and that only shows at run time.
+    /// An instruction used in a way the PTX ISA forbids, detectable only at run time.
     IllegalInstruction,
 }
 
@@ -50,7 +50,7 @@ pub struct Fault {
     pub message: String,
     /// From `.loc`: source file and line; with inlined functions, the innermost.
     pub source: Option<(String, u32)>,
-    /// Line in the PTX text; 0 where no instruction is concerned.
+    /// Line in the PTX text; 0 if no instruction is concerned.
     pub ptx_line: u32,
     /// Text of that line.
     pub instruction: String,

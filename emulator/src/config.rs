@@ -1,5 +1,4 @@
-//! What the emulated device claims to be, and which checks run. Environment variables are read here and
-//! nowhere else, once.
+//! What the emulated device claims to be, and which checks run. Environment variables are read only here, once.
 
 use std::env;
 
@@ -8,11 +7,11 @@ use std::env;
 pub struct Checks {
     /// Reads of bytes that nothing has written (global, shared and local memory).
     pub uninitialised: bool,
-    /// Conflicting accesses of shared memory by threads of a block with no barrier between them.
+    /// Conflicting accesses of shared memory by threads of a block without a barrier between them.
     pub shared_races: bool,
     /// Conflicting non-atomic accesses of global memory by different blocks of one launch.
     pub global_races: bool,
-    /// Barriers that threads which have left the kernel never reach.
+    /// Barriers that threads can never reach because they have left the kernel.
     pub barriers: bool,
     /// Reads of shared bytes that a `cp.async` has not delivered yet.
     pub async_copies: bool,
@@ -26,7 +25,7 @@ impl Checks {
         barriers: true,
         async_copies: true,
     };
-    /// Bounds and alignment are always checked: they are what keeps the host process safe.
+    /// Bounds and alignment are always checked: they keep the host process safe.
     pub const NONE: Self = Self {
         uninitialised: false,
         shared_races: false,
@@ -91,14 +90,14 @@ pub struct DeviceConfig {
     /// `None`: warps run in index order until they wait. `Some`: an adversarial order drawn from the seed.
     pub warp_order_seed: Option<u64>,
     pub checks: Checks,
-    /// Tensor cores cut sums off where hardware may, instead of rounding each.
+    /// Tensor cores truncate sums where hardware may, instead of rounding each.
     pub truncate_sums: bool,
     /// Collect counters.
     pub counters: bool,
-    /// Host threads that run blocks; 0 means one for each core.
+    /// Host threads that run blocks; 0 means one per core.
     pub workers: usize,
-    /// A block that runs this many warp instructions without storing, arriving anywhere or ending is reported
-    /// as a live-lock.
+    /// A block that runs this many warp instructions without storing, arriving anywhere or ending is reported as a
+    /// livelock.
     pub spin_limit: u64,
 }
 
@@ -132,8 +131,8 @@ impl Default for DeviceConfig {
 }
 
 impl DeviceConfig {
-    /// The defaults, changed by `CUDA_EMULATOR_*` environment variables. A value that does not parse is an error:
-    /// a misspelt switch must not silently run something else.
+    /// The defaults, changed by `CUDA_EMULATOR_*` environment variables. A value that does not parse is an error: a
+    /// misspelt switch must not silently run something else.
     pub fn from_env() -> Result<Self, String> {
         let mut c = Self::default();
         if let Some(text) = var("CUDA_EMULATOR_CAPABILITY") {

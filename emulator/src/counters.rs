@@ -1,4 +1,4 @@
-//! What a profiler would count, by kernel.
+//! What a profiler would count, per kernel.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -9,10 +9,10 @@ pub struct KernelCounters {
     pub kernel: String,
     pub launches: u64,
     pub blocks: u64,
-    /// Threads of a block, and its static and dynamic shared memory; the most of any launch.
+    /// Threads per block, and its static and dynamic shared memory; the maximum over launches.
     pub block_threads: u64,
     pub block_shared_bytes: u64,
-    /// Instructions executed, one for each warp.
+    /// Instructions executed, counted once per warp.
     pub warp_instructions: u64,
     /// The same by class: `integer`, `float`, `memory`, …
     pub by_class: BTreeMap<&'static str, u64>,
@@ -23,11 +23,11 @@ pub struct KernelCounters {
     pub global_load_requests: u64,
     pub global_store_requests: u64,
     pub global_atomic_requests: u64,
-    /// Bytes the active lanes asked for.
+    /// Bytes requested by the active lanes.
     pub global_bytes_asked: u64,
     /// 32-byte sectors those requests touch.
     pub global_sectors: u64,
-    /// Sectors that the same bytes would need if they lay side by side.
+    /// Sectors that the same bytes would need if they were contiguous.
     pub global_sectors_ideal: u64,
     pub shared_requests: u64,
     pub shared_bytes: u64,
@@ -36,7 +36,7 @@ pub struct KernelCounters {
     pub local_bytes: u64,
     pub barriers: u64,
     pub async_copies: u64,
-    /// Of global memory, by copies with a tensor map.
+    /// Global memory read by copies with a tensor map.
     pub bulk_read_bytes: u64,
     /// Only with the L2 model.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,7 +46,7 @@ pub struct KernelCounters {
 }
 
 impl KernelCounters {
-    /// Lanes active on average, of 32.
+    /// Average number of active lanes, out of 32.
     pub fn average_active_lanes(&self) -> f64 {
         if self.warp_instructions == 0 {
             0.0

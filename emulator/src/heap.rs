@@ -1,9 +1,9 @@
-//! The heap that `malloc` in kernels takes from: one allocation of the module, handed out in pieces.
+//! The heap behind `malloc` in kernels: one allocation of the module, handed out in pieces.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-/// What CUDA gives it unless a program asks for more.
+/// What CUDA provides unless a program asks for more.
 pub const HEAP_BYTES: u64 = 8 << 20;
 
 const ALIGN: u64 = 16;
@@ -16,9 +16,9 @@ pub struct Heap {
 
 #[derive(Debug, Default)]
 struct Pieces {
-    /// Offset and size of what is handed out.
+    /// Offset and size of each piece handed out.
     used: BTreeMap<u64, u64>,
-    /// Where the search goes on: a freed piece is reused as late as may be.
+    /// Where the search continues: a freed piece is reused as late as possible.
     next: u64,
 }
 
@@ -27,7 +27,7 @@ impl Heap {
         Self { base, pieces: Mutex::default() }
     }
 
-    /// The address of a new piece; 0 where none is left, or none is asked for.
+    /// The address of a new piece; 0 if no room is left, or no bytes are requested.
     pub fn malloc(&self, bytes: u64) -> u64 {
         if bytes == 0 || bytes > HEAP_BYTES {
             return 0;
@@ -41,7 +41,7 @@ impl Heap {
         self.base + at
     }
 
-    /// Whether there was such a piece; null is always one.
+    /// Whether there was such a piece; null always counts.
     pub fn free(&self, address: u64) -> bool {
         let mut pieces = self.pieces.lock().unwrap_or_else(|e| e.into_inner());
         address == 0 || pieces.used.remove(&address.wrapping_sub(self.base)).is_some()
@@ -49,7 +49,7 @@ impl Heap {
 }
 
 impl Pieces {
-    /// The first gap of this size at or behind `from`.
+    /// The first gap of this size at or after `from`.
     fn gap(&self, from: u64, bytes: u64) -> Option<u64> {
         let before = self.used.range(..from).next_back();
         let mut at = before.map_or(from, |(&at, &size)| from.max(at + size));

@@ -1,5 +1,5 @@
-//! A model of the L2 cache: 16 ways of 128-byte lines with four 32-byte sectors each, least recently used line
-//! out first, written back when it leaves. It answers how many bytes DRAM would move.
+//! A model of the L2 cache: 16 ways of 128-byte lines with four 32-byte sectors each, LRU replacement, write-back on
+//! eviction. It answers how many bytes DRAM would move.
 
 const WAYS: usize = 16;
 
@@ -51,7 +51,7 @@ impl L2 {
         entry.used = self.now;
         if entry.valid & bit == 0 {
             entry.valid |= bit;
-            // A store takes the sector without reading it first.
+            // A store allocates the sector without reading it first.
             if !write {
                 self.read_bytes += 32;
             }
@@ -61,7 +61,7 @@ impl L2 {
         }
     }
 
-    /// Writes what is dirty back.
+    /// Writes back dirty sectors.
     pub fn flush(&mut self) {
         for line in self.sets.iter_mut().flatten() {
             self.write_bytes += 32 * u64::from(line.dirty.count_ones());

@@ -33,7 +33,7 @@ pub struct Kernel {
     pub local_bytes: u32,
     /// Registers a thread would need, estimated from the 32-bit slots live at once.
     pub registers: u32,
-    /// `.maxntid` product; `None` where not declared.
+    /// `.maxntid` product; `None` if not declared.
     pub max_threads: Option<u32>,
     /// `.reqntid`; missing dimensions are 1.
     pub required_block: Option<[u32; 3]>,
@@ -57,7 +57,7 @@ pub struct Module {
 impl Drop for Module {
     fn drop(&mut self) {
         for &address in &self.placed {
-            // A failure means that the program freed a global itself, which its own call reported.
+            // A failure means that the program freed a global itself, which that call reported.
             let _ = self.memory.free(address);
         }
     }
@@ -170,8 +170,8 @@ impl Module {
     }
 }
 
-/// The architecture that `.target` names with a letter behind it: `sm_90a` code runs there only, and may use what others
-/// do not have.
+/// The architecture that `.target` names with a letter suffix: `sm_90a` code runs only there, and may use features that
+/// others do not have.
 fn specific(target: &[&str]) -> Option<u32> {
     let name = target.iter().find_map(|t| t.strip_prefix("sm_"))?;
     name.strip_suffix('a')?.parse().ok()
@@ -232,11 +232,11 @@ fn static_variables<'a>(body: &'a [Statement<'a>], out: &mut Vec<&'a Variable<'a
     }
 }
 
-/// Where the numbers that stand for functions begin: no memory is there, neither the device's nor the host's.
+/// Where the numbers that represent functions begin: neither the device nor the host has memory there.
 const FUNCTIONS: u64 = 0x3c00_0000_0000;
 
-/// A number for each function whose address an initialiser or a `mov` takes. No two modules share one, so that a pointer
-/// into another module calls nothing by accident.
+/// A number for each function whose address an initialiser or a `mov` takes. No two modules share one, so that a
+/// pointer into another module never calls anything by accident.
 fn function_addresses<'a>(
     tree: &ast::SyntaxTree<'a>,
     variables: &[&Variable<'a>],
@@ -253,7 +253,7 @@ fn function_addresses<'a>(
     for f in &tree.functions {
         f.body.iter().for_each(|body| moved_names(body, &mut names));
     }
-    // Two names of one function are one address.
+    // Two names of one function share one address.
     let mut taken: Vec<(&str, u64)> = Vec::new();
     for name in names {
         let Some(&f) = symbols.functions.get(name) else {
@@ -284,7 +284,7 @@ fn moved_names<'a>(body: &[Statement<'a>], out: &mut BTreeSet<&'a str>) {
     }
 }
 
-/// Zeros between initial values are stored; after the last they are not.
+/// Zeros between initial values are stored; trailing zeros are not.
 const MAX_PADDING: usize = 1 << 26;
 
 fn initial_bytes(v: &Variable, symbols: &Symbols) -> Result<Vec<u8>, LoadError> {
@@ -344,6 +344,6 @@ fn initial_bytes(v: &Variable, symbols: &Symbols) -> Result<Vec<u8>, LoadError> 
             return Err(fail(format!("`{}` has more initial values than room", v.name)));
         }
     }
-    // What is not named is zero, as fresh memory is.
+    // Anything not named is zero, like fresh memory.
     Ok(bytes)
 }

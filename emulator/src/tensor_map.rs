@@ -1,12 +1,12 @@
-//! Tensor maps: how a tensor lies in global memory and which box of it one copy moves, in 128 bytes.
+//! Tensor maps: 128 bytes that say how a tensor lies in global memory and which box of it one copy moves.
 //!
-//! The encoding is the emulator's own. Each field has a fixed place, because a kernel may write one by one
-//! (`tensormap.replace`) into bytes that were zero or another map. Word 1 means nothing: some programs clear a bit of it.
+//! The encoding is the emulator's own. Each field has a fixed place, because a kernel may write them one by one
+//! (`tensormap.replace`) into bytes that were zero or another map. Word 1 is unused: some programs clear a bit of it.
 
 /// Bytes of a map.
 pub const MAP_BYTES: usize = 128;
 
-/// Element types by the driver's numbers: name, bytes, and whether NaN can fill what is outside.
+/// Element types by the driver's numbers: name, bytes, and whether NaN can fill elements outside.
 const ELEMENTS: [(&str, u64, bool); 13] = [
     ("u8", 1, false),
     ("u16", 2, false),
@@ -37,7 +37,7 @@ const DIMS: usize = 24;
 const BOX: usize = 44;
 const STRIDES: usize = 64;
 const STEPS: usize = 96;
-/// Stands in every map, so that other bytes are not taken for one.
+/// Present in every map, so that other bytes are not mistaken for one.
 const MARKED: u8 = 0xb5;
 
 /// A map, decoded.
@@ -52,7 +52,7 @@ pub struct TensorMap {
     /// Bytes between neighbours in dimensions 1 and up.
     pub strides: [u64; 4],
     pub box_dims: [u32; 5],
-    /// Every how many elements one is taken.
+    /// Element stride: every how many elements one is taken.
     pub steps: [u32; 5],
     pub interleave: u8,
     pub swizzle: u8,
@@ -84,7 +84,7 @@ impl TensorMap {
         ELEMENTS[usize::from(self.element)].0
     }
 
-    /// The name of a type whose elements change on their way: subnormals become zero, or bits are rounded off.
+    /// The name of a type whose elements change in transit: subnormals become zero, or bits are rounded off.
     pub fn changes(&self) -> Option<&'static str> {
         let name = ELEMENTS[usize::from(self.element)].0;
         (name.ends_with(".ftz") || name.starts_with("tf32")).then_some(name)
@@ -140,7 +140,7 @@ impl TensorMap {
         out
     }
 
-    /// The map that these bytes are, or why they are none.
+    /// The map that these bytes encode, or why they are not one.
     pub fn decode(bytes: &[u8; MAP_BYTES]) -> Result<TensorMap, String> {
         if bytes[MARK] != MARKED {
             return Err("these 128 bytes are no tensor map".into());
@@ -169,7 +169,7 @@ impl TensorMap {
         Ok(map)
     }
 
-    /// What the driver refuses, and what the emulator does not have.
+    /// What the driver refuses, and what the emulator does not support.
     pub fn check(&self) -> Result<(), String> {
         let refuse = |text: String| Err(text);
         let Some(&(name, bytes, float)) = ELEMENTS.get(usize::from(self.element)) else {
@@ -228,7 +228,7 @@ impl TensorMap {
         Ok(())
     }
 
-    /// Writes one field as `tensormap.replace` does: the rank is minus one, and element types have PTX's numbers.
+    /// Writes one field like `tensormap.replace`: the rank is minus one, and element types have PTX's numbers.
     pub fn replace(bytes: &mut [u8; MAP_BYTES], field: MapField, value: u64) -> Result<(), String> {
         let mut put = |at: usize, value: &[u8]| {
             bytes[at..at + value.len()].copy_from_slice(value);

@@ -1,4 +1,4 @@
-//! Planted defects: each is found at its exact line, with the warp order plain and adversarial, and its correct twin
+//! Planted defects: each is found at its exact line, under the plain and adversarial warp orders, and its correct twin
 //! runs without a report under twenty orders.
 //!
 //! The kernels are in fixtures/defects; the line is the one that its source marks with BUG.
@@ -26,7 +26,7 @@ fn planted(file: &str, kernel: &str) -> Vec<u32> {
 
 /// Elements of both buffers.
 const N: usize = 256;
-/// 64 threads in a block.
+/// 64 threads per block.
 const BLOCK: u32 = 64;
 
 /// Runs `kernel(in, out, n)`; `freed` frees `in` first.
@@ -40,7 +40,7 @@ fn run(
 ) -> Result<(), Box<Fault>> {
     let rig = Rig::new(&text(&format!("defects/{file}.ptx")), seed);
     let input = rig.upload(&value(1, N));
-    // A racing read that comes first must find something, or the report would be of that.
+    // A racing read that comes first must find data, or the report would be about that.
     let out = if kernel.contains("race") { rig.upload(&value(3, N)) } else { rig.alloc(N * 4) };
     if freed {
         rig.memory.free(input).expect("a live allocation");
@@ -49,7 +49,7 @@ fn run(
     rig.run(kernel, shape, &[input.into(), out.into(), n.into()]).map(drop)
 }
 
-/// The defect is found at its line under every order, its twin never reported.
+/// The defect is found at its line under every order, its twin is never reported.
 fn defect(file: &str, kernel: &str, kind: FaultKind, grid: u32, n: i32) {
     let lines = planted(file, kernel);
     assert!(!lines.is_empty(), "{kernel} marks no line");

@@ -1,5 +1,5 @@
-//! The driver API as programs use it. Every test runs in a process of its own (this binary again, with the
-//! environment that the test wants), because a driver is one to a process and reads its settings once.
+//! The driver API as programs use it. Every test runs in a separate process (this binary again, with the environment
+//! that the test wants), because there is one driver per process, which reads its settings once.
 
 #[path = "driver/child.rs"]
 mod child;

@@ -146,7 +146,7 @@ fn mutations() {
     ];
     for (which, sample) in samples().iter().enumerate() {
         let parts = tokens(sample);
-        // The small sample is where almost every rule of the grammar is met.
+        // The small sample covers almost every rule of the grammar.
         for _ in 0..if which == 0 { 4000 } else { 60 } {
             let mut parts = parts.clone();
             for _ in 0..1 + random.below(3) {

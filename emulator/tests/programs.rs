@@ -1,4 +1,4 @@
-//! Independent programs: kernels that others' compilers made, run to results that others' arithmetic gives, with every
+//! Independent programs: kernels made by other compilers, whose results are compared with other arithmetic, with every
 //! check on and under twenty adversarial warp orders.
 
 #[path = "programs/cuda.rs"]

@@ -1,5 +1,5 @@
-//! CUDA C++ of every kind whose kernels check themselves: each thread writes 1 where what it computed is what plain C
-//! gives. With every check on, under several warp orders.
+//! CUDA C++ of every kind whose kernels check themselves: each thread writes 1 if its result equals that of plain C.
+//! With every check on, under several warp orders.
 
 mod rig;
 
@@ -15,7 +15,7 @@ fn all_right(fixture: &str) {
         names.sort();
         assert!(!names.is_empty());
         for name in names {
-            // The results, and behind them numbers to read.
+            // The results, followed by numbers to read.
             let start: Vec<u32> =
                 (0..4 * THREADS as u32).map(|n| n.saturating_sub(THREADS as u32)).collect();
             let out = rig.upload(&start);

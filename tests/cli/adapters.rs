@@ -1,5 +1,5 @@
-//! `bitfit export` and `bitfit import`: deltas as adapters of PEFT and back. What PEFT itself makes of them is held by
-//! `scripts/check_peft.py`, which runs here where Python has peft; `tests/fixtures/peft` has adapters that peft saved.
+//! `bitfit export` and `bitfit import`: deltas as PEFT adapters and back. `scripts/check_peft.py`, which runs here if
+//! Python has peft, checks what PEFT itself makes of them; `tests/fixtures/peft` has adapters saved by peft.
 
 use crate::common::*;
 use serde_json::json as value;
@@ -28,7 +28,7 @@ fn import(adapter: &Path, output: &Path, more: &[&str]) -> Finished {
     Finished::of(command.arg(adapter).args(more).arg("--output").arg(output))
 }
 
-/// An adapter that peft saved.
+/// An adapter saved by peft.
 fn of_peft(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/peft").join(name)
 }
@@ -251,7 +251,7 @@ fn the_user_says_what_an_adapter_does_not() {
     imported("beft", "e", &["--labels", "a,a,b"]).0.fails(1, &["--labels"]);
     let (done, _) = imported("beft", "e", &["--task", "regression", "--labels", "a,b,c"]);
     done.fails(2, &["--labels does not apply to --task regression"]);
-    // An adapter of this program says all itself.
+    // An adapter written by this program says everything itself.
     let adapter = folder.path("adapter");
     export(&run, &adapter).success();
     import(&adapter, &folder.path("f"), &["--labels", "a"])
@@ -394,7 +394,7 @@ fn a_folder_that_is_no_adapter_is_refused_with_what_to_do() {
     refused(&adapter, &on_base, 1, &[WEIGHTS, "safetensors"]);
     fs::remove_file(adapter.join(WEIGHTS)).unwrap();
     refused(&adapter, &on_base, 1, &[WEIGHTS, "safe_serialization=True"]);
-    // Of another shape, and of the same with other weights.
+    // Of a different shape, and of the same shape with other weights.
     refused(
         &of_peft("beft"),
         &["--model", fixture("bert-mlm").to_str().unwrap()],

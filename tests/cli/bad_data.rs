@@ -1,10 +1,10 @@
-//! Data and options that cannot be: each is refused with one line that says where and what to do, with the right
-//! exit code, and leaves nothing behind.
+//! Invalid data and options: each is refused with one line that says where and what to do, with the right exit code,
+//! and leaves nothing behind.
 
 use crate::common::*;
 use std::path::Path;
 
-/// A `train` run that must fail: its files, its further options, and what the line of error must contain.
+/// A `train` run that must fail: its files, its other options, and what the error line must contain.
 struct Case {
     name: &'static str,
     /// Name and content of the training file.
@@ -319,7 +319,7 @@ fn predict_and_eval_name_the_line_and_leave_no_file() {
         }
         Finished::of(&mut command)
     };
-    // Beyond the first rows that are held at once, so that some have been predicted before.
+    // Beyond the first rows that are held at once, so that some have already been predicted.
     let mut rows: String = (0..1500).map(|i| text_of(i % 2, i) + "\n").collect();
     rows.insert_str(0, "text\n");
     let mut bytes = rows.into_bytes();

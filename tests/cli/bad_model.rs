@@ -1,5 +1,5 @@
-//! Checkpoints and deltas that are damaged, of another kind, or hostile: refused by file and tensor before anything
-//! is written.
+//! Checkpoints and deltas that are damaged, of another kind, or hostile: refused by file and tensor before anything is
+//! written.
 
 use crate::common::*;
 use serde_json::Value;
@@ -139,7 +139,7 @@ fn other_architectures_and_arithmetic_are_refused_by_name() {
     }
 }
 
-/// A key that is left out counts as in transformers, which does not fit this model.
+/// A missing key has transformers' default, which does not fit this model.
 #[test]
 fn a_configuration_without_what_the_model_needs_is_refused() {
     for (key, parts) in [
@@ -192,7 +192,7 @@ fn a_model_that_is_nowhere_is_said_to_be() {
 #[test]
 fn an_initial_head_of_another_shape_is_refused() {
     let folder = Folder::new();
-    // Two classes, and the head has three.
+    // Two classes, but the head has three.
     let data = folder.write("a.tsv", toy_tsv(8, 2));
     let output = folder.path("run");
     let head = fixture("bert").join("head.safetensors");
@@ -359,7 +359,7 @@ fn hostile_headers_are_refused_without_harm() {
         fs::write(&delta.file, &bytes).unwrap();
         delta.refused(&[], &["delta.safetensors"]);
     }
-    // A model's weights are no delta.
+    // A model's weights are not a delta.
     fs::copy(fixture("bert").join(WEIGHTS), &delta.file).unwrap();
     delta.refused(&[], &["not a delta"]);
     fs::remove_file(&delta.file).unwrap();

@@ -1,12 +1,12 @@
-//! What the base's files say beside the weights (how texts become ids, the arithmetic of config.json) is held where a
-//! trained task is used: with other files the same values would give other answers, with no error to show for it.
+//! What the base's files say besides the weights (how texts become ids, the arithmetic of config.json) is checked when
+//! a trained task is used: with other files the same values would give other answers, without any error.
 
 use crate::common::*;
 use serde_json::{Value, json as value};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A checkpoint whose tokenizer class goes by its settings, and a task trained on it.
+/// A checkpoint whose tokenizer class follows its settings, and a task trained on it.
 struct Task {
     folder: Folder,
     model: PathBuf,
@@ -127,7 +127,7 @@ fn another_vocabulary_and_other_arithmetic_are_refused() {
 #[test]
 fn the_same_tokenizer_in_other_words_is_the_same() {
     let task = Task::new("bert", "");
-    // As Rust formats it, with keys that decide nothing, without the decoder, and made to cut and pad.
+    // As Rust formats it, with irrelevant keys, without the decoder, and set to truncate and pad.
     edit(&task.model, "tokenizer.json", |json| {
         json["decoder"] = Value::Null;
         json["truncation"] = value!({"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0});
@@ -177,7 +177,7 @@ fn a_whole_model_holds_its_own_files_to_those_of_its_training() {
         Finished::of(command.arg(&task.run).arg("--data").arg(&task.data))
     };
     use_it().success();
-    // The base may change: the model has files of its own.
+    // The base may change: the model has its own files.
     task.settings("{}");
     use_it().success();
     let cased = r#"{"tokenizer_class": "BertTokenizer", "do_lower_case": false}"#;
@@ -214,8 +214,7 @@ fn a_delta_of_an_earlier_program_is_taken_and_that_is_said_once() {
     }
 }
 
-/// What a later version of a library calls otherwise would part every delta
-/// from its base.
+/// A name that a later version of a library changes would separate every delta from its base.
 #[test]
 fn the_record_of_a_tokenizer_stays_what_it_is() {
     let task = Task::new("bert", "");

@@ -1,4 +1,4 @@
-//! Model cards of merged models and adapters: what a delta and its run say, and never over a `README.md` that was there.
+//! Model cards of merged models and adapters: what a delta and its run say, and never over an existing `README.md`.
 
 use crate::common::*;
 use serde_json::{Value, json as value};
@@ -17,7 +17,7 @@ fn trained(folder: &Folder, model: &str, options: &str) -> PathBuf {
     run
 }
 
-/// What stands between the two lines of dashes, by key.
+/// The content between the two lines of dashes, by key.
 fn head_of(card: &str) -> Vec<(String, Value)> {
     let (head, _) = card.strip_prefix("---\n").unwrap().split_once("\n---\n").unwrap();
     let pair = |line: &str| {
@@ -44,7 +44,7 @@ fn a_card_says_what_the_delta_and_its_run_say_and_names_no_place() {
         assert_eq!(says("library_name").unwrap(), library);
         assert_eq!(says("pipeline_tag").unwrap(), pipeline);
         assert_eq!(says("metrics").unwrap(), value!(["accuracy", "f1", "matthews_correlation"]));
-        // A folder is no name that a hub knows.
+        // A folder is not a name that a hub knows.
         assert_eq!(says("base_model"), None);
         assert!(card.contains(&format!("`./{model}`")), "{card}");
         let result = json(&run.join("result.json"));
@@ -154,7 +154,7 @@ fn results_on_rows_from_the_hub_are_read_by_the_hubs_own_library() {
             let metrics = result["metrics"].as_array().unwrap();
             assert!(metrics.iter().any(|metric| metric["type"] == "accuracy"), "{result}");
             for metric in metrics {
-                // The number is the one that the table for people has.
+                // The number is the one in the human-readable table.
                 let value = metric["value"].as_f64().unwrap();
                 assert!(card.contains(&format!("| {value:.4} |\n")), "{metric} in {card}");
                 let (kind, name) = (&metric["type"], &metric["name"]);

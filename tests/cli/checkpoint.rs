@@ -1,4 +1,5 @@
-//! What a checkpoint's own files say about its use: how it pools, how long its texts are, which files and tensors are its own.
+//! What a checkpoint's own files say about its use: how it pools, how long its texts are, which files and tensors are
+//! its own.
 
 use crate::common::*;
 use safetensors::Dtype;
@@ -22,7 +23,7 @@ fn put(model: &Path, name: &str, content: &str) {
     fs::write(path, content).unwrap();
 }
 
-/// Trains a step and returns what was said.
+/// Trains one step and returns the output.
 fn said(folder: &Folder, model: &Path, more: &str) -> String {
     let data = folder.write("a.tsv", TWO);
     let output = folder.path("said");
@@ -111,7 +112,7 @@ fn files_in_the_output_are_refused_by_name_and_a_killed_merges_are_removed() {
         let merged = folder.path("merged");
         let stale = format!(r#"{{"pooling_mode": "{left}"}}"#);
         put(&merged, "1_Pooling/config.json", &stale);
-        // The base has a vocab.txt alone: this one would be read before it.
+        // The base has only a vocab.txt: this one would be read before it.
         put(&merged, "tokenizer.json", "{}");
         put(&merged, "notes.txt", "mine");
         put(&merged, "sentence_bert_config.json", r#"{"max_seq_length": 7}"#);
@@ -124,7 +125,7 @@ fn files_in_the_output_are_refused_by_name_and_a_killed_merges_are_removed() {
         merge(&run, &merged).fails(1, &refused);
         assert_eq!(names(&merged), before);
         assert_eq!(fs::read(merged.join("tokenizer.json")).unwrap(), b"{}");
-        // Whoever was killed has left its lock, and had found none of these.
+        // A killed process has left its lock, and had found none of these.
         put(&merged, "run.lock", "pid 1");
         let done = merge(&run, &merged).success();
         assert!(done.stderr.contains("removed tokenizer.json"), "{}", done.stderr);
@@ -156,7 +157,7 @@ fn the_makers_longest_text_is_kept_to_and_said() {
         done.stderr
     );
     assert!(done.stderr.contains("1 text cut to 5 tokens"), "{}", done.stderr);
-    // What is made of it keeps to it as well.
+    // Models made from it follow it as well.
     let merged = folder.path("merged");
     merge(&run, &merged).success();
     assert!(said(&folder, &merged, "").contains("texts are cut to 5 tokens"));
@@ -179,7 +180,7 @@ fn a_sentence_encoder_that_lower_cases_its_texts_does_so_here() {
     for (lower, same) in [("true", true), ("false", false)] {
         let folder = Folder::new();
         let config = format!(r#"{{"do_lower_case": {lower}}}"#);
-        // Its vocabulary is of both cases.
+        // Its vocabulary has both cases.
         let model = with(&folder, "bert-mean", "sentence_bert_config.json", &config);
         let data = folder.write("a.tsv", TWO);
         let run = folder.path("run");
@@ -227,7 +228,7 @@ fn tensors_that_the_model_does_not_have_stop_nothing_and_stay_out_of_a_merge() {
     );
 }
 
-/// RoBERTa's positions start behind the padding id, which its configuration class has as 1.
+/// RoBERTa's positions start after the padding id, which is 1 in its configuration class.
 #[test]
 fn a_key_that_is_left_out_counts_as_in_transformers() {
     let loss = |config: &dyn Fn(&mut serde_json::Map<String, serde_json::Value>)| {

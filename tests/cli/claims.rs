@@ -1,5 +1,5 @@
-//! Files and options whose numbers ask for more than they are worth, or give no number at all: each is refused by name
-//! before anything is made for it, or does nothing.
+//! Files and options whose numbers are excessive or not numbers at all: each is refused by name before anything is
+//! allocated for it, or does nothing.
 #![cfg(target_os = "linux")]
 
 use crate::common::*;

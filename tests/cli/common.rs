@@ -1,4 +1,4 @@
-//! What every test of the program needs: a folder to work in, data that can be learned, the program run and caught.
+//! What every test of the program needs: a folder to work in, learnable data, and the program's captured output.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -21,7 +21,7 @@ impl Folder {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// Where a file or folder of this name is, or would be.
+    /// The path of a file or folder of this name, existing or not.
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
@@ -44,7 +44,7 @@ impl Folder {
     }
 }
 
-/// What a finished process left.
+/// The result of a finished process.
 #[derive(Debug)]
 pub struct Finished {
     /// `None` after a signal.
@@ -63,7 +63,7 @@ impl Finished {
         }
     }
 
-    /// As [`of`](Self::of), with `input` piped in.
+    /// Like [`of`](Self::of), with `input` piped in.
     pub fn fed(command: &mut Command, input: String) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
@@ -89,8 +89,8 @@ impl Finished {
         self
     }
 
-    /// Holds a failure to its form: this exit code, and one line that begins with `error: ` and has all the `parts`.
-    /// Notes may stand above it, each a line of its own.
+    /// Checks the form of a failure: this exit code, and one line that begins with `error: ` and contains all the
+    /// `parts`. Notes may precede it, each on its own line.
     #[track_caller]
     pub fn fails(&self, code: i32, parts: &[&str]) -> &str {
         assert_eq!(self.code, Some(code), "{}", self.stderr);
@@ -115,7 +115,7 @@ pub fn bitfit<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
     command
 }
 
-/// An interpreter in which this code runs, the one that `BITFIT_PYTHON` names first.
+/// An interpreter that can run this code, preferring the one named by `BITFIT_PYTHON`.
 pub fn python_that(runs: &str) -> Option<String> {
     let asked = std::env::var("BITFIT_PYTHON").ok();
     let mut known = asked.into_iter().chain(["python3".to_owned()]);
@@ -148,7 +148,7 @@ pub fn train(model: &Path, data: &Path, output: &Path, more: &str) -> Finished {
     Finished::of(&mut bitfit(train_args(model, data, output, more))).success()
 }
 
-/// Words of the fixtures' vocabularies that tell nothing.
+/// Words of the fixtures' vocabularies that carry no information.
 const FILLER: [&str; 6] = ["the", "is in", "and", "again", "they", "that"];
 /// Words that decide the class.
 const TELLING: [[&str; 2]; 3] = [["harbour", "morning"], ["tickets", "train"], ["friends", "film"]];
@@ -169,7 +169,7 @@ pub fn text_of(class: usize, i: usize) -> String {
     words.join(" ")
 }
 
-/// A tsv of `rows` rows in turn of the first `classes` classes.
+/// A tsv of `rows` rows, cycling through the first `classes` classes.
 pub fn toy_tsv(rows: usize, classes: usize) -> String {
     let row = |i: usize| format!("{}\t{}\n", text_of(i % classes, i), CLASSES[i % classes]);
     "text\tlabel\n".to_owned() + &(0..rows).map(row).collect::<String>()
@@ -190,14 +190,14 @@ pub fn tensors(path: &Path) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
         .collect()
 }
 
-/// A tensor as it lies in a file, to be changed.
+/// A tensor as stored in a file, to be changed.
 pub struct RawTensor {
     pub dtype: safetensors::Dtype,
     pub shape: Vec<usize>,
     pub bytes: Vec<u8>,
 }
 
-/// Writes a safetensors file anew with changed tensors and metadata.
+/// Rewrites a safetensors file with changed tensors and metadata.
 pub fn edit_tensors(
     path: &Path,
     edit: impl FnOnce(&mut BTreeMap<String, RawTensor>, &mut HashMap<String, String>),
@@ -234,13 +234,13 @@ pub fn metrics(output: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The steps' lines among those of a run.
+/// The step lines of a run.
 pub fn steps(output: &Path) -> Vec<Value> {
     let all = metrics(output).into_iter();
     all.filter(|line| line.get("loss").is_some()).collect()
 }
 
-/// `metrics.jsonl` without what depends on the machine's speed.
+/// `metrics.jsonl` without anything that depends on the machine's speed.
 pub fn timeless(output: &Path) -> Vec<Value> {
     let mut lines = metrics(output);
     for line in &mut lines {

@@ -1,4 +1,4 @@
-//! `bitfit compare`: the same data in several ways, a sweep whose runs are named one by one.
+//! `bitfit compare`: the same data in several ways, as a sweep whose runs are named individually.
 
 use crate::common::*;
 use serde_json::Value;
@@ -18,7 +18,7 @@ fn three_methods_stand_side_by_side() {
     let folder = Folder::new();
     let data = folder.write("a.tsv", toy_tsv(48, 2));
     let output = folder.path("compare");
-    // Under a head on the first tokens bias-only training keeps less of the last block.
+    // Under a head on the first tokens, bias-only training keeps less of the last block.
     let run =
         Finished::of(&mut compare(&data, &output, &["--pooling", "mean", "--precision", "f32"]))
             .success();
@@ -32,7 +32,7 @@ fn three_methods_stand_side_by_side() {
             "{key}: {rows:?}"
         );
     }
-    // The same rows were held back: the accuracy is a share of the same twelve.
+    // The same rows were held back: the accuracy is a fraction of the same twelve.
     for row in &rows {
         let twelfths = 12.0 * number(row, "dev");
         assert!((twelfths - twelfths.round()).abs() < 1e-9, "{row}");
@@ -40,10 +40,10 @@ fn three_methods_stand_side_by_side() {
         assert_eq!(number(row, "planned_bytes"), number(row, "allocated_bytes"));
         let name = row["run"].as_str().unwrap();
         assert!(run.stdout.contains(name), "{}", run.stdout);
-        // Each run is a run of its own.
+        // Each run is a complete run.
         assert!(output.join(name).join("result.json").exists());
     }
-    // What full fine-tuning keeps more is the activation's output: 128 f32 in each of two layers.
+    // Full fine-tuning additionally keeps the activation's output: 128 f32 in each of two layers.
     let more = number(full, "saved_bytes_per_token") - number(bitfit, "saved_bytes_per_token");
     assert_eq!(more, 2.0 * 128.0 * 4.0);
     let markdown = fs::read_to_string(output.join("sweep.md")).unwrap();
@@ -63,7 +63,7 @@ fn runs_have_options_of_their_own_and_are_not_repeated() {
     let output = folder.path("compare");
     let runs = ["--run", "head", "--run", "qi: --biases query,intermediate --lr 2e-3", "--quiet"];
     let first = Finished::of(&mut compare(&data, &output, &runs)).success();
-    // So short a run may tell no classes apart, and that is said.
+    // Such a short run may not tell classes apart, which is reported.
     assert!(first.stderr.lines().all(|line| line.starts_with("warning: ")), "{}", first.stderr);
     let before = fs::read(output.join("sweep.jsonl")).unwrap();
     let qi = &sweep_rows(&output)[1];
@@ -91,7 +91,7 @@ fn a_comparison_goes_on_with_the_runs_and_settings_in_its_folder() {
     let runs = ["--run", "z: --method head", "--run", "qi: --biases query --lr 2e-3", "--quiet"];
     Finished::of(&mut compare(&data, &output, &runs)).success();
     let before = sweep_rows(&output);
-    // As if it had been stopped before the second run, which is the first in the order of names.
+    // As if it had been stopped before the second run, which is the first by name.
     fs::remove_dir_all(output.join("qi")).unwrap();
     fs::remove_file(output.join("sweep.jsonl")).unwrap();
 
@@ -118,7 +118,7 @@ fn a_comparison_goes_on_with_the_runs_and_settings_in_its_folder() {
     again(&[]).fails(2, &["has no comparison that records its runs"]);
 }
 
-/// Rows of other files do not stand in one table.
+/// Rows from different files must not share a table.
 #[test]
 fn runs_that_are_done_are_held_to_the_files_that_they_were_on() {
     let folder = Folder::new();
@@ -153,7 +153,7 @@ fn runs_that_are_done_are_held_to_the_files_that_they_were_on() {
     again().fails(1, &["base weights was "]);
     fs::copy(fixture("bert").join("model.safetensors"), model.join("model.safetensors")).unwrap();
     assert_eq!(fs::read(output.join("sweep.jsonl")).unwrap(), before);
-    // Without a checkpoint nothing tells, which is said.
+    // Without a checkpoint nothing can tell, which is reported.
     fs::remove_file(output.join("head/checkpoint.safetensors")).unwrap();
     let done = again().success();
     assert!(

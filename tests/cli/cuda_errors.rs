@@ -1,11 +1,11 @@
-//! What can be wrong with a GPU and its driver, played by the emulator: each is one clear error and exit code 1.
+//! What can be wrong with a GPU and its driver, simulated by the emulator: each is one clear error and exit code 1.
 #![cfg(unix)]
 
 use crate::common::*;
 use crate::on_cuda::{driver, kernels};
 use std::process::Command;
 
-/// A step on toy data with these options.
+/// One step on toy data with these options.
 fn train(folder: &Folder, options: &str) -> Command {
     let data = folder.write("toy.tsv", toy_tsv(12, 2));
     let output = folder.path("run");

@@ -1,5 +1,5 @@
-//! The commands that README, pages and help show: each is one that the program takes, and those that need no more than small
-//! files are run as they stand. So a renamed option or a changed default cannot leave a page behind.
+//! The commands that README, pages and help show: each is one that the program accepts, and those that need only small
+//! files are run as shown. So a renamed option or a changed default cannot leave a page behind.
 
 use crate::common::*;
 use crate::{masked, questions, tags};
@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What a command may need that a test does not have. Commands with one of these words are parsed, and not run.
+/// What a command may need that a test does not have. Commands with one of these words are parsed, but not run.
 const NEEDS: [(&str, &str); 6] = [
     ("bert-base-cased", "a model from the hub"),
     ("scripts/movie-reviews.toml", "the movie reviews"),
@@ -19,7 +19,7 @@ const NEEDS: [(&str, &str); 6] = [
     ("srun", "a cluster"),
 ];
 
-/// The programs that a command may have besides `bitfit` to be run here.
+/// The programs other than `bitfit` that a command run here may use.
 const TOOLS: [&str; 2] = ["cut", "echo"];
 
 /// What pages that use `runs/reviews` without training it assume.
@@ -57,7 +57,7 @@ impl Shown {
         })
     }
 
-    /// Why it is not run here, if so.
+    /// The reason why it is not run here, if any.
     fn needs(&self) -> Option<String> {
         if let Some((_, what)) = NEEDS.iter().find(|(word, _)| self.text.contains(word)) {
             return Some((*what).to_owned());
@@ -101,7 +101,7 @@ fn commands<'a>(source: &str, lines: impl Iterator<Item = (usize, &'a str)>) -> 
     commands
 }
 
-/// The commands in the `sh` blocks of a page, in their order.
+/// The commands in the `sh` blocks of a page, in order.
 fn shown(page: &Path) -> Vec<Shown> {
     let name = page.strip_prefix(root()).unwrap().display().to_string();
     let text = fs::read_to_string(page).unwrap();
@@ -131,7 +131,7 @@ fn every_command_of_every_page_is_one_that_the_program_takes() {
     assert!(seen > 40, "only {seen} commands were found");
 }
 
-/// In running text a command may lack what the sentence is not about, but has no unknown option or value.
+/// In running text a command may omit what the sentence is not about, but has no unknown option or value.
 #[test]
 fn every_command_within_a_sentence_has_options_that_exist() {
     let mut seen = 0;
@@ -181,7 +181,7 @@ fn every_example_of_the_help_is_one_that_the_program_takes() {
     assert!(seen > 20, "only {seen} examples were found");
 }
 
-/// A folder with the files that the pages name, all of them small.
+/// A folder with the files that the pages name, all small.
 fn small_files() -> Folder {
     let folder = Folder::new();
     masked::checkpoint(&folder, "bert-mlm");

@@ -1,11 +1,11 @@
-//! What may be another thing than it was taken for, and is said or refused before anything is trained on it.
+//! Input that may not be what it was taken for: reported or refused before anything is trained on it.
 
 use crate::common::*;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A step of training on a model, to see what is said.
+/// One training step on a model, to see the output.
 fn tried(folder: &Folder, model: &Path, data: &Path, more: &str) -> Finished {
     let output = folder.path("run");
     let _ = fs::remove_dir_all(&output);
@@ -102,7 +102,7 @@ fn a_head_that_was_made_for_something_else_is_said_by_who_says_so() {
         let run = tried(&folder, &fixture("bert"), &two, &more).success();
         assert!(!run.stderr.contains("was made for"), "{more}: {}", run.stderr);
     }
-    // Another number of outputs is refused by tensor, and not first taken for some order.
+    // A different number of outputs is refused by tensor, rather than first taken for some order.
     let three = folder.write("three.tsv", toy_tsv(24, 3));
     let more = format!("--pooling cls --init-head {}", weights(&classes).display());
     let run = tried(&folder, &fixture("bert"), &three, &more);
@@ -162,7 +162,7 @@ fn options_that_do_nothing_as_given_are_said() {
         run.fails(2, &["--metric needs rows to evaluate on", "--dev-fraction"]);
         tried(&folder, &model, &data, &format!("--metric {metric} --dev-fraction 0.2")).success();
     }
-    // What is kept without dev rows is said, and its settings serve again.
+    // What is kept without dev rows is reported, and its settings can be used again.
     let run = tried(&folder, &model, &data, "").success();
     assert!(run.stdout.contains("the last step's values: there are no dev rows"), "{}", run.stdout);
     let settings = folder.path("run").join("settings.toml");
@@ -261,7 +261,7 @@ fn a_run_that_has_not_ended_is_said_wherever_its_delta_is_used() {
     let data = folder.write("a.tsv", toy_tsv(24, 2));
     let run = folder.path("whole");
     train(&fixture("bert"), &data, &run, "--steps 3 --batch-size 8 --dev-fraction 0.25");
-    // As a kill behind the last step leaves it.
+    // As a kill after the last step leaves it.
     fs::remove_file(run.join("result.json")).unwrap();
     let says = "its run is not finished (step 3 of 3 is saved); continue it with `bitfit train --resume --output";
     let merged = folder.path("merged");

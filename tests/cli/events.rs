@@ -1,4 +1,4 @@
-//! `--tensorboard`: event files that follow a run and change nothing of it.
+//! `--tensorboard`: event files that follow a run without changing it.
 #![cfg(unix)]
 
 use crate::common::*;
@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 const OPTIONS: &str = "--lr 5e-3 --epochs 12 --batch-size 4 --save-steps 3 --dev-fraction 0.2";
 
-/// The contents of a run's event files, in the order of their names.
+/// The contents of a run's event files, ordered by name.
 fn events(output: &Path) -> Vec<Vec<u8>> {
     let mut paths: Vec<_> = fs::read_dir(output.join("tensorboard"))
         .unwrap()

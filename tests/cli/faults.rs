@@ -1,5 +1,5 @@
-//! Input that asks for more than a machine has, files that say what cannot be, and what killed processes leave: each ends
-//! in an error that says so, soon, and nothing stays behind.
+//! Input that asks for more than a machine has, files that say what cannot be, and what killed processes leave: each
+//! soon ends in an error that says so, and leaves nothing behind.
 #![cfg(target_os = "linux")]
 
 use crate::common::*;
@@ -18,7 +18,7 @@ pub fn confined(args: &[&str]) -> Command {
     command
 }
 
-/// A copy of a fixture's `config.json` with other numbers, in a folder of its own.
+/// A copy of a fixture's `config.json` with other numbers, in its own folder.
 fn shaped(folder: &Folder, name: &str, model: &str, sizes: &[(&str, u64)]) -> String {
     let mut config = json(&fixture(model).join("config.json"));
     for (key, value) in sizes {
@@ -45,7 +45,7 @@ fn a_plan_needs_no_memory_for_values() {
     }
     let plan = ["plan", "--device", "cpu", "--model", &bert, "--outputs", "18446744073709551615"];
     Finished::of(&mut confined(&plan)).fails(1, &["a head of 18446744073709551615 outputs"]);
-    // Sizes that no machine addresses are refused by part, and do not wrap.
+    // Sizes that no machine can address are refused by part, and do not wrap.
     let most = u64::MAX.to_string();
     for texts in [most.as_str(), "9000000000000000000"] {
         let more = ["--batch-size", texts];
@@ -56,7 +56,7 @@ fn a_plan_needs_no_memory_for_values() {
                 .fails(1, &["the tensor `", "any machine can address"]);
         }
     }
-    // As deep as can be, which a plan that took the square of the layers would be minutes at.
+    // The maximum depth: a plan quadratic in the layers would take minutes.
     let begun = Instant::now();
     let deep = shaped(&folder, "deep", "bert", &[("num_hidden_layers", 1000)]);
     let plan = ["plan", "--device", "cpu", "--threads", "1", "--memory", "1GiB", "--model", &deep];
@@ -139,7 +139,7 @@ fn more_threads_than_are_of_use_are_refused() {
     }
 }
 
-/// A run that stops at its sixth step or later, with two evaluations behind it.
+/// A run that stops at its sixth step or later, after two evaluations.
 fn stopped(folder: &Folder) -> (Vec<String>, std::path::PathBuf) {
     let data = folder.write("a.tsv", toy_tsv(60, 3));
     let output = folder.path("run");
@@ -171,7 +171,7 @@ fn a_checkpoint_with_other_numbers_is_not_gone_on_with() {
     }
     edit_tensors(&path, |tensors, _| tensors.get_mut("trainables").unwrap().bytes[100] ^= 1);
     Finished::of(&mut bitfit(&args)).fails(1, &["checkpoint.safetensors", "checksum"]);
-    // As it was, the run goes on, and counts what all of its processes did.
+    // Restored, the run continues, and counts what all of its processes did.
     fs::write(&path, &whole).unwrap();
     Finished::of(&mut bitfit(&args)).success();
     let result = json(&output.join("result.json"));
@@ -224,7 +224,7 @@ fn an_exit_code_needs_no_standard_error() {
     assert_eq!(code(&["train", "--model", "/no/such/x", "--train", "q", "--output", "w"]), Some(1));
 }
 
-/// A `train` on a BERT whose `tokenizer.json` is changed, and counts as it is written.
+/// A `train` on a BERT whose `tokenizer.json` is changed, and used as written.
 fn with_tokenizer(text: &str, edit: impl FnOnce(&mut Value)) -> Finished {
     with_tokenizer_of("PreTrainedTokenizerFast", text, edit)
 }
@@ -288,7 +288,7 @@ fn a_tokenizer_json_cut_anywhere_is_an_error() {
     }
 }
 
-/// What the best evaluation kept is what `eval` and `predict` answer with: another file in its place is no result.
+/// `eval` and `predict` answer with what the best evaluation kept: another file in its place is not a result.
 #[test]
 fn a_run_whose_kept_values_were_changed_does_not_go_on() {
     let folder = Folder::new();
@@ -311,7 +311,7 @@ fn a_run_whose_kept_values_were_changed_does_not_go_on() {
         resume().fails(1, &["--resume", said, why, "start again"]);
         assert_eq!(fs::read(&kept).unwrap(), bytes, "it stays to be looked at");
     }
-    // As if of a later evaluation of this run, which never comes.
+    // As if from a later evaluation of this run, which never comes.
     let later = edited(&whole, |metadata| metadata.insert("note".into(), "x".into()));
     fs::write(&kept, later).unwrap();
     fs::remove_file(run.join("result.json")).unwrap();
@@ -407,7 +407,7 @@ fn memory_that_is_not_there_is_an_error_and_no_end_by_a_signal() {
     let data = folder.write("a.tsv", toy_tsv(24, 2));
     let run = folder.path("run");
     let args = train_args(&fixture("bert"), &data, &run, "--steps 1 --quiet");
-    // More than the program and its threads take, and far less than a head for so many labels.
+    // More than the program and its threads take, and far less than a head for that many labels.
     let labels: String = (0..400_000).map(|i| format!("the train\tlabel{i}\n")).collect();
     let many = folder.write("many.tsv", format!("text\tlabel\n{labels}"));
     let many = train_args(&fixture("bert"), &many, &run, "--steps 1 --quiet");
@@ -421,7 +421,7 @@ fn memory_that_is_not_there_is_an_error_and_no_end_by_a_signal() {
     within(2_000_000, &args).success();
 }
 
-/// Ended between the first evaluation's values and the first checkpoint, which come in this order.
+/// Stopped between the first evaluation's values and the first checkpoint, which come in this order.
 #[test]
 fn a_run_killed_before_its_first_checkpoint_begins_anew() {
     let folder = Folder::new();

@@ -27,7 +27,7 @@ fn a_full_run_leaves_a_whole_model_that_eval_and_predict_take() {
         assert!(left.contains(&"config.json".to_owned()), "{left:?}");
         assert!(!left.contains(&"bias.safetensors".to_owned()), "{left:?}");
 
-        // Every tensor of the task model, each of which has moved, but for the key's bias, which has no gradient.
+        // Every tensor of the task model has moved, except the key's bias, which has no gradient.
         let (before, after) = (
             tensors(&fixture(model).join("model.safetensors")),
             tensors(&output.join("model.safetensors")),
@@ -157,7 +157,7 @@ fn a_head_of_another_run_is_refused() {
     let head = |run: &Path| run.join("head.safetensors");
     std::fs::copy(head(&runs[1]), head(&runs[0])).unwrap();
     eval(&runs[0]).fails(1, &["head.safetensors", "not the head that was trained with"]);
-    // An earlier version did not write down which is.
+    // An earlier version did not record which one is.
     edit_tensors(&runs[0].join("model.safetensors"), |_, metadata| {
         metadata.remove("head_sha256").unwrap();
     });
@@ -177,7 +177,7 @@ fn files_of_somebody_else_keep_a_model_out_of_a_folder() {
     let [mut full, mut bitfit] = full;
     Finished::of(&mut full).fails(1, &["--output", "the folder has vocab.txt, which"]);
     assert_eq!(names(&output), ["vocab.txt"]);
-    // A delta is read with none of them.
+    // A delta is read without any of them.
     Finished::of(&mut bitfit).success();
     assert_eq!(std::fs::read(output.join("vocab.txt")).unwrap(), b"mine");
 }

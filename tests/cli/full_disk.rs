@@ -1,5 +1,5 @@
-//! A disk that is full, played by the limit on the size of a file and by /dev/full: the error names the file, what was
-//! whole before stays whole, and no piece of a file is left.
+//! A full disk, simulated by the limit on the size of a file and by /dev/full: the error names the file, whatever was
+//! whole before stays whole, and no partial file is left.
 #![cfg(target_os = "linux")]
 
 use crate::common::*;
@@ -8,9 +8,9 @@ use std::fs::{self, OpenOptions};
 use std::path::Path;
 use std::process::Command;
 
-/// The program where no file can grow beyond `blocks` of 512 bytes.
+/// The program with no file allowed to grow beyond `blocks` of 512 bytes.
 fn limited(blocks: u32, args: &[String]) -> Finished {
-    // Without the trap the limit would kill the process; so it is an error of the write, as a full disk is.
+    // Without the trap the limit would kill the process; with it, it is a write error, like a full disk.
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
     let mut command = Command::new("sh");
     command.args(["-c", &script, env!("CARGO_BIN_EXE_bitfit")]).args(args);
@@ -74,7 +74,7 @@ fn a_sweep_goes_on_once_there_is_room_for_its_rows() {
     let args = ["sweep", "--threads", "2", "--jobs", "2", "--device", "cpu", "--output"];
     let mut args: Vec<String> = args.map(str::to_owned).into();
     args.extend([text(&output), "--grid".to_owned(), text(&grid)]);
-    // Some rows fit; two workers meet the end of the file one after the other.
+    // Some rows fit; two workers reach the end of the file one after the other.
     limited(24, &args).fails(1, &["sweep.jsonl", "File too large"]);
     let made = sweep_rows(&output).len();
     assert!(made > 0 && made < 30, "{made}");
@@ -91,7 +91,7 @@ fn export_and_import_leave_nothing_of_what_does_not_fit() {
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let [adapter, back] = ["adapter", "back"].map(|name| folder.path(name));
     let args = ["export".into(), "--delta".into(), text(&run), "--peft".into(), text(&adapter)];
-    // No room for the folder's lock, then for the head, which is the first, then for the vectors beside it.
+    // No room for the folder's lock, then for the head, which comes first, then for the vectors next to it.
     for (blocks, file) in
         [(0, "run.lock"), (1, "head.safetensors"), (4, "adapter_model.safetensors")]
     {
@@ -191,7 +191,7 @@ fn a_closed_standard_output_is_an_error_for_who_answers_there_and_dev_null_is_no
         &["--help"],
     ] {
         redirected(">&-", args).fails(1, &["cannot write to standard output", "closed"]);
-        // A shell opens it to write, a daemon to read and write, as Rust does where there is none.
+        // A shell opens it to write, a daemon to read and write, as Rust does if there is none.
         redirected("> /dev/null", args).success();
         redirected("1<> /dev/null", args).success();
     }
@@ -211,7 +211,7 @@ fn a_device_as_output_is_written_to_and_stays_a_device() {
     let data = folder.write("a.tsv", toy_tsv(24, 2));
     let output = folder.path("run");
     train(&fixture("bert"), &data, &output, "--steps 1");
-    // A device of the test's own cannot be made without rights; a pipe is as little a file.
+    // The test cannot create a device of its own without rights; a pipe is just as little a file.
     let pipe = folder.path("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let reader = {
@@ -223,7 +223,7 @@ fn a_device_as_output_is_written_to_and_stays_a_device() {
     Finished::of(&mut command).success();
     assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
     assert_eq!(reader.join().unwrap().lines().count(), 25);
-    // A link stands for the file that it points to.
+    // A link is treated as the file that it points to.
     let (file, link) = (folder.path("file.tsv"), folder.path("link.tsv"));
     fs::write(&file, "old").unwrap();
     std::os::unix::fs::symlink(&file, &link).unwrap();

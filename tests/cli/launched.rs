@@ -1,4 +1,4 @@
-//! The program under a launcher of several processes, where it was built without MPI. `tests/mpi.rs` has what it does with.
+//! The program under a launcher of several processes, when built without MPI. `tests/mpi.rs` tests it with MPI.
 #![cfg(not(feature = "mpi"))]
 
 use crate::common::*;
@@ -14,7 +14,7 @@ fn without_mpi_one_of_several_processes_does_nothing() {
             .fails(2, &["a launcher started 4 processes", variable, "--features mpi"]);
         assert!(!output.exists());
     }
-    // Alone is alone, whoever starts it.
+    // One process is one process, however it is started.
     let mut command = bitfit(train_args(&fixture("bert"), &data, &output, "--steps 1"));
     Finished::of(command.env("OMPI_COMM_WORLD_SIZE", "1")).success();
     assert!(Finished::of(&mut bitfit(["doctor"])).success().stdout.contains("--features mpi"));

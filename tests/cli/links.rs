@@ -1,5 +1,5 @@
-//! Links and folders in the places of what the program writes into an output folder: none is followed, what it leads to stays,
-//! and a folder is found before there is anything to write.
+//! Links and folders in place of what the program writes into an output folder: links are not followed, their targets
+//! stay untouched, and a folder is found before there is anything to write.
 #![cfg(unix)]
 
 use crate::common::*;
@@ -39,7 +39,7 @@ fn a_run_follows_no_link_in_its_folder() {
             fs::remove_dir_all(folder.path("new")).unwrap();
         }
     }
-    // The same of a run that goes on.
+    // The same for a run that continues.
     let stopped = folder.path("stopped");
     train(&fixture("bert"), &data, &stopped, "--steps 2 --save-steps 1");
     for name in OF_A_RUN {
@@ -88,7 +88,7 @@ fn merge_and_compare_follow_no_link_either() {
     leads_out(&folder, "merged", "tokenizer.json", &outside);
     merge("merged").fails(1, &["the folder has tokenizer.json"]);
     assert!(folder.path("merged").join("tokenizer.json").is_symlink());
-    // Of a killed merge.
+    // From a killed merge.
     fs::write(folder.path("merged").join("run.lock"), "").unwrap();
     merge("merged").success();
     assert!(!folder.path("merged").join("tokenizer.json").is_symlink());
@@ -132,7 +132,7 @@ fn a_link_that_the_user_names_is_followed() {
     }
 }
 
-/// What is written last would else be known to be in the way only then.
+/// Otherwise, an obstacle to what is written last would only be found then.
 #[test]
 fn a_folder_in_the_place_of_a_file_is_found_before_the_work() {
     let folder = Folder::new();

@@ -1,5 +1,5 @@
-//! The program as its user meets it: real runs of the binary on small real checkpoints, judged by exit code, output
-//! and files. What each operation computes is held elsewhere; here it is that the parts are put together rightly.
+//! The program as its user sees it: real runs of the binary on small real checkpoints, judged by exit code, output and
+//! files. Other tests check what each operation computes; these check that the parts are put together correctly.
 
 mod adapters;
 mod bad_data;

@@ -6,7 +6,7 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// A copy of a fixture's checkpoint with its head on masked words.
+/// A copy of a fixture's checkpoint with its masked-word head.
 pub fn checkpoint(folder: &Folder, name: &str) -> PathBuf {
     let to = folder.copy_of(name);
     let head = to.join("masked_head.safetensors");
@@ -24,7 +24,7 @@ fn join(files: &[PathBuf; 2], to: &Path) {
     std::fs::write(to, safetensors::serialize(tensors, None).unwrap()).unwrap();
 }
 
-/// Lines of which every third is longer than a window, and blank ones.
+/// Lines, every third of which is longer than a window, and blank ones.
 pub fn texts(count: usize) -> String {
     let line = |i: usize| {
         let text = text_of(i % 3, i);
@@ -164,7 +164,7 @@ fn a_merged_model_has_the_head_and_no_labels() {
         let names = tensors.names();
         assert_eq!(names.iter().filter(|tensor| tensor.starts_with(head)).count(), 5, "{names:?}");
         assert!(!names.iter().any(|name| name.contains("classifier") || name.contains("seq_rel")));
-        // It is a checkpoint to go on from.
+        // It is a checkpoint to continue from.
         let again = trained.folder.path("again");
         let options = "--task masked-lm --device cpu --steps 1";
         train(&merged, &trained.data, &again, options);
@@ -199,7 +199,7 @@ fn what_masked_words_cannot_be_trained_with_is_refused_by_name() {
     refuse(&model, &column, "--device cpu", 1, &["a.csv:1"]);
     let args = train_args(&model, &data, &folder.path("r"), "--mask-probability 0.2");
     Finished::of(&mut bitfit(args)).fails(2, &["--mask-probability", "classification"]);
-    // A copy of the table is held to it; so are the two names of the words' bias.
+    // A copy of the table is checked against it; so are the two names of the words' bias.
     let weights = model.join("model.safetensors");
     join(&[1, 2].map(|i| model.join(format!("model-0000{i}-of-00002.safetensors"))), &weights);
     std::fs::remove_file(model.join("model.safetensors.index.json")).unwrap();
@@ -278,7 +278,7 @@ fn the_memory_that_is_planned_is_what_is_allocated() {
     let memory = &json(&trained.output.join("result.json"))["memory"];
     assert_eq!(memory["planned"], memory["allocated"], "{memory}");
 
-    // `plan` says the same without the data, where every window is as long as any may be: these eight tokens are two.
+    // `plan` says the same without the data, assuming maximum-length windows: these eight tokens are two.
     let data = trained.folder.write("full.txt", "the is in the is in\n".repeat(16));
     let sizes = "--batch-size 8 --max-length 6 --precision f32 --threads 2 --device cpu";
     let options = format!("--task masked-lm --steps 2 {sizes}");
@@ -314,7 +314,7 @@ fn another_task_starts_from_the_biases_that_masked_words_left() {
     }
     assert!(same > 10);
 
-    // What this run does not train would be lost, and so would another base's biases be wrong.
+    // Values that this run does not train would be lost, and another base's biases would be wrong.
     let some = format!("{options} --biases query {from}");
     trained.trains("some", &rows, &some).fails(1, &["--init-delta", "bitfit, biases all"]);
     let head = format!("{options} --method head {from}");
@@ -329,7 +329,7 @@ fn another_task_starts_from_the_biases_that_masked_words_left() {
     let none = format!("{options} --init-delta {}", trained.folder.path("none").display());
     trained.trains("none-run", &rows, &none).fails(1, &["--init-delta"]);
 
-    // Resumed, a run holds to the delta that it began with.
+    // A resumed run is tied to the delta that it began with.
     let delta_file = trained.output.join("bias.safetensors");
     std::fs::copy(trained.folder.path("from").join("bias.safetensors"), &delta_file).unwrap();
     let output = trained.folder.path("from");

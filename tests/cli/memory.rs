@@ -1,4 +1,4 @@
-//! What a run takes of memory: planned before it, kept within a limit, and the same training whatever is kept.
+//! A run's memory: planned before it, kept within a limit, and the same training whatever is kept.
 
 use crate::common::*;
 
@@ -10,7 +10,7 @@ fn plan(args: &[&str]) -> Finished {
     Finished::of(&mut bitfit([device, args].concat()))
 }
 
-/// The cell of a row (by the beginning of its line) that stands in the last column, as a number.
+/// The last column's cell, as a number, of the row whose line starts with `row`.
 fn last_number(text: &str, row: &str) -> usize {
     let line = text
         .lines()
@@ -23,7 +23,7 @@ fn last_number(text: &str, row: &str) -> usize {
 #[test]
 fn a_plan_needs_the_configuration_alone_and_its_parts_make_the_peak() {
     let folder = Folder::new();
-    // Deep enough that what is kept outweighs what passes.
+    // Deep enough that what is kept outweighs what is transient.
     let mut config = json(&fixture("bert").join("config.json"));
     config["num_hidden_layers"] = 12.into();
     folder.write("config.json", config.to_string());
@@ -49,13 +49,13 @@ fn a_plan_needs_the_configuration_alone_and_its_parts_make_the_peak() {
     for kept in ["qkv", "slope", "x_hat"] {
         assert!(run.stdout.contains(kept), "{}", run.stdout);
     }
-    // Each way keeps less than the one before, from everything to the inputs alone.
+    // Each way keeps less than the one before, from everything to only the inputs.
     let peaks = ["keep", "recompute-qkv", "recompute ", "checkpoint"]
         .map(|saving| last_number(&run.stdout, saving));
     assert!(peaks.is_sorted_by(|a, b| a > b), "{peaks:?}");
 }
 
-/// What `plan --allocate` took for a method.
+/// What `plan --allocate` allocated for a method.
 pub fn allocated(text: &str, method: &str) -> usize {
     let (_, table) = text.split_once("\nallocated").unwrap();
     let line = table.lines().find(|line| line.starts_with(method));
@@ -97,7 +97,7 @@ fn a_plan_of_methods_that_are_named_has_a_column_each_and_takes_as_much() {
     };
     assert!(lora("2") < lora("16"));
 
-    // What is kept, and what a run would take, are of the first that is asked for.
+    // What is kept, and what a run would take, refer to the first one requested.
     let fits = |method: &str| {
         let text =
             of(&["--method", method, "--memory", "2MiB", "--precision", "f32"]).success().stdout;
@@ -122,7 +122,7 @@ fn a_plan_of_methods_that_are_named_has_a_column_each_and_takes_as_much() {
     }
 }
 
-/// The head of each task, whose labels and outputs take room of their own.
+/// The head of each task, whose labels and outputs also take memory.
 #[test]
 fn a_plan_of_any_task_is_allocated_as_planned() {
     let model = fixture("bert-mlm");
@@ -130,7 +130,7 @@ fn a_plan_of_any_task_is_allocated_as_planned() {
     let of = |task: &str, more: &[&str]| {
         let text = plan(&[&args[..], &["--task", task, "--allocate"], more].concat()).success();
         let text = text.stdout;
-        // The columns: bitfit first, and full where it is there.
+        // The columns: bitfit first, and full if present.
         let peaks = text.lines().find(|line| line.starts_with("peak")).unwrap();
         let peaks = peaks.split_whitespace().skip(1).map(|cell| cell.replace(',', ""));
         let peaks: Vec<usize> = peaks.map(|cell| cell.parse().unwrap()).collect();
@@ -198,7 +198,7 @@ fn a_plan_for_a_gpu_counts_matrices_as_they_are_stored() {
     assert!(bytes[1..].is_sorted_by(|a, b| a > b), "{bytes:?}");
 }
 
-/// The peak that a run says it has, in MiB.
+/// The peak that a run reports, in MiB.
 fn said_peak(run: &Finished) -> f64 {
     let line = run.stderr.lines().find(|l| l.starts_with("memory: "));
     let number = line.and_then(|l| l["memory: ".len()..].split(' ').next());
@@ -210,7 +210,7 @@ fn a_limit_cuts_batches_and_chooses_what_is_kept_and_training_stays_the_same() {
     let folder = Folder::new();
     let data = folder.write("a.tsv", toy_tsv(48, 2));
     let dev = data.display();
-    // Of what is stored in 16 bits, what is made again differs by its rounding.
+    // For anything stored in 16 bits, recomputed values differ by rounding.
     let options = format!("--lr 1e-2 --epochs 2 --batch-size 16 --precision f32 --dev {dev}");
     let of = |name: &str, more: &str| {
         let output = folder.path(name);
@@ -227,7 +227,7 @@ fn a_limit_cuts_batches_and_chooses_what_is_kept_and_training_stays_the_same() {
         assert!(said_peak(&run) < peak, "{saving}: {}", run.stderr);
         assert_eq!(timeless(&output), timeless(&whole), "{saving}");
     }
-    // A limit below that peak: smaller micro-batches, the same sums in another order.
+    // A limit below that peak: smaller micro-batches, the same sums in a different order.
     let limit = format!("{}KB", (peak * 1048.576 * 0.97) as usize);
     let (run, output) = of("limited", &format!("--memory {limit}"));
     assert!(said_peak(&run) < peak * 0.97, "{}", run.stderr);
@@ -277,7 +277,7 @@ fn matrices_in_few_bits_learn_the_task_and_follow_the_delta() {
     }
 }
 
-/// A line per operation: what it reads, writes and makes, and a least time where the device's rates are given.
+/// A line per operation: what it reads, writes and computes, and a minimum time if the device's rates are given.
 #[test]
 fn a_plan_lists_the_step_operation_by_operation() {
     let folder = Folder::new();
@@ -301,7 +301,7 @@ fn a_plan_lists_the_step_operation_by_operation() {
     }
     assert!(line(&whole, "query@0").contains("AttentionBack"), "{whole}");
     assert!(whole.contains("tokens/s"), "{whole}");
-    // Of one bias there is less: no gradient of another, nothing below it.
+    // For one bias there is less: no gradient of another, nothing below it.
     let part = list(&["--biases", "output@1"]).success().stdout;
     assert!(part.contains("output@1") && !part.contains("query@"), "{part}");
     assert!(!part.contains("AttentionBack"), "{part}");

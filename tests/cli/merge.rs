@@ -1,5 +1,5 @@
-//! `bitfit merge`: the folder that it writes has the base's tensors with the delta's in their places, and says so in
-//! its configuration. That `transformers` computes the same logits from it is held by `scripts/check_merge.py`.
+//! `bitfit merge`: the folder it writes has the base's tensors with the delta's in their places, and says so in its
+//! configuration. `scripts/check_merge.py` checks that `transformers` computes the same logits from it.
 
 use crate::common::*;
 use serde_json::json as value;
@@ -38,7 +38,7 @@ fn a_merged_classifier_is_the_base_with_the_delta_in_place() {
         for tensor in delta.keys() {
             assert!(made.contains_key(tensor), "{name}: {tensor} is missing");
         }
-        // The base has a classifier of its own here, of the same names: no tensor but those.
+        // Here the base has its own classifier, with the same names: no other tensors.
         assert!(made.keys().eq(base.keys()), "{name}");
         assert_eq!(metadata(&merged.join("model.safetensors"))["format"], "pt");
         let config = json(&merged.join("config.json"));
@@ -67,7 +67,7 @@ fn a_merged_model_is_a_base_that_predicts_as_the_run_did() {
     let folder = Folder::new();
     let run = trained(&folder, &fixture("bert"), "");
     let (merged, _) = merge(&folder, &run);
-    // Frozen but for the head, which starts from the merged one and does not move at a rate of almost 0.
+    // Frozen except the head, which starts from the merged one and does not move at a rate of almost 0.
     let data = folder.path("a.tsv");
     let again = folder.path("again");
     let head = merged.join("model.safetensors");
@@ -137,7 +137,7 @@ fn a_folder_with_a_model_is_not_written_into() {
     );
 }
 
-/// A model that reads more of a text than it was trained on answers otherwise.
+/// A model that reads more of a text than it was trained on gives different answers.
 #[test]
 fn a_written_model_says_where_texts_are_cut() {
     for (options, max_length) in
@@ -167,7 +167,7 @@ fn a_written_model_says_where_texts_are_cut() {
         assert_eq!(tokenizer["truncation"]["max_length"], max_length, "{options}");
         assert_eq!(tokenizer["model"], json(&model.join("tokenizer.json"))["model"]);
     }
-    // A folder without settings of its tokenizer gets some.
+    // A folder without tokenizer settings gets some.
     let folder = Folder::new();
     let model = folder.copy_of("bert");
     fs::remove_file(model.join("tokenizer_config.json")).unwrap();
@@ -193,7 +193,7 @@ fn lower_casing_by_a_sentence_encoders_settings_is_said_and_goes_with_the_model(
         Finished::of(command.arg(run).arg("--input").arg(data)).success().stdout
     };
 
-    // A tokenizer with vocab.txt alone that keeps case.
+    // A tokenizer that has only vocab.txt and keeps case.
     let (folder, run, stderr) = made("bert-mean", "--pooling cls");
     assert!(stderr.contains(said), "{stderr}");
     let (merged, done) = merge(&folder, &run);
@@ -203,7 +203,7 @@ fn lower_casing_by_a_sentence_encoders_settings_is_said_and_goes_with_the_model(
         [&settings["do_lower_case"], &settings["strip_accents"]],
         [&value!(true), &value!(false)]
     );
-    // A whole model goes by what its own files say.
+    // A whole model follows its own files.
     let full = folder.path("full");
     let data = folder.path("a.tsv");
     train(&folder.path("bert-mean"), &data, &full, "--method full --steps 1");

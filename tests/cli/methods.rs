@@ -1,5 +1,5 @@
-//! Each method beside bitfit from end to end: it learns, resumes to the same bits, is measured, answers, is looked at and
-//! merged. And its options go with it alone.
+//! Each method next to bitfit, end to end: it learns, resumes to the same bits, is measured, answers, is inspected and
+//! merged. And its options are accepted only with it.
 #![cfg(unix)]
 
 use crate::common::*;
@@ -7,12 +7,12 @@ use crate::resume::{reaches, same_end};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-/// A method, its model, its options, and how the names of what trains in the encoder end.
+/// A method, its model, its options, and the endings of the names of what trains in the encoder.
 struct Method {
     name: &'static str,
     options: &'static str,
     trains: &'static [&'static str],
-    /// Whether it is for models whose linear layers have none.
+    /// Whether it is for models whose linear layers have no biases.
     without_biases: bool,
 }
 
@@ -55,7 +55,7 @@ const METHODS: [Method; 6] = [
     },
 ];
 
-/// A checkpoint of the fixtures whose blocks have no biases but the LayerNorms'.
+/// A fixture checkpoint whose blocks have no biases except the LayerNorms'.
 fn without_biases(folder: &Folder, name: &str) -> PathBuf {
     let model = folder.copy_of(name);
     edit_tensors(&model.join("model.safetensors"), |tensors, _| {
@@ -176,7 +176,7 @@ fn each_method_merged_answers_as_its_run() {
             let trained = Trained::new(method, model, &more);
             let merged = trained.folder.path("merged");
             trained.of_run("merge", &trained.run, &["--output", str_of(&merged)]);
-            // Frozen but for the head, which starts from the merged one and does not move at a rate of almost 0.
+            // Frozen except the head, which starts from the merged one and does not move at a rate of almost 0.
             let head = match pooling {
                 "mean" => merged.join("head.safetensors"),
                 _ => merged.join("model.safetensors"),
@@ -265,7 +265,7 @@ fn a_product_too_large_to_compute_with_is_not_merged() {
     assert!(!merged.exists());
 }
 
-/// The file says where its values belong, and a changed place is not taken.
+/// The file says where its values belong, and a changed place is refused.
 #[test]
 fn a_delta_of_single_values_says_where_they_belong_and_holds_to_it() {
     let trained = Trained::new(&METHODS[3], "bert", "");
@@ -301,7 +301,7 @@ fn a_delta_of_single_values_says_where_they_belong_and_holds_to_it() {
     Finished::of(&mut eval).fails(1, &["sparse_index", "seed"]);
 }
 
-/// How many values a control trains is told before it does.
+/// The number of values a control trains is reported before it does.
 #[test]
 fn controls_tell_how_many_values_they_train() {
     let inspect = |more: &[&str]| {
@@ -327,7 +327,7 @@ fn controls_tell_how_many_values_they_train() {
         .fails(2, &["random is not for --task masked-lm", "table of the words"]);
 }
 
-/// A missing bias may as well be a damaged file: only where it is asked for is one added, and it is said.
+/// A missing bias may just as well mean a damaged file: one is added only on request, and that is reported.
 #[test]
 fn biases_are_added_where_there_are_none_and_nowhere_else() {
     let folder = Folder::new();
@@ -345,7 +345,7 @@ fn biases_are_added_where_there_are_none_and_nowhere_else() {
     let delta = tensors(&folder.path("run").join("bias.safetensors"));
     let encoder = delta.keys().filter(|name| !name.starts_with("classifier"));
     assert!(encoder.clone().all(|name| name.ends_with("query.bias")) && encoder.count() == 2);
-    // Those that are not selected stay zero, and stand in the merged model.
+    // Those not selected stay zero, and are in the merged model.
     let merged = folder.path("merged");
     let mut command = bitfit(["merge", "--delta"]);
     Finished::of(command.arg(folder.path("run")).arg("--output").arg(&merged)).success();

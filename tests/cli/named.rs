@@ -1,5 +1,4 @@
-//! Tasks by their names: rows from the hub's layout and from the archives, both sets of MNLI, the files to hand in, and
-//! what is refused.
+//! Tasks by name: rows from the hub's layout and from the archives, both sets of MNLI, submission files, and refusals.
 
 use crate::common::*;
 use serde_json::Value;
@@ -31,7 +30,7 @@ fn lines(path: &Path) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// Number and word of each answer of a file to hand in.
+/// Number and word of each answer in a submission file.
 fn answers(path: &Path) -> Vec<(String, String)> {
     let lines = lines(path);
     assert_eq!(lines[0], "index\tprediction");
@@ -78,11 +77,11 @@ fn a_task_by_its_name_brings_its_rows_recipe_and_measures() {
     let answers = answers(&answered.join("CoLA.tsv"));
     let indices: Vec<_> = answers.iter().map(|(index, _)| index.as_str()).collect();
     assert_eq!(indices, ["0", "1", "2", "3", "4", "5", "6"]);
-    // The classes of the test rows go in the same turn as those of the rows trained on.
+    // The classes of the test rows come in the same turn as those of the training rows.
     let words: Vec<_> = answers.iter().map(|(_, word)| word.as_str()).collect();
     assert!(words.contains(&"0") && words.contains(&"1"), "{words:?}");
 
-    // The settings give the same run again, and the answers come from the delta alone, too.
+    // The settings reproduce the run, and the delta on its own gives the answers, too.
     let again = folder.path("again");
     let settings = output.join("settings.toml");
     let args = ["train", "--config", settings.to_str().unwrap(), "--output"];
@@ -154,7 +153,7 @@ fn mnli_is_measured_on_both_of_its_dev_sets_and_answers_the_diagnostic_rows() {
     assert_eq!(measured["classes"][2]["label"], "contradiction");
     assert_eq!(measured["rows"], 12);
 
-    // The diagnostic rows alone.
+    // Only the diagnostic rows.
     let alone = folder.path("alone");
     let args = ["predict", "--delta", delta, "--task", "ax", "--predict-test"];
     Finished::of(bitfit(args).arg(&alone)).success();
@@ -191,7 +190,7 @@ fn a_run_of_two_dev_sets_gives_its_result_again_when_it_is_resumed() {
     assert_eq!(best(&whole), best(&parts));
 }
 
-/// STS-B as its archive has it; the scores of the test rows are to be found.
+/// STS-B as in its archive; the scores of the test rows are to be predicted.
 fn sts(folder: &Folder) -> PathBuf {
     let base = folder.path("STS-B");
     fs::create_dir(&base).unwrap();
@@ -211,7 +210,7 @@ fn scores_of_test_rows_stay_in_their_range_under_the_files_own_numbers() {
     let folder = Folder::new();
     let data = sts(&folder);
     let (output, answered) = (folder.path("run"), folder.path("answers"));
-    // So high a rate overshoots.
+    // Such a high rate overshoots.
     let more = format!("--epochs 4 --lr 5e-2 --predict-test {}", answered.display());
     run(&named("stsb", &data, &output, &more));
     let result = json(&output.join("result.json"));
@@ -285,7 +284,7 @@ fn rows_of_mnli_without_a_gold_label_are_refused_or_left_out_as_in_any_file() {
     eval(&["--unlabelled", "refuse"]).fails(1, &["dev_matched.tsv:5", "--unlabelled drop"]);
     eval(&[]).success();
 
-    // The same rows in a file of one's own.
+    // The same rows in a user's own file.
     let own = folder.write("own.tsv", dashed);
     let args = |more: &str| {
         let more = format!("--task mnli --steps 1 --dev-fraction 0.5 {more}");
@@ -367,7 +366,7 @@ fn what_a_name_cannot_mean_is_refused_before_anything_runs() {
         2,
         &["use matthews, accuracy, macro-f1, loss"],
     );
-    // Test rows that are not there are missed before hours are spent.
+    // Missing test rows are noticed before hours are spent.
     refused(
         &named("qqp", &glue, &output, "--dev-fraction 0.5 --predict-test x"),
         1,

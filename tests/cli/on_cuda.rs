@@ -1,4 +1,4 @@
-//! Training on the CUDA backend as its user has it, with the emulator as the driver: beside the CPU, and resumed.
+//! Training on the CUDA backend as its user sees it, with the emulator as the driver: against the CPU, and resumed.
 #![cfg(unix)]
 
 #[path = "../ops/driver.rs"]
@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Whether there is something to test; says so where not.
+/// Whether there is something to test; says so if not.
 pub fn kernels() -> bool {
     let built = bitfit::backend::cuda::images::built_in();
     if !built {
@@ -32,7 +32,7 @@ fn on_emulator(command: &mut Command) -> &mut Command {
     command.env("LD_LIBRARY_PATH", driver::folder())
 }
 
-/// Real text that is always there: lines of the licence, and whether they name what it is about.
+/// Real text that is always available: lines of the licence, and whether they name its subject.
 fn licence(rows: usize) -> String {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("LICENSE-APACHE"));
     let text = text.unwrap();
@@ -45,11 +45,11 @@ fn licence(rows: usize) -> String {
     table
 }
 
-/// Movie reviews with their polarity where they were fetched, else the licence.
+/// Movie reviews with their polarity if they were fetched, else the licence.
 fn real_text(rows: usize) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/data/movie-reviews.tsv");
     match fs::read_to_string(&path) {
-        // The file is in the order of its source: every so many lines, so that both polarities are there.
+        // The file is in source order: every so many lines, so that both polarities occur.
         Ok(reviews) => {
             let (heading, lines) = reviews.split_once('\n').unwrap();
             let lines: Vec<&str> = lines.lines().collect();
@@ -103,7 +103,7 @@ fn few_bits_stand_beside_16_and_full_fine_tuning_in_one_table() {
     assert!(saved[1] < saved[2] && saved[2] < saved[0] && saved[0] < saved[3], "{saved:?}");
 }
 
-/// Mean losses of ten steps each.
+/// Mean losses over ten steps each.
 fn loss_curve(output: &Path) -> Vec<f64> {
     let losses: Vec<f64> = steps(output).iter().map(|s| number(s, "loss")).collect();
     losses.chunks(10).map(|ten| ten.iter().sum::<f64>() / ten.len() as f64).collect()
@@ -179,7 +179,7 @@ fn a_run_on_cuda_that_was_stopped_resumes_to_the_same_bits() {
     }
 }
 
-/// A head on tokens, labels of which some are ignored, and weights of classes.
+/// A head on tokens, some with ignored labels, and class weights.
 #[test]
 fn a_tagger_on_cuda_follows_the_cpu() {
     if !kernels() {
@@ -197,7 +197,7 @@ fn a_tagger_on_cuda_follows_the_cpu() {
     close("losses", &runs[0], &runs[1], 0.02);
 }
 
-/// Masked words: trained beside the CPU, measured, filled in and merged, with the memory that was planned.
+/// Masked words: trained alongside the CPU, measured, filled in and merged, within the planned memory.
 #[test]
 fn masked_words_on_cuda_follow_the_cpu() {
     if !kernels() {
@@ -218,7 +218,7 @@ fn masked_words_on_cuda_follow_the_cpu() {
         assert_eq!(memory["planned"], memory["allocated"], "{memory}");
         output
     };
-    // In bf16 a sum that is rounded across 0 turns a ReLU of this model on or off now and then.
+    // In bf16 a sum that is rounded across 0 sometimes turns a ReLU of this model on or off.
     let outputs = ["cpu --precision f32", "cuda --precision f16"].map(trained);
     let losses = outputs
         .each_ref()
@@ -233,7 +233,7 @@ fn masked_words_on_cuda_follow_the_cpu() {
     };
     let (cpu, cuda) = (perplexity("cpu"), perplexity("cuda"));
     assert!((cpu / cuda - 1.0).abs() < 0.01, "perplexities {cpu} and {cuda}");
-    // One text in three has no mask, and one of them two.
+    // One of three texts has no mask, and one has two.
     let input = folder.write("in.txt", "the [MASK] is in\nnothing\nin [MASK] the [MASK]\n");
     let filled = |device: &str| {
         let paths = [&outputs[1], &input].map(|path| path.to_str().unwrap());
@@ -262,7 +262,7 @@ fn a_task_trained_on_cuda_with_few_bits_is_evaluated_predicted_and_merged() {
         Finished::of(on_emulator(&mut bitfit(args))).success();
         let delta = output.to_str().unwrap();
         let run = |args: &[&str]| Finished::of(on_emulator(&mut bitfit(args))).success();
-        // The type of the matrices follows the delta.
+        // The matrices' type follows the delta.
         let loss = |device: &str| {
             let file = folder.path(device);
             let args = ["eval", "--delta", delta, "--data", data, "--device", device];

@@ -33,7 +33,7 @@ impl Trained {
         Finished::of(&mut self.command(name, more)).success()
     }
 
-    /// Predictions for what is given on standard input.
+    /// Predictions for the given standard input.
     #[track_caller]
     fn piped(&self, input: &str, more: &[&str]) -> String {
         let mut command = self.command("predict", more);
@@ -109,7 +109,7 @@ fn predictions_agree_over_formats_and_sources() {
 #[test]
 fn order_is_kept_over_more_rows_than_are_held_at_once() {
     let trained = Trained::new("bert");
-    // Of many lengths, so that batches are not in the order of the rows.
+    // Many lengths, so that batches are not in row order.
     let texts: Vec<String> = (0..2100)
         .map(|i| {
             let words = "the film again ".repeat(i * 7 % 11);

@@ -1,4 +1,4 @@
-//! Where help, tables and notes go: colours only where somebody sees them, and an error where nothing can be written.
+//! Where help, tables and notes go: colours only on a terminal, and an error if nothing can be written.
 #![cfg(target_os = "linux")]
 
 use crate::common::*;
@@ -17,13 +17,13 @@ fn help_that_cannot_be_written_is_a_failure() {
         assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
         assert!(said.starts_with("error: cannot write to standard output: No space"), "{said}");
     }
-    // Who reads no further has read enough.
+    // A reader that stops early has read enough.
     let head = "\"$0\" help train | head -n 1 > /dev/null; echo ${PIPESTATUS[0]}";
     let run = Finished::of(Command::new("bash").args(["-c", head, env!("CARGO_BIN_EXE_bitfit")]));
     assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("0\n", ""));
 }
 
-/// What a command prints on a terminal, or nothing where there is no program that plays one.
+/// What a command prints on a terminal, or nothing if no program can emulate one.
 fn on_a_terminal(args: &str, environment: &str) -> Option<String> {
     let command =
         format!("env -u NO_COLOR {environment} TERM=xterm {} {args}", env!("CARGO_BIN_EXE_bitfit"));

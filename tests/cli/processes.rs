@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-/// A run that goes on for as long as a test needs, with its first step done.
+/// A run that lasts as long as a test needs, with its first step done.
 fn long_run(folder: &Folder, output: &Path) -> Child {
     let data = folder.write("long.tsv", toy_tsv(24, 2));
     let options = "--steps 2000000 --save-steps 1000000 --batch-size 4";
@@ -31,7 +31,7 @@ fn a_folder_is_one_runs_until_it_ends() {
     second.fails(1, &["another run is writing", &holder]);
     let resumed = Finished::of(bitfit(["train", "--resume", "--output"]).arg(&output));
     resumed.fails(1, &["--resume", "another run is writing", &holder]);
-    // Killed, it leaves its lock file, which holds nobody up.
+    // Killed, it leaves its lock file, which blocks nothing.
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(output.join("run.lock").exists());
@@ -67,7 +67,7 @@ fn sigterm_and_sighup_save_like_ctrl_c_and_may_come_twice() {
     }
 }
 
-/// Before the first step there is nothing to save: the run ends at once, while it reads its texts, and leaves nothing.
+/// Before the first step there is nothing to save: the run ends at once, while reading its texts, and leaves nothing.
 #[test]
 fn a_signal_before_the_first_step_ends_a_run_cleanly() {
     let folder = Folder::new();
@@ -97,7 +97,7 @@ fn a_signal_before_the_first_step_ends_a_run_cleanly() {
         ends(start(&folder.path("new/run"), &[]), name);
         assert!(!folder.path("new").exists(), "{name}");
     }
-    // What is there already stays as it is.
+    // Existing content stays as it is.
     let output = folder.path("run");
     fs::create_dir(&output).unwrap();
     fs::write(output.join("settings.toml"), "").unwrap();
@@ -105,7 +105,7 @@ fn a_signal_before_the_first_step_ends_a_run_cleanly() {
     assert_eq!(names(&output), ["settings.toml"]);
 }
 
-/// What it has written so far becomes no file, and goes with it.
+/// What it has written so far becomes no file, and disappears with it.
 #[test]
 fn predictions_that_are_broken_off_leave_nothing() {
     let folder = Folder::new();
@@ -116,7 +116,7 @@ fn predictions_that_are_broken_off_leave_nothing() {
         fs::create_dir_all(folder.path("out")).unwrap();
         let mut child = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut input = child.stdin.take().unwrap();
-        // With the names of columns there is something to write.
+        // With column names there is something to write.
         input.write_all(b"text\na ship\n").unwrap();
         let begun = Instant::now();
         while names(&folder.path("out")).is_empty() {
@@ -148,7 +148,7 @@ fn a_folder_is_one_merges_until_it_ends() {
     merge().success();
     assert!(!output.join("run.lock").exists());
     merge().fails(1, &["already has a model"]);
-    // Several at once: one makes it, and it is whole.
+    // Several at once: one makes it, and it is complete.
     let output = folder.path("many/merged");
     let start = || {
         let mut command = bitfit(["merge", "--quiet", "--delta"]);
@@ -316,7 +316,7 @@ fn an_output_that_is_an_input_is_wrong_usage() {
     }
     assert_eq!(fs::read(&data).unwrap(), before);
     assert_eq!(fs::read(&delta).unwrap(), delta_before);
-    // What is merely beside them may be written, and written again.
+    // Files merely next to them may be written, and overwritten.
     for _ in 0..2 {
         let mut command = bitfit(["predict", "--threads", "1", "--delta"]);
         command.arg(&run).arg("--input").arg(&data);
@@ -353,7 +353,7 @@ fn deltas_of_one_run_in_two_folders_are_one_file_and_name_no_place() {
     let folder = Folder::new();
     let (mut files, mut moved) = (Vec::new(), Vec::new());
     for place in ["one", "another"] {
-        // Everything lies elsewhere: model, data and output.
+        // Everything is elsewhere: model, data and output.
         let here = folder.path(place);
         fs::create_dir(&here).unwrap();
         let model = folder.copy_of("bert");
@@ -376,7 +376,7 @@ fn deltas_of_one_run_in_two_folders_are_one_file_and_name_no_place() {
     let root = folder.path("");
     assert!(!text.contains(root.to_str().unwrap().trim_end_matches('/')), "{text}");
     assert!(text.contains("./bert") && text.contains("data_sha256") && text.contains("dev.tsv"));
-    // The file alone does not, and looks for nothing on a hub.
+    // The file on its own does not, and looks for nothing on a hub.
     let mut inspect = bitfit(["inspect", "--delta"]);
     inspect.arg(&moved[0]).env("HF_ENDPOINT", "http://127.0.0.1:9");
     Finished::of(&mut inspect).fails(1, &["./bert", "give --model"]);

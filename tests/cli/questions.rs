@@ -11,14 +11,14 @@ use std::time::Duration;
 const FILLER: [&str; 6] = ["the", "is in", "and", "again", "they", "that"];
 const TELLING: [&str; 3] = ["harbour", "tickets", "film"];
 
-/// Where a question's answer stands, in characters.
+/// Where a question's answer is, in characters.
 struct Question {
     context: String,
     answer: Option<(String, usize)>,
 }
 
-/// Every fourth has no answer where `none` is asked for; every fifth is longer than a window. Characters of several bytes
-/// stand before the answer, one that is written as two, and in every third a line break of two.
+/// Every fourth has no answer if `none` is set; every fifth is longer than a window. Before the answer come multi-byte
+/// characters, one written as two, and in every third a two-character line break.
 fn question(i: usize, none: bool) -> Question {
     let fill = |n: usize| (0..n).map(|k| FILLER[(i * 5 + k * 7) % 6]).collect::<Vec<_>>().join(" ");
     let before = format!("😀 e\u{301} {}", fill(if i % 5 == 4 { 60 } else { 2 + i % 5 }));
@@ -126,7 +126,7 @@ fn questions_are_learned_and_answered_from_the_text_by_its_offsets() {
         }
         assert!(right / 40.0 > 0.7, "{model}: {right}");
 
-        // Lines have no ids, and another order of keys; tables say the same.
+        // Lines have no ids, and a different key order; tables say the same.
         let plain = trained.folder.write("a.jsonl", lines(40, true));
         let from_lines = trained.answers(&plain, &[]);
         let texts =
@@ -200,7 +200,7 @@ fn questions_without_an_answer_are_told_of_where_one_is_always_given() {
     let run = train(&fixture("bert"), &trained.data, &output, &options);
     assert!(run.stderr.contains(part), "{}", run.stderr);
     assert_eq!(metadata(&output.join("bias.safetensors"))["no_answer"], "never");
-    // The other way round no dev row says when to give none.
+    // Conversely, no dev row says when to give none.
     let options = format!("--task question-answering --steps 1 --dev {}", trained.data.display());
     let output = trained.folder.path("third");
     let run = train(&fixture("bert"), &some, &output, &options);
@@ -385,7 +385,7 @@ fn ids_that_come_twice_and_answers_beyond_a_window_are_said() {
     qas[0]["answers"] = value!([{"text": context, "answer_start": 0}]);
     let data = folder.write("a.json", file.to_string());
     let output = folder.path("run");
-    // Windows of 12 tokens, of which the question takes 6 at most.
+    // Windows of 12 tokens, at most 6 of them the question's.
     let run = train(
         &fixture("bert"),
         &data,

@@ -1,4 +1,4 @@
-//! `--lr auto`: a trial that chooses a rate changes nothing else, and a run that is stopped around it goes on.
+//! `--lr auto`: a trial that chooses a rate changes nothing else, and a run stopped around it continues.
 
 use crate::common::*;
 use serde_json::Value;
@@ -69,8 +69,7 @@ fn a_rate_that_diverges_is_said_to_and_where_all_do_nothing_is_trained() {
     let folder = Folder::new();
     let data = folder.write("a.tsv", toy_tsv(60, 3));
     let output = folder.path("some");
-    // Weights grow by lr · decay in each step.
-    // The run is as long as the trial, which the chosen rate has come through.
+    // Weights grow by lr · decay in each step. The run is as long as the trial, which the chosen rate has survived.
     let grows = format!("--lr auto --steps 20 --weight-decay 10000 --clip-norm 0 {DEV}");
     train(&fixture("bert"), &data, &output, &format!("--batch-size 4 {grows}"));
     let trial = trial(&output);
@@ -114,7 +113,7 @@ fn a_run_that_is_killed_in_its_trial_or_after_it_comes_to_the_same_end() {
     assert!(reaches(&mut child, &after, 3));
     signal(&child, "KILL");
     child.wait().unwrap();
-    // As it was asked for at first; the run's settings have the rate.
+    // As originally requested; the run's settings have the rate.
     resume(&after, &["--lr", "auto"]);
     same_end(&whole, &after);
     assert_eq!(trial(&after)["chosen"], trial(&whole)["chosen"]);

@@ -1,11 +1,11 @@
-//! What is said of a file before anything is made of it: columns that are not read, texts that the tokenizer does not know,
-//! labels and tags that may be none, and what files of words are.
+//! What is reported about a file before anything is made from it: columns that are not read, texts that the tokenizer
+//! does not know, labels and tags that may not be any, and what files of words are.
 
 use crate::common::*;
 use crate::tags::{TASK, conll};
 use std::path::Path;
 
-/// The run of a file that is trained on as `more` says.
+/// The run of a file that is trained on with the options in `more`.
 fn run(name: &str, content: &str, more: &str) -> Finished {
     let folder = Folder::new();
     let data = folder.write(name, content);
@@ -47,7 +47,7 @@ fn columns_that_are_not_read_are_named_wherever_a_file_is_read() {
     let said =
         format!("{file}: text from column \"text\"; not read: \"id\", \"label\", \"source\"");
     assert_eq!(done.stderr.matches(&said).count(), 1, "{}", done.stderr);
-    // Keys that come late are no reason to say it all again.
+    // Keys that come late do not repeat the message.
     let lines: String =
         (0..3000).map(|i| format!("{{\"text\": \"harbour\", \"k{}\": 1}}\n", i % 7)).collect();
     let input = folder.write("b.jsonl", lines);
@@ -144,7 +144,7 @@ fn tags_that_are_numbers_or_of_no_scheme_are_named_with_their_place() {
         run("a.conll", &case, &task),
         &["the types \"PLACE\" (", "\"place\" (1 word) differ only in"],
     );
-    // The commonest of all, too.
+    // The most common one, too.
     says(
         run("a.conll", &conll(0..8).replace("\tO\n", "\t0\n"), &task),
         &["of the tags, \"0\" (", "not IOB or IOBES"],

@@ -1,11 +1,11 @@
-//! What public reports of other programs say went wrong in silence, tried on this one: each is a wrong reading that a
-//! user would see nowhere.
+//! Silent failures from public reports about other programs, tried on this one: each is a misreading that a user would
+//! never see.
 
 use crate::common::*;
 use std::fs;
 use std::path::Path;
 
-/// A step of training on a small file, on the fixture `bert` or a changed copy of it.
+/// One training step on a small file, on the fixture `bert` or a changed copy of it.
 fn step(folder: &Folder, model: &Path, file: &str, content: &str, more: &str) -> Finished {
     let data = folder.write(file, content);
     let output = folder.path("run");
@@ -108,7 +108,7 @@ fn csv_rows_over_several_lines_are_counted_where_a_quote_may_have_swallowed_them
     let swallowed = "text,label\n\"open,a\nsecond,b\nthird,a\nclose\",b\nfifth,a\n";
     let run = step(&folder, &model, "a.csv", swallowed, "").success();
     assert!(run.stderr.contains(said), "{}", run.stderr);
-    // The last row has none after it to be counted from.
+    // The last row has none after it to count from.
     let run =
         step(&folder, &model, "a.csv", "text,label\n\"a\nb\",x\nc,y\n\"d\ne\",x\n", "").success();
     assert!(run.stderr.contains("2 rows go over several lines"), "{}", run.stderr);
@@ -141,7 +141,7 @@ fn files_of_another_kind_of_text_are_named_as_such() {
     run.fails(1, &[":1: the value of \"label\" is an array"]);
 }
 
-/// Where every text gets the same answer no correlation is defined, and the 0 that is given looks like a measured one.
+/// If every text gets the same answer, no correlation is defined, and the 0 that is given looks like a measured one.
 #[test]
 fn measures_of_equal_answers_are_said_to_be_undefined() {
     for (task, labels, undefined) in [
@@ -163,7 +163,7 @@ fn measures_of_equal_answers_are_said_to_be_undefined() {
         let eval = Finished::of(eval.arg(&run).arg("--data").arg(&data)).success();
         let says = format!("warning: every row gets the same answer: {undefined} and shown as 0");
         assert!(eval.stderr.contains(&says), "{}", eval.stderr);
-        // In training at the evaluation and at the end.
+        // In training, at the evaluation and at the end.
         let again = folder.path("again");
         let head = format!("{options} --lr 1e-30 --init-head {}", delta.display());
         let said = train(&fixture("bert"), &data, &again, &head).stderr;

@@ -1,4 +1,4 @@
-//! A run that is killed or stopped goes on to exactly where it would have come, and no run goes on as another.
+//! A run that is killed or stopped continues to exactly the same result, and no run continues as another.
 #![cfg(unix)]
 
 use crate::common::*;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Dropout and shuffling on: what is random must be found again, too.
+/// Dropout and shuffling on: randomness must be restored, too.
 const OPTIONS: &str = "--lr 5e-3 --epochs 12 --batch-size 4 --dropout 0.1 --eval-steps 7 --save-steps 3 --dev-fraction 0.2";
 
 struct Runs {
@@ -22,7 +22,7 @@ impl Runs {
         Self { folder, data }
     }
 
-    /// The run's command; the output's name is the same for all, as the delta holds the settings.
+    /// The run's command; the output's name is the same for all, as the delta contains the settings.
     fn command(&self, output: &Path) -> Command {
         let mut command = bitfit(train_args(&fixture("bert"), &self.data, output, OPTIONS));
         command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -63,7 +63,7 @@ pub fn signal(child: &Child, name: &str) {
     assert!(sent.success());
 }
 
-/// The same biases to the last bit, and the same log but for speeds.
+/// The same biases to the last bit, and the same log except for speeds.
 #[track_caller]
 pub fn same_end(a: &Path, b: &Path) {
     let bits = |run: &Path| -> Vec<(String, Vec<u32>)> {
@@ -158,7 +158,7 @@ fn ctrl_c_finishes_the_step_saves_and_says_how_to_go_on() {
     }
     let way_on = format!("bitfit train --resume --output {}", output.display());
     run.fails(1, &["stopped on request after step", &way_on]);
-    // Saved at the very step where it stopped: nothing is lost.
+    // Saved exactly at the step where it stopped: nothing is lost.
     let saved: usize = metadata(&output.join("checkpoint.safetensors"))["step"].parse().unwrap();
     assert_eq!(steps(&output).len(), saved);
     runs.resume(&output);
@@ -202,7 +202,7 @@ fn a_resumption_with_something_else_is_refused_by_name() {
     resume(&["--model", model.to_str().unwrap()]).fails(1, &["base weights"]);
     assert_eq!(fs::read(whole.join("bias.safetensors")).unwrap(), delta);
     assert_eq!(fs::read(whole.join("settings.toml")).unwrap(), settings);
-    // What does not decide the result may change.
+    // Settings that do not affect the result may change.
     resume(&["--threads", "2"]).success();
 }
 

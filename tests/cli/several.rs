@@ -1,4 +1,4 @@
-//! Several labels or numbers per text, and classes that count differently: trained, measured, predicted, merged.
+//! Several labels or numbers per text, and weighted classes: trained, measured, predicted, merged.
 
 use crate::common::*;
 use serde_json::{Value, json as value};
@@ -96,7 +96,7 @@ fn a_text_has_any_number_of_labels() {
     assert_eq!(config["id2label"], value!({ "0": "people", "1": "sea", "2": "trade" }));
 }
 
-/// Trained on lists, and evaluated on a table that parts its labels.
+/// Trained on lists, and evaluated on a table that separates its labels.
 #[test]
 fn eval_parts_labels_where_its_user_says() {
     let folder = Folder::new();

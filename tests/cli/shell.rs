@@ -1,4 +1,4 @@
-//! What shells and `man` are given of the command line.
+//! What shells and `man` get of the command line.
 
 use crate::common::*;
 use std::fs;
@@ -19,7 +19,7 @@ fn every_shell_gets_a_script_that_knows_commands_and_options() {
     assert!(unknown.stderr.contains("zsh"), "{}", unknown.stderr);
 }
 
-/// Asks bash itself for what it would offer.
+/// Asks bash itself what it would offer.
 #[test]
 fn bash_completes_commands_and_values() {
     if Command::new("bash").arg("--version").stdout(Stdio::null()).status().is_err() {

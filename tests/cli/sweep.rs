@@ -1,4 +1,4 @@
-//! `bitfit sweep`: many runs in one process, each of which is what `bitfit train` makes of its settings.
+//! `bitfit sweep`: many runs in one process, each the same as `bitfit train` with its settings.
 #![cfg(unix)]
 
 use crate::common::*;
@@ -45,14 +45,14 @@ pub fn sweep(grid: &Path, output: &Path, more: &[&str]) -> Command {
     command
 }
 
-/// Goes on with the sweep of a folder.
+/// Continues the sweep in a folder.
 pub fn resume(output: &Path) -> Command {
     let mut command = bitfit(["sweep", "--resume", "--output"]);
     command.arg(output);
     command
 }
 
-/// The rows without what depends on the machine's speed.
+/// The rows without anything that depends on the machine's speed.
 fn timeless_rows(output: &Path) -> Vec<Value> {
     let mut rows = sweep_rows(output);
     for row in &mut rows {
@@ -63,7 +63,7 @@ fn timeless_rows(output: &Path) -> Vec<Value> {
     rows
 }
 
-/// The names of the runs, as their rows have them.
+/// The names of the runs, as in their rows.
 fn runs(output: &Path) -> Vec<String> {
     sweep_rows(output).iter().map(|row| row["run"].as_str().unwrap().to_owned()).collect()
 }
@@ -74,7 +74,7 @@ fn left(run: &Path) -> Vec<u8> {
     fs::read(if delta.exists() { delta } else { run.join("model.safetensors") }).unwrap()
 }
 
-/// Asserts that two sweeps of one grid came to the same end, to the last bit.
+/// Asserts that two sweeps of one grid gave the same result, to the last bit.
 #[track_caller]
 fn same_sweeps(one: &Path, other: &Path) {
     assert_eq!(timeless_rows(one), timeless_rows(other));
@@ -175,7 +175,7 @@ fn a_sweep_that_is_killed_again_and_again_comes_to_the_same_end() {
         let mut command = sweep(&grid, &output, more);
         command.args(["--jobs", "2"]).stdin(Stdio::null());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        // Somewhat later each time, so that all of it is done some time.
+        // A little later each time, so that eventually all of it gets done.
         std::thread::sleep(Duration::from_millis(60 + 67 * attempt));
         if let Some(status) = child.try_wait().unwrap() {
             let said = child.wait_with_output().unwrap();
@@ -188,7 +188,7 @@ fn a_sweep_that_is_killed_again_and_again_comes_to_the_same_end() {
     }
     assert!(kills > 3, "it was killed {kills} times");
     same_sweeps(&whole, &output);
-    // A sweep that has ended says what it found, and makes nothing again but what is gone.
+    // A finished sweep reports what it found, and only recomputes what is missing.
     let before = fs::metadata(output.join("qi-lr1e-3-seed1/result.json")).unwrap().modified();
     let answers = output.join("answers/head-lr1e-2-seed2.json");
     let again = || Finished::of(&mut resume(&output));
@@ -318,7 +318,7 @@ fn memory_decides_how_many_runs_are_at_work() {
     let folder = Folder::new();
     let path = grid(&folder, GRID);
     let output = folder.path("sweep");
-    // Full fine-tuning takes most: with what it needs, bias-only runs stand side by side.
+    // Full fine-tuning takes the most: within what it needs, bias-only runs fit side by side.
     let mut tight = sweep(&path, &output, &["--memory", "100KiB"]);
     let error = Finished::of(&mut tight);
     let said = error.fails(1, &["the run ", "--memory 102,400 bytes is too little"]);
@@ -331,7 +331,7 @@ fn memory_decides_how_many_runs_are_at_work() {
     let logs: BTreeSet<String> =
         names(&output).into_iter().filter(|n| n.ends_with(".log")).collect();
     assert_eq!(logs.len(), 10);
-    // Notes of runs are in their logs, and not on the terminal.
+    // Notes of runs are in their logs, not on the terminal.
     assert!(!wide.stderr.contains("device: "), "{}", wide.stderr);
     let log = fs::read_to_string(output.join("full-seed1.log")).unwrap();
     assert!(log.contains("memory: ") && log.contains("best accuracy"), "{log}");

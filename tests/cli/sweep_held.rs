@@ -1,4 +1,4 @@
-//! What a sweep that goes on is held to: its grid, what its runs left, the files they read, and what it wrote down itself.
+//! What a continued sweep is checked against: its grid, what its runs left, the files they read, and its own records.
 #![cfg(unix)]
 
 use crate::common::*;
@@ -33,7 +33,7 @@ fn runs_that_have_begun_are_held_to_what_they_left_and_to_their_files() {
     let kept = fs::read(&data).unwrap();
     fs::write(&data, toy_tsv(50, 2)).unwrap();
     again().fails(1, &["bitfit-lr1e-3: ", "is done, with other files", "training data was "]);
-    // One that goes on is held to them, too.
+    // A continued one is checked against them, too.
     fs::remove_dir_all(output.join("bitfit-lr1e-2")).unwrap();
     fs::remove_file(run.join("result.json")).unwrap();
     again().fails(1, &["has begun, with other files", "training data was "]);

@@ -1,4 +1,5 @@
-//! `--task token-classification` as its user has it: tagged words in columns or JSON, trained, measured, predicted, merged.
+//! `--task token-classification` as its user sees it: tagged words in columns or JSON, trained, measured, predicted,
+//! merged.
 
 use crate::common::*;
 use serde_json::{Value, json as value};
@@ -7,7 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Words of the fixtures' vocabularies, each with its tag; the second of a name goes on with the first.
+/// Words of the fixtures' vocabularies, each with its tag; the second word of a name continues the first.
 const WORDS: [(&str, &str); 8] = [
     ("the", "O"),
     ("harbour", "B-PLACE"),
@@ -88,7 +89,7 @@ fn str_of(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Tags that name no entities are classes of words: counted like those, with the same warnings.
+/// Tags that are not entities are classes of words: counted like those, with the same warnings.
 #[test]
 fn parts_of_speech_have_a_table_of_which_was_taken_for_which() {
     let folder = Folder::new();
@@ -241,7 +242,7 @@ fn a_sentence_in_a_pipe_is_answered_before_the_next_comes() {
 #[test]
 fn words_without_a_token_are_told_and_answered() {
     let trained = Trained::new("bert", 1, "");
-    // BERT's normalizer drops what has no width.
+    // BERT's normalizer drops zero-width characters.
     let line = value!({ "tokens": ["they", "\u{200b}", "", "friends"], "tags": ["O", "O", "O", "B-PEOPLE"] });
     let data = trained.folder.write("odd.jsonl", format!("{line}\n"));
     let eval = trained.run("eval", &["--data", str_of(&data)]);
@@ -279,7 +280,7 @@ fn parts_of_speech_are_measured_word_by_word() {
     let result = json(&output.join("result.json"));
     assert_eq!(result["best"]["metric"], "accuracy");
     assert!(result["last"].get("macro_f1").is_some() && result["last"].get("precision").is_none());
-    // Nobody asked for the measure that these tags lack, in the settings that are left no more than before.
+    // Nobody asked for the measure that these tags lack, nor do the saved settings.
     Finished::of(&mut bitfit(["train", "--resume", "--output", str_of(&output)])).success();
     let settings = output.join("settings.toml");
     let again = folder.path("again");

@@ -1,4 +1,4 @@
-//! Files that are read as something else than they are: each is refused with its place, or what was taken is said.
+//! Files read as something other than what they are: each is refused with its place, or the reading is reported.
 
 use crate::common::*;
 use crate::tags::TASK;
@@ -87,7 +87,7 @@ fn numbers_for_none_are_dealt_with_in_evaluation_as_in_training() {
     };
     let data = folder.write("a.tsv", rows(&["0.5", "4", "1", "-3"]));
     let run = folder.path("trained");
-    // One is negative there, and so may any be here.
+    // One is negative there, so any may be here.
     let dev = folder.write("dev.tsv", rows(&["0.5", "-9", "2"]));
     let more = format!("--task regression --steps 1 --dev {}", dev.display());
     train(&fixture("bert"), &data, &run, &more);

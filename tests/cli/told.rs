@@ -1,11 +1,11 @@
-//! What a user is told before a model is trained or asked: classes, columns, and whatever may be another thing than it
-//! was taken for. Nothing that could be read in two ways is read in silence.
+//! What a user is told before a model is trained or queried: classes, columns, and anything that may not be what it was
+//! taken for. Nothing ambiguous is read silently.
 
 use crate::common::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A step of training, to see what is said.
+/// One training step, to see the output.
 fn try_train(folder: &Folder, data: &Path, more: &str) -> Finished {
     let output = folder.path("run");
     let _ = fs::remove_dir_all(&output);
@@ -60,7 +60,7 @@ fn a_class_that_only_one_part_of_the_rows_has_is_said_even_when_quiet() {
         "{}",
         run.stderr
     );
-    // Three rows of one class each: whatever is held back is missing from the rest.
+    // Three rows of one class each: any row held back is missing from the rest.
     let few = folder.write("few.tsv", toy_tsv(3, 3));
     let run = try_train(&folder, &few, "--quiet --dev-fraction 0.4").success();
     assert!(run.stderr.contains("warning: no row to train on has the label"), "{}", run.stderr);
@@ -126,7 +126,7 @@ fn rows_without_a_label_are_asked_for() {
     run.fails(1, &["a.csv:3: the label \"-1\"", "1 of 4;", "--unlabelled drop", "keep"]);
     let run = try_train(&folder, &data, "--unlabelled drop").success();
     assert!(run.stderr.contains("1 row without a label is left out, 3 stay"), "{}", run.stderr);
-    // What was said in training holds for eval.
+    // What was reported in training applies to eval.
     let nan = folder.write("b.csv", "text,label\na,1\nb,\nc,nan\n");
     let run = run_with("eval", &folder.path("run"), "--data", &nan, "").success();
     assert!(run.stderr.contains("2 rows without a label"), "{}", run.stderr);
@@ -163,7 +163,7 @@ fn a_task_is_held_to_pairs_or_single_texts() {
     let jsonl = folder.write("s.jsonl", "{\"text\": \"a\"}\n");
     run_with("predict", &on_pairs, "--input", &jsonl, "").fails(1, &["trained on pairs"]);
 
-    // A delta of before knows no columns, and all goes as it went.
+    // A delta from an earlier version knows no columns, and everything works as before.
     let delta = on_pairs.join("bias.safetensors");
     edit_tensors(&delta, |_, metadata| {
         metadata.remove("columns").unwrap();
@@ -205,7 +205,7 @@ fn the_rows_of_a_given_head_are_matched_to_the_classes_or_the_order_is_said() {
     assert!(near(&given, bias(&delta).try_into().unwrap()));
     assert!(run.stderr.contains("matched to the classes by"), "{}", run.stderr);
 
-    // The same head, its rows in another order, and a config beside it that says so.
+    // The same head with its rows in another order, and a config next to it that says so.
     let other = folder.path("other");
     fs::create_dir(&other).unwrap();
     let head = other.join("head.safetensors");
@@ -321,7 +321,7 @@ fn every_line_on_standard_error_is_one_write() {
     let data = folder.write("a.tsv", toy_tsv(30, 3));
     let output = folder.path("run");
     for (more, lines) in [("--steps 1 --dev-fraction 0.1", 3), ("--lr 0", 1)] {
-        // What is written at once to such a socket is read at once.
+        // Data written at once to such a socket is read at once.
         let (ours, theirs) = UnixDatagram::pair().unwrap();
         let mut run = bitfit(train_args(&fixture("bert"), &data, &output, more));
         let reader = std::thread::spawn(move || {

@@ -1,5 +1,4 @@
-//! `bitfit train`: it learns, it trains what it is told to and nothing else, it does the same twice, and it says what
-//! it did.
+//! `bitfit train`: it learns, it trains only what it is told to, it does the same twice, and it reports what it did.
 
 use crate::common::*;
 use std::collections::BTreeSet;
@@ -7,7 +6,7 @@ use std::fs;
 
 /// Settings under which the toy task is learned in a second.
 const LEARNS: &str = "--lr 1e-2 --epochs 20 --batch-size 8";
-/// A few steps, for what does not ask for a good model.
+/// A few steps, for tests that need no good model.
 const SHORT: &str = "--lr 1e-2 --epochs 2 --batch-size 8";
 
 #[test]
@@ -132,7 +131,7 @@ fn the_settings_left_behind_give_the_same_run_again() {
             .map(|l| format!("{l}\n"))
             .collect::<String>()
     };
-    // `output = …` and `output-layernorm` never begin a line alike: the one key is the folder's.
+    // `output = …` and `output-layernorm` never start a line alike: that key is the folder's.
     assert_eq!(text(&first), text(&second));
 }
 
@@ -149,7 +148,7 @@ fn trained(model: &str, options: &str) -> BTreeSet<String> {
             before.get(&name).filter(|_| !name.starts_with("classifier"))
         {
             assert_eq!(&shape, old_shape, "{name}");
-            // A key bias has no gradient but rounding noise.
+            // A key bias has no gradient except rounding noise.
             assert!(&values != old || name.contains(".key."), "{name} did not move");
         }
         names.insert(name);
@@ -224,7 +223,7 @@ fn one_seed_gives_one_result_byte_for_byte_and_another_seed_another() {
     let data = folder.write("a.tsv", toy_tsv(30, 3));
     let delta = |name: &str, seed: u32| {
         let output = folder.path(name);
-        // The settings are in the file, the folder among them: one folder for all.
+        // The settings are in the file, including the folder: one folder for all.
         train(
             &fixture("bert"),
             &data,
@@ -355,7 +354,7 @@ fn a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint_before() {
     let folder = Folder::new();
     let data = folder.write("a.tsv", toy_tsv(16, 2));
     let output = folder.path("run");
-    // Step 1 ends with the rate's first value, 0; later ones throw the biases out of all bounds.
+    // Step 1 ends with the rate's first value, 0; later ones throw the biases far out of bounds.
     let options = "--lr 1e30 --warmup 20 --clip-norm 0 --epochs 30 --batch-size 16 --save-steps 1";
     let run = Finished::of(&mut bitfit(train_args(&fixture("bert"), &data, &output, options)));
     let error = run.fails(1, &["not finite at step", "--lr", "last good checkpoint is"]);
@@ -391,10 +390,10 @@ fn only_so_many_rows_are_trained_on_and_the_seed_draws_them() {
     assert_ne!(metrics(&one)[0]["tokens"], metrics(&other)[0]["tokens"]);
     let settings = fs::read_to_string(one.join("settings.toml")).unwrap();
     assert!(settings.contains("train-rows = 12"), "{settings}");
-    // It decides what is computed.
+    // It affects what is computed.
     let again = ["train", "--resume", "--output", one.to_str().unwrap(), "--train-rows", "13"];
     Finished::of(&mut bitfit(again)).fails(1, &["train-rows was 12 and is 13"]);
-    // All is written as 0.
+    // Everything is written as 0.
     let all = folder.path("all");
     let run = train(&fixture("bert"), &data, &all, "--epochs 1 --train-rows 0");
     assert!(!run.stderr.contains("are trained on"), "{}", run.stderr);

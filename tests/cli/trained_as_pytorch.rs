@@ -1,11 +1,11 @@
-//! Ten steps from the command line against ten steps in PyTorch: the same texts, head, order and settings must give
-//! the same loss at every step and the same biases after the last.
+//! Ten steps from the command line against ten steps in PyTorch: the same texts, head, order and settings must give the
+//! same loss at every step and the same biases after the last.
 
 use crate::common::{Folder, fixture, json, number, steps, tensors, train};
 use std::fs;
 use std::path::Path;
 
-/// The rows of one fixture batch as a file of their own, in the batch's order.
+/// The rows of one fixture batch as a separate file, in the batch's order.
 fn rows_of(model: &Path, batch: &serde_json::Value, folder: &Folder) -> std::path::PathBuf {
     let text = fs::read_to_string(model.join("texts.tsv")).unwrap();
     let lines: Vec<&str> = text.lines().collect();
@@ -66,7 +66,7 @@ fn check(name: &str) {
                 values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt()
             };
             let off = norm(&mut ours.iter().zip(theirs).map(|(x, y)| x - y));
-            // Adam makes steps out of the rounding noise that a key bias has for a gradient.
+            // Adam turns the rounding noise that is a key bias's gradient into steps.
             let tolerance = if tensor.contains(".key.") { 1e-2 } else { 1e-4 };
             assert!(
                 off <= tolerance * norm(&mut theirs.iter().copied()),

@@ -1,4 +1,4 @@
-//! Loss curves and gradients beside the CPU's.
+//! Loss curves and gradients compared with the CPU's.
 
 use super::*;
 
@@ -71,7 +71,7 @@ fn training_with_matrices_in_8_and_4_bits_follows_the_cpu() {
     });
 }
 
-/// With the products that compute capability 9.0 has for itself, in each type of storage.
+/// With the products specific to compute capability 9.0, in each type of storage.
 #[test]
 fn training_on_hopper_follows_the_cpu() {
     emulated("follows::training_on_hopper_follows_the_cpu", &[HOPPER], || {
@@ -82,8 +82,8 @@ fn training_on_hopper_follows_the_cpu() {
     });
 }
 
-/// Twelve steps on both backends; every gradient of the first within rounding of the CPU's. With ReLU that is the most:
-/// rounding flips a slope where a sum is near 0.
+/// Twelve steps on both backends; every gradient of the first is within rounding of the CPU's. With ReLU no more is
+/// possible: rounding flips a slope if a sum is near 0.
 fn every_gradient_follows_the_cpu(
     training: Training,
     half: HalfType,

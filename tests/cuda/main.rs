@@ -1,5 +1,5 @@
-//! Whole models on the CUDA backend, executed by the emulator, beside the CPU backend: loss curves, final logits,
-//! repetition and resumption to the bit.
+//! Whole models on the CUDA backend, executed by the emulator, compared with the CPU backend: loss curves, final
+//! logits, repetition and resumption to the bit.
 
 #[path = "../ops/emulated.rs"]
 mod emulated;
@@ -43,7 +43,7 @@ const MODELS: [Family; 4] = [
 const SPANS: [Family; 2] =
     [("bert", LossKind::Span, PoolKind::Each, 2), ("roberta", LossKind::Span, PoolKind::Each, 2)];
 
-/// The checkpoint's own head on masked words.
+/// The checkpoint's own masked-word head.
 const LABELLED: PoolKind = PoolKind::Labelled(Portion { thousandths: 200 });
 const WORDS: Family = ("roberta", LossKind::CrossEntropy, LABELLED, 344);
 
@@ -99,7 +99,7 @@ fn batch(config: &ModelConfig, kind: LossKind, outputs: usize, index: u64) -> Ba
     batch
 }
 
-/// For every sixth token one of two words: what a head on masked words learns in a few steps.
+/// For every sixth token, one of two words: something a masked-word head learns in a few steps.
 fn words(batch: &Batch) -> Labels {
     let lens = batch.cu_seqlens.windows(2).map(|w| w[1] - w[0]);
     let places = lens.flat_map(|len| 0..len);
@@ -201,7 +201,7 @@ impl<B: Backend> Run<B> {
         }
     }
 
-    /// One step of two batches, or of one, as the training loop makes it.
+    /// One step of two batches, or of one, as in the training loop.
     fn issue(&mut self) -> PendingReport {
         let parts = 1 + self.step % 2;
         let update = AdamW {

@@ -1,10 +1,10 @@
-//! The checkpoint's own head on masked words: beside PyTorch, without a hidden word, and with too many.
+//! The checkpoint's own masked-word head: compared with PyTorch, without a hidden word, and with too many.
 
 use super::*;
 use crate::fixture::{Case, Fixture, MASKED, relative, task, with_masked_head};
 use bitfit::program::{Storage, What};
 
-/// Forward, loss and gradients of a fixture's batch; `of` says how far each is off.
+/// Forward, loss and gradients of a fixture's batch; `of` says how far off each is.
 fn beside_pytorch(half: HalfType, case: &Case, file: &str, check: impl Fn(&str, f64)) {
     let folder = with_masked_head(case.folder);
     let fixture = Fixture::read(&folder.path().join(file));
@@ -27,7 +27,7 @@ fn beside_pytorch(half: HalfType, case: &Case, file: &str, check: impl Fn(&str, 
     check("logits", relative(&read, fixture.get("logits")));
     let loss = backend.step_report().unwrap().loss;
     check("loss", relative(&[loss], fixture.get("loss")));
-    // Together, each beside the longest of them: some are almost nothing.
+    // Together, relative to the longest of them: some are almost nothing.
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for param in model.params.trained() {
         let expected = fixture.get(&format!("grad.{}", param.name));
@@ -41,8 +41,8 @@ fn beside_pytorch(half: HalfType, case: &Case, file: &str, check: impl Fn(&str, 
     check("gradient", relative(&ours, &theirs));
 }
 
-/// With ReLU a sum that is rounded across 0 turns a whole slope on or off: there the gradients above it are compared. Those
-/// below are in the operation suite.
+/// With ReLU, a sum that is rounded across 0 turns a whole slope on or off: there only the gradients above it are
+/// compared. The operation suite covers those below.
 const RELU: &str = "bert-mlm";
 const ABOVE_RELU: [&str; 2] = ["cls.predictions.bias", "cls.predictions.transform.LayerNorm.bias"];
 
@@ -64,7 +64,7 @@ fn a_head_on_masked_words_matches_pytorch() {
     });
 }
 
-/// A batch of texts without a mask, as `predict` has, or of nothing but special tokens.
+/// A batch of texts without a mask, as `predict` has, or with only special tokens.
 #[test]
 fn a_batch_without_a_labelled_token_adds_nothing() {
     emulated("masked::a_batch_without_a_labelled_token_adds_nothing", &[], || {
@@ -98,7 +98,7 @@ fn more_labelled_tokens_than_there_is_room_for_are_refused_recorded_or_not() {
     emulated(name, &[], || {
         let (model, kind, pooling, outputs) = WORDS;
         let mut run = Run::new(model, kind, pooling, outputs, cuda(HalfType::Bf16));
-        // Of a lesser size class than the planned memory.
+        // In a smaller size class than the planned memory.
         let good = (0..8).map(|i| run.batch(i)).find(|b| (29..=64).contains(&b.tokens())).unwrap();
         let part = Span::micro_batch(true, false);
         let numbers = Numbers { weight: 1.0, update: None };

@@ -1,4 +1,4 @@
-//! What the device holds, as it was planned.
+//! The device's memory use equals the plan.
 
 use super::*;
 
@@ -23,8 +23,8 @@ fn matrices_in_8_and_4_bits_take_what_was_planned_and_less_than_16() {
     });
 }
 
-/// What is made again from an x̂ of 16 bits differs by its rounding, what is kept in codes by theirs; and the device
-/// holds to the byte what was planned without one.
+/// Values recomputed from a 16-bit x̂ differ by its rounding, values kept in codes by theirs; and the device holds, to
+/// the byte, what was planned without one.
 #[test]
 fn every_way_of_saving_has_the_gradients_of_keep_and_takes_what_was_planned() {
     let name = "memory::every_way_of_saving_has_the_gradients_of_keep_and_takes_what_was_planned";
@@ -65,8 +65,8 @@ fn every_way_of_saving_has_the_gradients_of_keep_and_takes_what_was_planned() {
     });
 }
 
-/// What was freed is freed when the device gets there, and may stay with the driver: neither counts as in use when the next
-/// program looks for room.
+/// Freed memory is released when the device gets there, and may stay with the driver: neither counts as in use when the
+/// next program looks for room.
 #[test]
 fn what_a_program_had_is_there_for_the_next() {
     let name = "memory::what_a_program_had_is_there_for_the_next";

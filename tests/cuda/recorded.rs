@@ -1,8 +1,8 @@
-//! Recorded steps, and batches that go up beside them.
+//! Recorded steps, and batches that are uploaded alongside them.
 
 use super::*;
 
-/// Batches of several sizes and kinds of step, recorded and not; the reports read at once and one step late.
+/// Batches of several sizes and kinds of step, recorded and not; the reports are read at once and one step late.
 #[test]
 fn recorded_steps_give_the_bits_of_issued_ones() {
     emulated("recorded::recorded_steps_give_the_bits_of_issued_ones", &[], || {
@@ -40,7 +40,7 @@ fn recorded_as_issued((model, kind, pooling, outputs): Family) {
 /// Steps of the test above: one batch and two in turn.
 const STEPS: usize = 16;
 
-/// The gradient of six batches, each announced while the steps before it are queued, or after they are done.
+/// The gradient of six batches, each announced while the previous steps are queued, or after they are done.
 #[test]
 fn a_batch_goes_up_beside_the_step_before_it_and_changes_no_bit_of_it() {
     let name = "recorded::a_batch_goes_up_beside_the_step_before_it_and_changes_no_bit_of_it";
@@ -69,8 +69,8 @@ fn a_batch_goes_up_beside_the_step_before_it_and_changes_no_bit_of_it() {
         assert_eq!(bits(&ahead), bits(&gradient(true)));
     });
     let Some(said) = said else { return };
-    // While the host queued six steps it had to wait for page-locked memory, so uploads had to run: on a stream of
-    // their own, the later ones before the steps ahead of them.
+    // While queueing six steps, the host had to wait for page-locked memory, so uploads had to run: on their own
+    // stream, the later ones before the steps ahead of them.
     let (queued, _) = said.split_once("all is queued").unwrap();
     let runs: Vec<(&str, &str)> = queued
         .lines()
@@ -89,8 +89,8 @@ fn a_batch_goes_up_beside_the_step_before_it_and_changes_no_bit_of_it() {
     assert_ne!(upload.0, before[taken].0, "uploads have a stream of their own");
 }
 
-/// What comes from the host and goes back to it, and what a step clears, is not between its kernels: their stream has one
-/// copy on the device for each batch, and the recording.
+/// Transfers from and to the host, and what a step clears, are not between its kernels: their stream has one copy on
+/// the device per batch, and the recording.
 #[test]
 fn the_stream_of_the_steps_has_their_recordings_and_a_copy_for_each_batch() {
     let name = "recorded::the_stream_of_the_steps_has_their_recordings_and_a_copy_for_each_batch";
@@ -122,8 +122,8 @@ fn the_stream_of_the_steps_has_their_recordings_and_a_copy_for_each_batch() {
     let copies = |what: &str| runs.iter().filter(|(_, op)| op.ends_with(what)).count();
     // Batches, and the numbers of each step with its weight; the reports of both.
     assert_eq!((copies("host to device"), copies("device to host")), (6, 2), "{runs:?}");
-    // Beside others run one product of the last block in each direction, and what clears, but where a batch adds to an earlier
-    // one.
+    // One product of the last block runs in parallel in each direction, and so does clearing, unless a batch adds to an
+    // earlier one.
     let nodes = |graph: &str| -> Vec<usize> {
         graph.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect()
     };
@@ -133,7 +133,7 @@ fn the_stream_of_the_steps_has_their_recordings_and_a_copy_for_each_batch() {
     }
 }
 
-/// What a recording uses must be there until it has run: code, page-locked memory and the recording itself.
+/// What a recording uses must exist until it has run: code, page-locked memory and the recording itself.
 #[test]
 fn nothing_is_taken_away_from_a_step_that_still_runs() {
     let name = "recorded::nothing_is_taken_away_from_a_step_that_still_runs";
@@ -154,9 +154,9 @@ fn nothing_is_taken_away_from_a_step_that_still_runs() {
     for taken in ["cuGraphExecDestroy", "cuMemFreeHost", "cuModuleUnload", "cuMemFree"] {
         assert!(waits < at(taken), "{taken} before the step was waited for");
     }
-    // And code is there before a recording begins: a driver may load it only when it is asked about or launched.
+    // And code exists before a recording begins: a driver may load it only when it is queried or launched.
     let (loading, recording) = before.split_once("cuStreamBeginCapture").unwrap();
-    // What is copied from memory that the program may reuse is waited for; from page-locked memory an event says when.
+    // Copies from memory that the program may reuse are waited for; for page-locked memory an event says when.
     let calls: Vec<&str> = loading
         .lines()
         .filter_map(|line| line.strip_prefix("CUDA emulator: cu"))
@@ -175,7 +175,7 @@ fn nothing_is_taken_away_from_a_step_that_still_runs() {
     assert!(!recording.contains("cuModuleGetFunction") && !recording.contains("cuModuleLoad"));
 }
 
-/// LayerNorms' kernels finish the sums of those before them; what the last of them leave is one launch.
+/// LayerNorm kernels finish the sums of earlier kernels; what the last ones leave is one launch.
 #[test]
 fn one_launch_of_a_step_does_nothing_but_finish_sums() {
     emulated("recorded::one_launch_of_a_step_does_nothing_but_finish_sums", &[], || {
@@ -209,7 +209,7 @@ fn a_replay_refuses_what_an_issued_step_refuses() {
         let small = run.model.program(small, element, Some(Saving::KEEP));
         let beyond = said(run.backend.run(&small, part, ONE));
         assert!(beyond.contains("for a program of"), "{beyond}");
-        // The errors leave the backend as it was.
+        // The errors leave the backend unchanged.
         run.backend.run(&run.program, part, ONE).unwrap();
         run.backend.run(&run.program, part, ONE).unwrap();
         assert_eq!(run.backend.recordings(), 1);

@@ -16,7 +16,7 @@ fn a_weight_beyond_the_range_of_the_type_is_refused_by_its_name() {
             backend.upload("encoder.layer.3.output.dense.weight", shape, &data)
         };
         for weights in [WeightType::F16, WeightType::Int8, WeightType::Nf4] {
-            // 65,510 would be rounded to 65,504, the largest of f16, in silence.
+            // 65,510 would silently be rounded to 65,504, the largest f16.
             for value in [65_510.0, -70_000.0, f32::INFINITY, f32::NAN] {
                 let said = format!("{:#}", upload(HalfType::F16, weights, value).unwrap_err());
                 let names = "encoder.layer.3.output.dense.weight: element 70";
@@ -36,7 +36,7 @@ fn a_trained_matrix_does_not_take_what_its_copy_in_16_bits_cannot_hold() {
         let mut run = Run::full(model, kind, pooling, outputs, cuda(HalfType::F16));
         let all = run.model.params.trained_range();
         let values = run.backend.read_params(Slot::Value, all).unwrap();
-        // Some of the elements are those of matrices: each is refused, whatever part of the vector is written.
+        // Some of the elements belong to matrices: each is refused, whatever part of the vector is written.
         let refusals: Vec<String> = (0..all.len)
             .step_by(997)
             .filter_map(|at| {

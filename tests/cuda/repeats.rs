@@ -84,7 +84,7 @@ fn repeats_and_resumes(
             .fold(0u64, |h, v| (h ^ u64::from(v.to_bits())).wrapping_mul(0x100_0000_01B3));
         println!("state {digest:016x}");
     };
-    // The same number must come out of every schedule.
+    // Every schedule must give the same number.
     let mut digests = Vec::new();
     for seed in ["1", "2", "3"] {
         // In the child, which has one schedule, once is enough.
@@ -98,7 +98,7 @@ fn repeats_and_resumes(
     assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "{digests:?}");
 }
 
-/// f16 with a scale that overflows: steps are skipped until the scale fits, and nothing changes meanwhile.
+/// f16 with an overflowing scale: steps are skipped until the scale fits, and nothing changes meanwhile.
 #[test]
 fn an_overflowing_loss_scale_comes_down_by_itself() {
     emulated("repeats::an_overflowing_loss_scale_comes_down_by_itself", &[], || {

@@ -1,5 +1,5 @@
-//! A step run operation by operation: each may touch what it says it writes and nothing else, and what nobody reads any
-//! more is spoiled at once.
+//! A step run operation by operation: each may touch only what it says it writes, and values nobody reads any more are
+//! overwritten at once.
 
 use crate::Training;
 use crate::parts::batch;
@@ -10,7 +10,7 @@ use std::collections::HashMap;
 /// Not a number in f32 and in 16 bits.
 const SPOILT: f32 = f32::from_bits(u32::MAX);
 
-/// A program of one operation of another, in the same places.
+/// A program of one operation of another, with the same regions.
 fn alone(program: &Program, at: usize) -> Program {
     let list = program.list();
     let one = List {

@@ -1,6 +1,6 @@
-//! Two encoders that the product does not have, written with the public builder: the passes and the backends know nothing
-//! of BERT. In every way of saving their gradients are those of keeping everything, on both backends, and agree with
-//! finite differences.
+//! Two encoders that the product does not have, written with the public builder: the passes and the backends know
+//! nothing about BERT. With every way of saving, their gradients equal those of keeping everything, on both backends,
+//! and agree with finite differences.
 
 mod alone;
 #[path = "../ops/emulated.rs"]
@@ -18,7 +18,7 @@ use emulated::emulated;
 use parts::{Parts, batch};
 use std::sync::Arc;
 
-/// Puts the encoder's matrices and parameters somewhere and says how its list is written.
+/// Registers the encoder's matrices and parameters and says how to write its list.
 type Encoder = fn(&mut Parts<'_>) -> Box<dyn Fn(Saving) -> List>;
 
 const ENCODERS: [(&str, Encoder); 2] =
@@ -89,7 +89,7 @@ fn their_gradients_agree_with_finite_differences() {
             // Along the gradient of a stretch of parameters, so that each kind of them counts.
             for (i, stretch) in gradient.chunks(32).enumerate() {
                 let length = norm(stretch.iter().map(|&x| f64::from(x)));
-                // The key's bias alone has no gradient; with fewer than 32 values a stretch is not all key.
+                // Only the key's bias has no gradient; a stretch with fewer than 32 values is not all key.
                 assert!(length > 1e-4 || stretch.iter().all(|&g| g == 0.0), "{name}: {length:e}");
                 if length < 1e-3 {
                     nothing += stretch.len();
@@ -111,7 +111,7 @@ fn their_gradients_agree_with_finite_differences() {
                     32 * i
                 );
             }
-            // A key's bias per block, in stretches that begin and end with it.
+            // A key bias per block, as whole stretches.
             let keys = parts::BLOCKS * parts::HIDDEN;
             assert!(nothing <= keys, "{name}: {nothing} parameters without a gradient");
         }

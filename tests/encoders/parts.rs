@@ -1,4 +1,4 @@
-//! Layers for encoders of the tests: random matrices on a backend, and parameters in a vector of their own.
+//! Layers for test encoders: random matrices on a backend, and parameters in a separate vector.
 
 use bitfit::backend::{Backend, MatrixKind, MatrixShape};
 use bitfit::batch::{Batch, Labels};
@@ -16,10 +16,10 @@ const INNER: usize = 64;
 const HEADS: usize = 2;
 const VOCABULARY: usize = 40;
 const CLASSES: usize = 3;
-/// What trains comes before it in the vector, what is frozen from it on.
+/// In the vector, what trains comes before it, what is frozen after.
 const FROZEN: usize = 4096;
 
-/// Makes layers; see the module's head.
+/// Creates layers; see the module's documentation.
 pub struct Parts<'a> {
     backend: &'a mut dyn Backend,
     numbers: Stream,

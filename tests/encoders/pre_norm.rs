@@ -1,4 +1,4 @@
-//! An encoder whose LayerNorms stand before its layers, beside a residual stream that none of them touches:
+//! An encoder whose LayerNorms come before its layers, next to a residual stream that none of them touches:
 //!
 //! ```text
 //! s' = s + attention(LN(s)),  s" = s' + FFN(LN(s'))
@@ -32,7 +32,7 @@ fn forward(block: &Block, b: &mut Builder, (x, stream): Stream) -> Pass {
     Pass { x, attended, h, inner, y }
 }
 
-/// The top block's stream goes nowhere beside its LayerNorm, so that has no gradient.
+/// The top block's stream goes only to its LayerNorm, so it has no gradient.
 fn backward(block: &Block, b: &mut Builder, p: &Pass, dy: Value, beside: Option<Value>) -> Stream {
     let d = b.norm_back(dy, beside, &p.y, &block.output);
     let through = Dx::Through(p.inner.slope, &block.intermediate);

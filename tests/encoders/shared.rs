@@ -1,5 +1,5 @@
-//! An encoder that applies one block again and again, as ALBERT does: its gradients add up over the applications, and each
-//! has dropout sites of its own.
+//! An encoder that applies one block repeatedly, like ALBERT: its gradients add up over the applications, and each has
+//! its own dropout sites.
 
 use crate::parts::{BLOCKS, Parts};
 use bitfit::model::bert::Block;

@@ -1,4 +1,4 @@
-//! A fetch from a server whose every answer a test gives, byte for byte; and what must be left of one that is refused.
+//! A fetch from a server whose every answer a test gives, byte for byte; and what must be left after a refused one.
 
 use bitfit::hub::{Event, Hub, HubName};
 use std::fs;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub const COMMIT: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 pub const CONFIG: &[u8] = br#"{"model_type": "bert"}"#;
 
-/// Raw bytes for each request: what the server is asked, and the port that it listens on.
+/// Raw bytes for each request, given the request and the server's port.
 pub type Answers = dyn Fn(&Request) -> Vec<u8> + Send + Sync;
 
 pub struct Request {
@@ -121,7 +121,7 @@ impl Attempt {
         Self { folder, cache, result, took: begun.elapsed(), notes }
     }
 
-    /// It failed with these words, soon, and neither a file nor a piece of one is anywhere.
+    /// It failed with these words, soon, and left no file or part of one anywhere.
     #[track_caller]
     pub fn is_refused(&self, case: &str, words: &[&str]) {
         let error = self.result.as_ref().expect_err(case);
@@ -135,7 +135,7 @@ impl Attempt {
         let left: Vec<PathBuf> = files(self.folder.path())
             .into_iter()
             .filter(|path| path.extension().is_none_or(|end| end != "lock"))
-            // What a hash will tell about is gone on with.
+            // A download that a hash will check is resumed.
             .filter(|path| !(path.ends_with(part_name()) && error.contains("bytes are kept")))
             .collect();
         assert!(left.is_empty(), "{case}: {left:?}");
@@ -146,7 +146,7 @@ impl Attempt {
     }
 }
 
-/// What [`CONFIG`] is called while it arrives.
+/// The name of [`CONFIG`] while it arrives.
 fn part_name() -> String {
     format!("{}.incomplete", super::server::git_sha1(CONFIG))
 }

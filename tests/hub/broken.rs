@@ -1,4 +1,4 @@
-//! Downloads that broke off, that two processes want, and that lie damaged in the cache.
+//! Downloads that broke off, that two processes want, and that are damaged in the cache.
 
 use crate::server::{COMMIT, Server, TINY, failure, tiny};
 use bitfit::files::sha256_bytes;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 const WEIGHTS: &[u8] = TINY[2].1;
 
-/// A server that has the weights as a large file, and the places of its blob and of what has arrived of it.
+/// A server that has the weights as a large file, and the paths of its blob and its partial download.
 fn large(cache: &Path) -> (Server, PathBuf, PathBuf) {
     let server = Server::start(&TINY);
     let sha256 = sha256_bytes(WEIGHTS);
@@ -65,7 +65,7 @@ fn what_cannot_be_finished_is_removed_and_said() {
     assert!(said.contains("cannot be continued and was removed"), "{said}");
     assert_eq!(fs::read(&blob).unwrap(), WEIGHTS);
 
-    // The server does not go on in the middle.
+    // The server does not continue in the middle.
     let cache = tempfile::tempdir().unwrap();
     let (server, blob, part) = large(cache.path());
     server.state.lock().unwrap().no_ranges = true;
@@ -74,7 +74,7 @@ fn what_cannot_be_finished_is_removed_and_said() {
     assert!(said.contains("starting again"), "{said}");
     assert_eq!(fs::read(&blob).unwrap(), WEIGHTS);
 
-    // Other bytes than the file's: found by the hash, and not there the next time.
+    // Bytes other than the file's: found by the hash, and gone the next time.
     let cache = tempfile::tempdir().unwrap();
     let (server, blob, part) = large(cache.path());
     fs::write(&part, "something else      ").unwrap();
@@ -95,7 +95,7 @@ fn a_blob_of_another_length_is_fetched_anew() {
     assert_eq!(fs::read(&blob).unwrap(), WEIGHTS);
 }
 
-/// As `huggingface_hub` leaves it: a blob, and a link of another commit to it.
+/// As `huggingface_hub` leaves it: a blob, and a link to it from another commit.
 #[test]
 fn a_content_that_another_tool_fetched_is_linked_and_not_fetched() {
     let cache = tempfile::tempdir().unwrap();

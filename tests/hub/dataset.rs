@@ -1,5 +1,5 @@
-//! A named task's rows from a hub: only the files of that task, once, under the names that other tools look for; and what
-//! is said where there are none.
+//! A named task's rows from a hub: only that task's files, once, under the names that other tools look for; and the
+//! message if there are none.
 
 use crate::server::{COMMIT, SET, Server};
 use bitfit::hub::{Hub, HubName};
@@ -15,7 +15,7 @@ fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The fixtures' files of CoLA and AX, with one that nobody needs.
+/// The fixtures' files of CoLA and AX, plus an unneeded one.
 fn server() -> Server {
     let mut files = vec![("README.md".to_owned(), b"not needed".to_vec())];
     for name in [TRAIN, DEV, "cola/test-00000-of-00001.parquet", "ax/test-00000-of-00001.parquet"] {
@@ -91,7 +91,7 @@ fn a_data_set_that_is_gated_or_damaged_is_explained() {
     fetch(&with, &[TRAIN]).unwrap();
 }
 
-/// The program with a hub and a home of its own.
+/// The program with its own hub and home.
 fn train(server: &Server, home: &Path, more: &[&str]) -> Output {
     let output = home.join("run");
     let model = repository().join("tests/fixtures/parity/bert");
@@ -122,7 +122,7 @@ fn without_a_folder_a_named_task_is_fetched_and_trained() {
     assert_eq!(fs::read_to_string(answered.join("CoLA.tsv")).unwrap().lines().count(), 8);
     let settings = fs::read_to_string(home.path().join("run/settings.toml")).unwrap();
     assert!(settings.contains("task = \"cola\"") && !settings.contains("data ="), "{settings}");
-    // Evaluated where it was trained from, and without a network.
+    // Evaluated where it was trained from, without a network.
     server.requests();
     let eval = Command::new(env!("CARGO_BIN_EXE_bitfit"))
         .args(["eval", "--delta"])

@@ -1,4 +1,4 @@
-//! What a fetch brings, and what it says where there is nothing to bring.
+//! What a fetch brings, and what it says if there is nothing to fetch.
 
 use crate::server::{COMMIT, Server, TINY, failure, tiny};
 use bitfit::files::sha256_bytes;
@@ -39,7 +39,7 @@ fn what_is_cached_serves_offline_and_without_a_network() {
     assert_eq!(offline.fetch(&by_commit, &mut |_| ()).unwrap(), folder);
     assert!(server.requests().is_empty());
 
-    // A port that was free a moment ago: nobody listens.
+    // A port that was free a moment ago: nothing listens.
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let unreachable = Hub { endpoint: format!("http://{closed}"), ..server.hub(cache.path()) };
     assert_eq!(unreachable.fetch(&tiny(), &mut |_| ()).unwrap(), folder);
@@ -94,7 +94,7 @@ fn shards_are_fetched_by_their_index() {
     assert!(failure(&offline).contains("not in the cache"));
 }
 
-/// What another tool reads of the folder, or what `merge` copies from it, must be there too.
+/// Files that another tool reads from the folder, or that `merge` copies from it, must be there too.
 #[test]
 fn a_tokenizer_is_fetched_with_all_of_its_files() {
     let old = [

@@ -1,4 +1,4 @@
-//! A hub that wants to write elsewhere, to read the token, to keep its client for ever, or to bring it down.
+//! A hub that tries to write elsewhere, to read the token, to keep its client forever, or to crash it.
 
 use crate::attempt::{Attempt, COMMIT, CONFIG, Request, file, listing, message, serve};
 use crate::server::git_sha1;
@@ -31,7 +31,7 @@ fn nothing_from_a_header_becomes_a_path() {
     ];
     for name in names {
         for header in ["ETag", "X-Linked-ETag", "X-Repo-Commit"] {
-            // An empty commit is one that is not given.
+            // An empty commit means that none is given.
             if header == "X-Repo-Commit" && name.is_empty() {
                 continue;
             }
@@ -84,7 +84,7 @@ fn nothing_from_a_list_or_an_index_becomes_a_path() {
     assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
 }
 
-/// The other port is another origin, as another host is.
+/// Another port is another origin, just like another host.
 #[test]
 fn the_token_stays_with_the_endpoint_s_own_host() {
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -151,7 +151,7 @@ fn a_redirect_must_lead_somewhere_and_not_in_circles() {
     attempt.is_refused("two hosts", &["more than 5 redirects"]);
 }
 
-/// The endpoint answers; it is the host behind it that has to be looked into.
+/// The endpoint answers; the host behind it is the one to check.
 #[test]
 fn a_host_that_a_redirect_leads_to_is_named_where_it_fails_and_its_key_is_not() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -183,7 +183,7 @@ fn a_host_that_a_redirect_leads_to_is_named_where_it_fails_and_its_key_is_not() 
     }
 }
 
-/// Heads that are no HTTP, of every kind that a parser may stumble on: all end in an error, for the list and for a file.
+/// Heads that are not HTTP, of every kind that may trip a parser: all end in an error, for the list and for a file.
 #[test]
 fn an_answer_that_is_no_http_is_an_error() {
     let etag = format!("ETag: \"{}\"\r\n", git_sha1(CONFIG));
@@ -243,7 +243,7 @@ fn a_list_that_is_none_is_refused() {
         Attempt::at(move |_| message("200 OK", "", &body))
             .is_refused("list", &["does not answer like a hub"]);
     }
-    // 20 MB of a list that goes on.
+    // 20 MB of a list that never ends.
     let endless = format!(r#"{{"siblings": [{}"#, "0,".repeat(10 << 20));
     Attempt::at(move |_| message("200 OK", "", endless.as_bytes()))
         .is_refused("endless", &["does not answer like a hub", "more than 16777216 bytes"]);
@@ -271,7 +271,7 @@ fn sizes_that_contradict_each_other_are_refused() {
     }
 }
 
-/// Silence, and a byte now and then: both end in a bounded time.
+/// Silence, or an occasional byte: both end in bounded time.
 #[test]
 fn a_hub_that_keeps_its_client_waiting_is_given_up() {
     let etag = format!("ETag: \"{}\"\r\n", git_sha1(CONFIG));
@@ -286,7 +286,7 @@ fn a_hub_that_keeps_its_client_waiting_is_given_up() {
     })
     .is_refused("file", &["cannot fetch config.json", "no answer"]);
 
-    // Headers or a body that drip: written here, not in one piece.
+    // Headers or a body that drip: written here, piece by piece.
     for (head, least) in
         [("HTTP/1.1 200 OK\r\nX: ", ""), ("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n", "\r\n")]
     {
@@ -305,7 +305,7 @@ fn a_hub_that_keeps_its_client_waiting_is_given_up() {
         let cache = folder.path().join("cache");
         Attempt::of(folder, cache, port).is_refused(&format!("drip {least:?}"), &[]);
     }
-    // A file's body that stops: nothing of it can be gone on with under this ETag.
+    // A file's body that stops: none of it can be continued under this ETag.
     Attempt::at(move |request| match (request.is_listing(), &request.range) {
         (true, _) => listing(),
         (_, Some(_)) => message("206 x", "ETag: \"name\"\r\nContent-Range: bytes 0-0/22\r\n", b"x"),
@@ -314,7 +314,7 @@ fn a_hub_that_keeps_its_client_waiting_is_given_up() {
     .is_refused("cut", &["arrived damaged", "the partial download was removed"]);
 }
 
-/// The size is known from the first look alone; the body ends where the connection does.
+/// The size is known only from the first request; the body ends where the connection does.
 #[test]
 fn a_small_file_cut_short_is_not_kept() {
     for (etag, words) in
@@ -372,7 +372,7 @@ fn notes_of_an_honest_fetch_are_none() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// Whatever comes, the client comes back with a word about it, and nothing is outside the cache.
+    /// Whatever comes, the client returns with a message about it, and nothing is outside the cache.
     #[test]
     fn a_mutated_answer_never_panics(
         cut in 0usize..400,
@@ -397,7 +397,7 @@ proptest! {
     }
 }
 
-/// They are read behind the last piece of a body, before the library returns.
+/// They are read after the last piece of a body, before the library returns.
 #[test]
 fn headers_without_end_behind_a_body_are_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -420,7 +420,7 @@ fn headers_without_end_behind_a_body_are_given_up() {
     Attempt::of(folder, cache, port).is_refused("trailers", &["no data for 2 s"]);
 }
 
-/// Of those who share a cache, one may have put a link or a pipe there.
+/// Someone who shares the cache may have put a link or a pipe there.
 #[cfg(unix)]
 #[test]
 fn no_link_in_the_cache_is_written_through() {

@@ -1,4 +1,4 @@
-//! A small server on loopback that answers as the hub does.
+//! A small server on loopback that answers like the hub.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -11,20 +11,20 @@ use std::time::Duration;
 use bitfit::hub::{Hub, HubName};
 use sha1::{Digest, Sha1};
 
-/// The data set that the server has.
+/// The server's data set.
 pub const SET: &str = "nyu-mll/glue";
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// What the server has and what it was asked.
+/// What the server has and the requests it got.
 #[derive(Default)]
 pub struct State {
     pub files: BTreeMap<String, Vec<u8>>,
-    /// Files that are announced with a sha256 and then served from another path, as large ones are.
+    /// Files that are announced with a sha256 and then served from another path, like large ones.
     pub large: BTreeMap<String, String>,
     pub needs_token: bool,
-    /// The revision whose files these are, where they are a data set's; a model's are those of `main`.
+    /// The revision of these files, for a data set's; a model's are those of `main`.
     pub revision: Option<String>,
-    /// Whole files, whatever part is asked for.
+    /// Whole files, whatever part is requested.
     pub no_ranges: bool,
     pub requests: Vec<String>,
     pub ranges: Vec<String>,
@@ -144,7 +144,7 @@ fn respond(
     };
     let commit = format!("X-Repo-Commit: {COMMIT}\r\n");
     match state.large.get(name) {
-        // Another host in life; here the same server under its own name.
+        // In reality another host; here the same server under its own name.
         Some(sha256) => {
             let extra = format!(
                 "{commit}X-Linked-Etag: \"{sha256}\"\r\nX-Linked-Size: {}\r\nETag: \"x\"\r\nLocation: http://{host}/cdn/{name}\r\n",
@@ -168,7 +168,7 @@ fn part(bytes: &[u8], range: Option<&str>, extra: String) -> (&'static str, Stri
     ("206 Partial Content", extra + &range, bytes[from..to].to_vec())
 }
 
-/// The name that git has for a content.
+/// Git's name for this content.
 pub fn git_sha1(bytes: &[u8]) -> String {
     let mut hasher = Sha1::new_with_prefix(format!("blob {}\0", bytes.len()));
     hasher.update(bytes);

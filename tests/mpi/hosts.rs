@@ -1,5 +1,5 @@
-//! Ranks on machines of their own: two network namespaces with an address each, and MPI's own launcher between them, for
-//! which `ip netns exec` plays ssh.
+//! Ranks on separate machines: two network namespaces with an address each, and MPI's own launcher between them, for
+//! which `ip netns exec` stands in for ssh.
 
 use super::{Runs, fixture, same, wait_for_lines};
 use crate::common::{Finished, toy_tsv, train_args};
@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Two namespaces joined by a cable; gone when this goes.
+/// Two namespaces joined by a cable; deleted on drop.
 struct Hosts {
     names: [String; 2],
     agent: PathBuf,
@@ -22,7 +22,7 @@ fn ip(args: &str) -> bool {
 }
 
 impl Hosts {
-    /// `None` where there is no root, or no `ip`.
+    /// `None` without root or `ip`.
     fn new(folder: &Path) -> Option<Self> {
         let names = ["a", "b"].map(|host| format!("bitfit-{}-{host}", std::process::id()));
         let [a, b] = &names;
@@ -31,7 +31,7 @@ impl Hosts {
             return None;
         }
         let agent = folder.join("agent");
-        // Of what MPI gives ssh the first word is the host, and the rest a command for its shell. Each host has its name.
+        // The first word MPI gives ssh is the host, the rest a command for its shell. Each host has its name.
         let script = format!(
             "#!/bin/sh\nshift\nexec ip netns exec {b} unshare --uts sh -c \"hostname host-b; $*\"\n"
         );
@@ -67,7 +67,7 @@ impl Hosts {
             ("btl", "tcp,self"),
             ("btl_tcp_if_include", network),
             ("oob_tcp_if_include", network),
-            // A host that no longer answers is missed after seconds, not minutes.
+            // A host that no longer answers is noticed after seconds, not minutes.
             ("oob_tcp_keepalive_time", "2"),
             ("oob_tcp_keepalive_intvl", "1"),
             ("oob_tcp_keepalive_probes", "3"),
@@ -79,7 +79,7 @@ impl Hosts {
         command
     }
 
-    /// Ends all that runs on a host.
+    /// Ends everything that runs on a host.
     fn switch_off(&self, host: usize) {
         let pids = Command::new("ip").args(["netns", "pids", &self.names[host]]).output();
         let pids = pids.map(|output| output.stdout).unwrap_or_default();
@@ -111,7 +111,7 @@ fn two_hosts_train_as_two_ranks_on_one_and_a_host_that_is_cut_off_ends_the_job_w
     assert!(ran.stderr.contains("2 ranks: 1 on host-a, 1 on host-b"), "{}", ran.stderr);
     same(&here, &two);
 
-    // Long enough to be cut off in its midst.
+    // Long enough to be cut off in the middle.
     let data = runs.folder.write("long.tsv", toy_tsv(600, 3));
     let options =
         "--lr 5e-3 --epochs 40 --batch-size 8 --dropout 0.1 --save-steps 5 --precision f32";
@@ -121,7 +121,7 @@ fn two_hosts_train_as_two_ranks_on_one_and_a_host_that_is_cut_off_ends_the_job_w
     let cut = runs.folder.path("cut");
     let mut command = hosts.mpirun();
     command.args(args(&cut));
-    // Not through a pipe: what is left on the other host keeps that open until it finds itself alone.
+    // Not through a pipe: what is left on the other host keeps it open until it notices that it is on its own.
     let said = runs.folder.path("said");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&said).unwrap());
     let mut job = command.spawn().unwrap();

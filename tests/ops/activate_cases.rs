@@ -1,4 +1,4 @@
-//! An activation where something is added between it and its product, on a backend and on the oracle.
+//! An activation whose input has something added to its product, on a backend and on the oracle.
 
 use crate::cases::{Case, Kind, Outcomes};
 use crate::codes::{codes, decoded};

@@ -1,4 +1,4 @@
-//! What a case is, and what running it gives; how each kind runs is in the `*_cases` beside this file.
+//! What a case is, and what running it gives; how each kind runs is in the `*_cases` files next to this one.
 
 use crate::rig::{Rig, Rounding};
 use crate::{
@@ -14,7 +14,7 @@ pub struct Case {
     /// Tokens of each sequence.
     pub lens: Vec<usize>,
     pub weights: WeightType,
-    /// Dropout probability, where the operation has dropout.
+    /// Dropout probability, if the operation has dropout.
     pub p: f32,
     pub kind: Kind,
 }
@@ -54,7 +54,7 @@ pub enum Kind {
         hidden: usize,
         saved: Option<Storage>,
     },
-    /// As [`Self::ResidualNorm`] and its backward, with the stream that goes on beside them.
+    /// Like [`Self::ResidualNorm`] and its backward, with the residual stream that bypasses them.
     StreamNorm {
         hidden: usize,
     },
@@ -105,7 +105,7 @@ pub enum Kind {
         /// Whether classes have weights.
         weighted: bool,
     },
-    /// Of the first tokens alone, as the next three.
+    /// For only the first tokens, like the next three.
     FirstAttention {
         heads: usize,
         dim: usize,
@@ -116,11 +116,11 @@ pub enum Kind {
         dim: usize,
         dbias: bool,
     },
-    /// Their rows out of all and back, and pooled.
+    /// Gathers their rows and scatters them back, and pools them.
     FirstTokens {
         hidden: usize,
     },
-    /// LayerNorm, restored and backward, and a bias gradient, with a row per sequence.
+    /// LayerNorm, recomputed and backward, and a bias gradient, with a row per sequence.
     SequenceNorm {
         hidden: usize,
     },
@@ -140,7 +140,7 @@ pub enum Kind {
         rows: Rows,
         inputs: usize,
         outputs: usize,
-        /// Entries at most.
+        /// Maximum number of entries.
         count: usize,
         /// Whether they are added to the stream.
         stream: bool,
@@ -157,7 +157,7 @@ pub enum Kind {
     SparseVectorGrads {
         count: usize,
     },
-    /// Embeddings with entries beside the tables, or their backward.
+    /// Embeddings with entries next to the tables, or their backward.
     EmbedBeside {
         hidden: usize,
         vocab: usize,
@@ -190,7 +190,7 @@ pub enum Kind {
         slope: Option<Storage>,
         grad: bool,
     },
-    /// Of what trains beside biases, as the rest.
+    /// For what trains besides biases, like the rest.
     WeightGrad {
         inputs: usize,
         outputs: usize,
@@ -203,10 +203,10 @@ pub enum Kind {
         hidden: usize,
         vocab: usize,
         types: usize,
-        /// Whether the tables train, or the LayerNorm alone.
+        /// Whether the tables train, or only the LayerNorm.
         tables: bool,
     },
-    /// Of the head on masked words, as the rest: the labelled tokens' rows out of all and back.
+    /// For the masked-word head, like the rest: gathers the labelled tokens' rows and scatters them back.
     LabelledRows {
         hidden: usize,
     },
@@ -246,12 +246,12 @@ pub enum Mode {
     Overwrite,
     Accumulate,
     Multiply(Storage),
-    /// Multiplies, and takes the derivative's place.
+    /// Multiplies, and overwrites the derivative.
     InPlace,
 }
 
 impl Mode {
-    /// With a slope as each storage has it.
+    /// With a slope in each storage.
     pub const ALL: [Self; 6] = [
         Self::Overwrite,
         Self::Accumulate,
@@ -267,10 +267,10 @@ pub struct Outcome {
     pub name: &'static str,
     pub got: Vec<f32>,
     pub want: Vec<f64>,
-    /// What a straightforward 16-bit implementation would give: the textbook's formulas with exact sums, each tensor
-    /// rounded when it is stored. Its error is the yardstick of 16-bit backends.
+    /// What a straightforward 16-bit implementation would give: the textbook formulas with exact sums, each tensor
+    /// rounded when it is stored. Its error is the yardstick for 16-bit backends.
     pub straight: Vec<f64>,
-    /// Held in f32 by every backend.
+    /// Stored in f32 by every backend.
     pub f32: bool,
 }
 
@@ -288,7 +288,7 @@ impl Outcomes {
         self.activation_beside(name, rig, value, want, straight);
     }
 
-    /// The same where a straightforward implementation has other values before it stores them: those of rounded operands.
+    /// The same if a straightforward implementation has other values before it stores them: those of rounded operands.
     pub fn activation_beside<B: Backend>(
         &mut self,
         name: &'static str,
@@ -306,7 +306,7 @@ impl Outcomes {
         self.add(name, got, want, straight, true);
     }
 
-    /// A parameter gradient: what was there plus `sums`.
+    /// A parameter gradient: the previous value plus `sums`.
     pub fn gradient<B: Backend>(
         &mut self,
         name: &'static str,
@@ -318,7 +318,7 @@ impl Outcomes {
         self.gradient_beside(name, rig, range, sums, straight);
     }
 
-    /// The same where a straightforward implementation has other sums: those of what it stored.
+    /// The same if a straightforward implementation has other sums: those of what it stored.
     pub fn gradient_beside<B: Backend>(
         &mut self,
         name: &'static str,
@@ -354,7 +354,7 @@ pub fn run<B: Backend>(case: &Case, backend: B) -> Vec<Outcome> {
 /// No rounding.
 pub const EXACT: Rounding = Rounding { matrix: |v| v, activation: |v| v };
 
-/// What a CPU stores of a matrix element; 8 and 4 bits round a matrix as a whole: see `Rig::weight`.
+/// How a CPU stores a matrix element; 8 and 4 bits round a matrix as a whole: see `Rig::weight`.
 pub fn as_stored(weights: WeightType) -> fn(f32) -> f32 {
     match weights {
         WeightType::F16 => |v| half::f16::from_f32(v).to_f32(),
@@ -362,7 +362,7 @@ pub fn as_stored(weights: WeightType) -> fn(f32) -> f32 {
     }
 }
 
-/// Runs a case on a backend that rounds so; memory outside the case's outputs is checked on the way.
+/// Runs a case on a backend with this rounding; also checks memory outside the case's outputs.
 pub fn run_rounding<B: Backend>(case: &Case, backend: B, rounding: Rounding) -> Vec<Outcome> {
     let name = format!("{case:?}");
     let mut rig = Rig::new(backend, rounding, &name, &case.lens);

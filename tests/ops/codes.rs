@@ -40,7 +40,7 @@ pub fn decoded(words: &[f32], stored: Storage, rows: usize, width: usize) -> Vec
         .collect()
 }
 
-/// The root of the largest x̂ of a row is the 127th of these steps.
+/// The root of a row's largest x̂ is 127 of these steps.
 pub fn root_step(hidden: usize) -> f64 {
     (hidden as f64).powf(0.25) / 127.0
 }

@@ -31,12 +31,12 @@ pub fn stored(half: HalfType) -> fn(f32) -> f32 {
     }
 }
 
-/// Runs cases, whose matrices are stored as `weights`, and reports every tensor that is too far off, and the worst of
+/// Runs cases whose matrices are stored as `weights`, and reports every tensor that is too far off, and the worst of
 /// each operation.
 pub fn agree(half: HalfType, weights: WeightType, tile: Option<GemmTile>, cases: &[Case]) {
     let mut wrong = Vec::new();
     let mut worst = std::collections::BTreeMap::new();
-    // The kernels are loaded once; each case has memory of its own.
+    // The kernels are loaded once; each case has its own memory.
     let opened = backend(half, weights, tile);
     for case in cases {
         let (matrix, activation) = (stored(half), stored(half));
@@ -95,8 +95,7 @@ fn larger_tiles_agree_with_the_oracle_in_every_product() {
     });
 }
 
-/// Which tile is fastest differs from device to device. What depends on it are column sums alone: a block sums its own rows
-/// first.
+/// Which tile is fastest differs from device to device. Only column sums depend on it: a block sums its own rows first.
 #[test]
 fn a_product_has_the_same_bits_in_every_tile() {
     emulated("cuda::a_product_has_the_same_bits_in_every_tile", &[], || {
@@ -165,7 +164,7 @@ fn matrices_in_4_bits_agree_with_the_oracle_in_every_case() {
     });
 }
 
-/// The emulator's seed decides which warp goes next; its checks of races and barriers look at each order.
+/// The emulator's seed decides which warp goes next; its checks of races and barriers examine each order.
 #[test]
 fn twenty_orders_of_the_warps_agree_with_the_oracle() {
     let name = "cuda::twenty_orders_of_the_warps_agree_with_the_oracle";

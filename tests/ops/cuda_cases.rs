@@ -1,4 +1,4 @@
-//! The cases that CUDA's kernels are held to: those of the common table that fit them, and the edges that matter to them.
+//! The cases for CUDA's kernels: those of the common table that fit them, and the edges that matter to them.
 
 use crate::cases::{Case, Keep, Kind, Mode};
 use crate::table;
@@ -7,8 +7,8 @@ use bitfit::program::{Activation, PoolKind, Rows, Storage};
 
 const FULL: Keep = Keep::Beside(Storage::Activation);
 
-/// Cases of the common table that fit 16-byte rows, each once, and the edges that matter to these kernels: of matrices in
-/// 16 bits, and whatever else has none.
+/// Cases of the common table that fit 16-byte rows, each once, and the edges that matter to these kernels: with
+/// matrices in 16 bits, and those without matrices.
 pub fn cases_for_cuda() -> Vec<Case> {
     let mut cases: Vec<Case> = table::table()
         .into_iter()
@@ -119,7 +119,7 @@ fn edges() -> Vec<Case> {
             );
         }
     }
-    // Every padded head; sequences around the tiles of attention, and around what one block has all keys of.
+    // Every padded head; sequence lengths around attention's tiles, and around the most keys that one block holds.
     for p in [0.0, 0.1] {
         for dim in [8, 24, 40, 48, 80, 96, 128] {
             let heads = 2;
@@ -155,7 +155,7 @@ fn edges() -> Vec<Case> {
     cases
 }
 
-/// The same of matrices in 8 or 4 bits.
+/// The same with matrices in 8 or 4 bits.
 pub fn cases_of_few_bits(weights: WeightType) -> Vec<Case> {
     let mut cases: Vec<Case> = table::table()
         .into_iter()
@@ -235,10 +235,10 @@ pub fn products(cases: Vec<Case>) -> Vec<Case> {
         .collect()
 }
 
-/// Each operation once or twice, at the shapes with the most edges: what is run under many schedules.
+/// Each operation once or twice, at the shapes with the most edges, to run under many schedules.
 pub fn oddest() -> Vec<Case> {
     let mut cases = Vec::new();
-    // Sequences that are too long for one block of attention.
+    // Sequences too long for one block of attention.
     for dim in [8, 40, 128] {
         let (heads, lse, dbias) = (2, true, true);
         for kind in

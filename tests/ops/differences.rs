@@ -1,4 +1,4 @@
-//! The oracle's gradients against central differences of its own forward: what proves the formulas.
+//! The oracle's gradients against central differences of its own forward: this proves the formulas.
 
 use crate::oracle::{self, Attention};
 use crate::rig::{Numbers, wide};
@@ -76,7 +76,7 @@ fn activation_derivatives() {
     }
 }
 
-/// The chain that the fused backward product stands for: through W, then the activation, to the bias below.
+/// The chain that the fused backward product implements: through W, then the activation, to the bias below.
 #[test]
 fn product_times_derivative_and_its_column_sums() {
     let n = &mut Numbers::new("chain");

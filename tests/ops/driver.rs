@@ -1,4 +1,4 @@
-//! The emulator where a program under test finds it as its CUDA driver.
+//! Places the emulator where a program under test finds it as its CUDA driver.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ pub fn folder() -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cuda-driver");
     std::fs::create_dir_all(&folder).expect("a folder for the tests");
     for name in ["libcuda.so", "libcuda.so.1"] {
-        // Another test may be making the same link, so it is put in place in one step under a name of its own.
+        // Another test may be making the same link, so it is created under a unique name and renamed in one step.
         let thread = std::thread::current().id();
         let fresh = folder.join(format!("{name}.{}.{thread:?}", std::process::id()));
         let _ = std::fs::remove_file(&fresh);

@@ -1,7 +1,7 @@
 //! Tests whose CUDA driver is the emulator.
 //!
-//! Each is a process of its own, this binary again with the emulator as its driver: a process has one driver,
-//! which reads its settings once. With `BITFIT_TEST_CUDA=1` they run on the machine's own driver instead.
+//! Each is a separate process, this binary again with the emulator as its driver: a process has one driver, which reads
+//! its settings once. With `BITFIT_TEST_CUDA=1` they run on the machine's own driver instead.
 
 #[path = "driver.rs"]
 mod driver;
@@ -11,7 +11,7 @@ use std::process::Command;
 const CHILD: &str = "BITFIT_TEST_CHILD";
 const OWN_DRIVER: &str = "BITFIT_TEST_CUDA";
 
-/// As [`emulated`], of a test of what the emulator alone can play: the machine's own driver skips it.
+/// Like [`emulated`], for a test of something that only the emulator can simulate: the machine's own driver skips it.
 #[allow(dead_code, reason = "not every test program has such a test")]
 pub fn emulated_alone(
     name: &str,
@@ -25,8 +25,8 @@ pub fn emulated_alone(
     emulated(name, environment, body)
 }
 
-/// Runs `body` in a child process on the emulator and returns what it printed; `name` is the test's full name. In
-/// the child itself, and on the machine's own driver, runs it here and returns nothing.
+/// Runs `body` in a child process on the emulator and returns what it printed; `name` is the test's full name. In the
+/// child itself, and on the machine's own driver, runs it here and returns nothing.
 pub fn emulated(name: &str, environment: &[(&str, &str)], body: impl FnOnce()) -> Option<String> {
     if std::env::var_os(CHILD).is_some_and(|child| child == name)
         || std::env::var_os(OWN_DRIVER).is_some()

@@ -1,5 +1,5 @@
-//! Batches beyond what a grid has blocks for, on the CUDA backend: more than it takes in its second and third direction
-//! (65,535), and more tiles of rows than a device of few multiprocessors has blocks that sum columns.
+//! Batches beyond a grid's block limits, on the CUDA backend: more than its second and third dimensions allow (65,535),
+//! and more row tiles than a device of few multiprocessors has blocks that sum columns.
 
 use crate::cases::{Case, Kind};
 use crate::cuda::agree;
@@ -11,7 +11,7 @@ use bitfit::program::{PoolKind, Rows, Storage};
 #[test]
 fn more_sequences_and_rows_than_a_grid_takes_agree_with_the_oracle() {
     emulated("far::more_sequences_and_rows_than_a_grid_takes_agree_with_the_oracle", &[], || {
-        // One sequence too many; eight tokens each are one block too many of eight rows.
+        // One sequence too many; with eight tokens each, one block of eight rows too many.
         let case = |len: usize, kind| Case {
             lens: vec![len; 65_536],
             weights: WeightType::F16,

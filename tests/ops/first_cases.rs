@@ -1,4 +1,4 @@
-//! What runs on the first token of each sequence alone, on a backend and on the oracle.
+//! Operations on only the first token of each sequence, on a backend and on the oracle.
 
 use crate::cases::{Case, EPS, Kind, Outcomes};
 use crate::oracle::{self, Attention};
@@ -9,14 +9,14 @@ use bitfit::program::{
     PoolBack, PoolKind, ResidualNorm, Restore, Rows, Storage, Sum,
 };
 
-/// Attention of each sequence's first token, by the oracle of all tokens'.
+/// Attention of each sequence's first token, from the oracle for all tokens.
 struct FirstAttention<'a> {
     lens: &'a [usize],
     all: Attention<'a>,
 }
 
 impl FirstAttention<'_> {
-    /// Calls `work` with each sequence's attention, number, and its rows of `[tokens, 3·hidden]`: of q the first's alone.
+    /// Calls `work` with each sequence's attention, number, and its rows of `[tokens, 3·hidden]`: of q only the first.
     fn each(
         &self,
         query: &[f64],

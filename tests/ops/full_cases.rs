@@ -14,7 +14,7 @@ use bitfit::program::{
 struct Table {
     id: WeightId,
     rows: usize,
-    /// Its values, where it trains; else they are here.
+    /// Its values, if it trains; otherwise they are here.
     trains: Option<ParamRange>,
     frozen: Vec<f64>,
 }
@@ -75,7 +75,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
         }
         Kind::EmbedBackward { hidden, vocab, types, tables: train } => {
             for token in 0..tokens {
-                // Ids that come once, often and never; the table's first and last row.
+                // Ids that occur once, often and never; the table's first and last row.
                 rig.batch.ids[token] = match token {
                     0 => vocab as u32 - 1,
                     1 => 0,
@@ -112,7 +112,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let ids = [
                 batch.ids.iter().map(|&id| id as usize).collect::<Vec<_>>(),
                 batch.positions.iter().map(|&id| id as usize).collect(),
-                // With one row in the table any type means that row.
+                // If the table has one row, any type means that row.
                 batch.type_ids.iter().map(|&id| id as usize % types).collect(),
             ];
             let mut sum = vec![0.0; tokens * hidden];

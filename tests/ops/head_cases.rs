@@ -65,7 +65,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let dy = rig.input_f32(rows, outputs, 1.0);
             let dx = dx.then(|| rig.output_f32(rows, inputs));
             let (matrix, shift) = (rig.param(outputs * inputs), rig.param(outputs));
-            // Without `bias` the bias lies behind what trains.
+            // Without `bias` the bias is after what trains.
             rig.start(
                 outputs * inputs + 2 + if bias { outputs + 2 } else { 0 },
                 inputs.max(outputs),

@@ -1,5 +1,5 @@
-//! The products that compute capability 9.0 has kernels of its own for, on an emulator of such a device: its checks see
-//! what hardware does not tell, an operand that is overwritten while the tensor cores read it, a missing fence or wait.
+//! The products that have their own kernels on compute capability 9.0, on an emulator of such a device: its checks see
+//! what hardware does not report: an operand overwritten while the tensor cores read it, a missing fence or wait.
 
 use crate::cases::{self, Case, Keep, Kind, Mode};
 use crate::cuda::{agree, backend, stored};
@@ -15,8 +15,8 @@ use bitfit::program::{Activation, Rows, Storage};
 const DEVICE: (&str, &str) = ("CUDA_EMULATOR_CAPABILITY", "9.0");
 const HALVES: [HalfType; 2] = [HalfType::F16, HalfType::Bf16];
 
-/// Row counts around a tile's; widths around those of tiles and of the panels that the copy engine takes, and depths of
-/// less than one stage and of more than there are.
+/// Row counts around a tile's; widths around those of tiles and of the copy engine's panels, and depths of less than
+/// one stage and of more stages than there are.
 fn edges(weights: WeightType) -> Vec<Case> {
     let mut cases = Vec::new();
     for (rows, inputs, outputs) in [
@@ -49,7 +49,7 @@ fn products_at(rows: usize, inputs: usize, outputs: usize, add: &mut impl FnMut(
     }
     for mode in Mode::ALL {
         add(Kind::LinearBackward { inputs, outputs, rows: of, mode, dbias: true });
-        // The other way round: what was the width is the depth.
+        // The other way round: the width becomes the depth.
         add(Kind::LinearBackward { inputs: outputs, outputs: inputs, rows: of, mode, dbias: true });
     }
 }
@@ -69,7 +69,7 @@ fn products_agree_with_the_oracle_in_every_tile() {
     });
 }
 
-/// All of `edges`, and every sixth of a table, from another one on for each tile and half type.
+/// All of `edges`, and every sixth case of a table, starting elsewhere for each tile and half type.
 fn some(table: &[Case], at: usize, mut edges: Vec<Case>) -> Vec<Case> {
     edges.extend(table.iter().skip(at).step_by(6).cloned());
     edges
@@ -96,7 +96,7 @@ fn products_of_matrices_in_4_bits_agree_with_the_oracle_in_every_tile() {
     emulated(name, &[DEVICE], || few_bits_agree(WeightType::Nf4));
 }
 
-/// A tile has 128 rows whatever its width, so that even column sums are the same.
+/// A tile has 128 rows whatever its width, so even column sums are the same.
 #[test]
 fn a_product_has_the_same_bits_in_every_tile() {
     emulated("hopper::a_product_has_the_same_bits_in_every_tile", &[DEVICE], || {
@@ -149,7 +149,7 @@ fn twenty_orders_of_the_warps_agree_with_the_oracle() {
     }
 }
 
-/// Both families run on one device, so that a run on hardware can tell which of them is to blame.
+/// Both families run on one device, so that a run on hardware can tell which of them is at fault.
 #[test]
 fn the_portable_kernels_are_there_for_who_asks() {
     let name = "hopper::the_portable_kernels_are_there_for_who_asks";

@@ -54,7 +54,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                     out.activation_beside("derivative", rig, slope, want, straight);
                 } else {
                     let got = decoded(&rig.read(slope), storage, z.len() / outputs, outputs);
-                    // Where the product's own rounding decides between two codes.
+                    // Half a step, and a margin for when the product's own rounding decides between two codes.
                     let half = 0.5 / codes(storage).0 + 2e-4;
                     let want = derivatives(&z_straight);
                     for (got, want) in got.iter().zip(want) {
@@ -80,7 +80,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 true => rig.stream(rows, outputs, 1.0),
                 false => rig.input(rows, outputs, 1.0),
             };
-            // What lies at the gradient's place before, which some modes read.
+            // What is in the gradient's place before, which some modes read.
             let was = match onto {
                 true => rig.stream(rows, inputs, 1.0),
                 false => rig.input(rows, inputs, 1.0),
@@ -131,7 +131,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             }
             if dbias {
                 let sums = oracle::column_sums(&want, inputs);
-                // Fused with the product these are sums of what was never rounded.
+                // Fused with the product, these are sums of values that were never rounded.
                 let straight = match mode {
                     Mode::Multiply(_) | Mode::InPlace => oracle::column_sums(&straight, inputs),
                     _ => oracle::column_sums(&rig.rounded(&straight), inputs),

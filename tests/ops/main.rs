@@ -1,4 +1,5 @@
-//! One table of cases for every backend, held to an f64 oracle; the oracle's gradients to finite differences.
+//! One table of cases for every backend, checked against an f64 oracle; the oracle's gradients against finite
+//! differences.
 
 mod activate_cases;
 mod attention_cases;
@@ -37,7 +38,7 @@ struct Tolerance {
     f32: f64,
 }
 
-/// ‖got - want‖/‖want‖, or the plain norm where nothing but zero is wanted. NaN stays NaN.
+/// ‖got - want‖/‖want‖, or the plain norm if only zeros are expected. NaN stays NaN.
 fn error(got: &[f32], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len());
     let square = |sum: f64, x: f64| sum + x * x;
@@ -64,13 +65,13 @@ fn agree<B: Backend>(cases: &[Case], new: impl Fn(WeightType) -> B, tolerance: T
     assert!(wrong.is_empty(), "{} tensors:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// Largest ‖got - want‖/‖want‖ of a tensor: twice the error of a straightforward implementation in the same 16-bit
-/// type (`Outcome::straight`), and what f32 sums may add to it.
+/// Largest ‖got - want‖/‖want‖ of a tensor: twice the error of a straightforward implementation in the same 16-bit type
+/// (`Outcome::straight`), plus what f32 sums may add to it.
 ///
-/// For a tensor core that cuts sums off at 24 bits, of eight products at a time, this is room enough: what is stored in
-/// 16 bits has all of its own rounding (1.4e-4 in f16) as a margin, and what is stored in f32 is a sum over at most 129
-/// rows, 17 cuts of nine numbers each of which loses less than 2⁻²³: 1.8e-5 if all were as large as the result and lost
-/// the most. `tensor_cores_that_truncate_stay_within_the_bounds` runs it.
+/// For a tensor core that truncates sums at 24 bits, eight products at a time, this is enough: values stored in 16 bits
+/// have all of their own rounding (1.4e-4 in f16) as a margin, and values stored in f32 are sums over at most 129 rows,
+/// 17 truncated sums of nine numbers, each of which loses less than 2⁻²³: 1.8e-5 if all were as large as the result and
+/// lost the most. `tensor_cores_that_truncate_stay_within_the_bounds` runs it.
 fn bound(outcome: &Outcome) -> f64 {
     let straight: Vec<f32> = outcome.straight.iter().map(|&v| v as f32).collect();
     2.0 * error(&straight, &outcome.want) + 2e-5
@@ -107,7 +108,7 @@ fn in_bf16(case: &Case) -> Vec<Outcome> {
     cases::run_rounding(case, CpuBackend::computing(Arithmetic::Bf16, case.weights), rounding)
 }
 
-/// Matrices train in f32 alone.
+/// Matrices train only in f32.
 fn is_in_bf16(case: &Case) -> bool {
     !matches!(case.kind, Kind::WeightGrad { .. } | Kind::EmbedBackward { tables: true, .. })
 }
@@ -116,7 +117,7 @@ fn agree_in_bf16(cases: &[Case]) {
     let mut wrong = Vec::new();
     for case in cases.iter().filter(|case| is_in_bf16(case)) {
         for outcome in in_bf16(case) {
-            // Of a few elements the yardstick's own error is luck.
+            // With few elements, the yardstick's own error is luck.
             let least = if outcome.want.len() < 8 { f64::powi(2.0, -9) } else { 0.0 };
             let (error, bound) = (error(&outcome.got, &outcome.want), bound(&outcome).max(least));
             if error.is_nan() || error >= bound {
@@ -133,7 +134,7 @@ fn cpu_in_bf16_agrees_with_the_oracle_in_every_case() {
     agree_in_bf16(&table::table());
 }
 
-/// The instruction set is chosen once a process, so the lesser ones are tested in processes of their own.
+/// The instruction set is chosen once per process, so lower ones are tested in separate processes.
 #[test]
 fn cpu_agrees_with_the_oracle_on_lesser_instruction_sets() {
     for level in ["portable", "avx2", "avx512"] {

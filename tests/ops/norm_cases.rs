@@ -1,4 +1,4 @@
-//! Embeddings, LayerNorm and the bias gradients beside it, on a backend and on the oracle.
+//! Embeddings, LayerNorm and the accompanying bias gradients, on a backend and on the oracle.
 
 use crate::cases::{Case, EPS, Kind, Outcomes};
 use crate::codes::{decoded_x_hat, root_step};
@@ -23,7 +23,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                     1 => 0,
                     _ => rig.numbers.below(vocab) as u32,
                 };
-                // With one row in the table any type means that row.
+                // If the table has one row, any type means that row.
                 rig.batch.type_ids[token] = (token % 2) as u32;
             }
             let longest = *case.lens.iter().max().unwrap();
@@ -87,7 +87,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                     _ => {
                         let got = decoded_x_hat(&rig.read(kept), x_hat.len(), hidden);
                         for (got, want) in got.iter().zip(&x_hat) {
-                            // Where f32 arithmetic decides between two codes.
+                            // A margin for when f32 arithmetic decides between two codes.
                             let off = (got.abs().sqrt() - want.abs().sqrt()).abs();
                             let same = got * want >= 0.0;
                             assert!(

@@ -1,4 +1,4 @@
-//! AdamW, clipping and their refusal of what is not finite.
+//! AdamW, clipping and their refusal of non-finite values.
 
 use bitfit::backend::cpu::CpuBackend;
 use bitfit::backend::{Backend, Memory, Slot, StepReport, WeightType};

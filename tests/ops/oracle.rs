@@ -1,4 +1,4 @@
-//! Every operation in plain f64 loops: what the backends are held to.
+//! Every operation in plain f64 loops: the reference for the backends.
 //!
 //! Nothing here is shared with a backend except the random generator that defines the dropout masks.
 
@@ -6,8 +6,8 @@ use bitfit::backend::DropoutKey;
 use bitfit::program::{Activation, Dropout};
 use bitfit::rng::Philox;
 
-/// The factor of one element under dropout, straight from the definition in `Dropout`'s doc. The rows are a part of a
-/// batch's, with as many tokens before them as sequences: tests choose the part so.
+/// The factor of one element under dropout, straight from the definition in `Dropout`'s doc. The rows are part of a
+/// batch's, with as many tokens before them as sequences: tests choose the part that way.
 pub fn mask(dropout: Dropout, key: DropoutKey, row: usize, col: usize) -> f64 {
     if dropout.p == 0.0 {
         return 1.0;
@@ -121,7 +121,7 @@ pub fn scaled(x: &[f64], factors: &[f64]) -> Vec<f64> {
     x.iter().zip(factors.iter().cycle()).map(|(x, factor)| x * factor).collect()
 }
 
-/// The rows of a table of `count` rows, each the sum of the `rows` whose id it is.
+/// A table of `count` rows, each the sum of those `rows` that have its id.
 pub fn scatter(rows: &[f64], ids: &[usize], count: usize, width: usize) -> Vec<f64> {
     let mut table = vec![0.0; count * width];
     for (row, &id) in rows.chunks(width).zip(ids) {
@@ -172,7 +172,7 @@ pub fn norm_backward(dy: &[f64], x_hat: &[f64], rstd: &[f64], gamma: &[f64]) -> 
     dz
 }
 
-/// Gradient of the input of an activation with a LayerNorm behind it.
+/// Gradient of the input of an activation followed by a LayerNorm.
 pub fn act_norm_backward(
     act: Activation,
     dy: &[f64],
@@ -196,8 +196,8 @@ pub struct Attention<'a> {
     pub key: DropoutKey,
     /// Dropout's row of the first token, in heads.
     pub first_row: usize,
-    /// Rounds whatever the textbook's formulas store as a tensor: [`exactly`], or to 16 bits for what a
-    /// straightforward implementation in that type would give.
+    /// Rounds everything the textbook formulas store as a tensor: [`exactly`], or to 16 bits for what a straightforward
+    /// implementation in that type would give.
     pub stored: &'a dyn Fn(f64) -> f64,
 }
 
@@ -342,7 +342,7 @@ pub fn pool_backward(mean: bool, lens: &[usize], hidden: usize, d_pooled: &[f64]
     dx
 }
 
-/// Sum of the rows' cross-entropies, by the weights of their classes, and its gradient.
+/// Sum of the rows' cross-entropies, weighted by class, and its gradient.
 pub fn cross_entropy(
     logits: &[f64],
     outputs: usize,

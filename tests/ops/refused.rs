@@ -1,4 +1,4 @@
-//! What a backend refuses to run, and what it says then.
+//! What a backend refuses to run, and its message.
 
 use crate::cases::EXACT;
 use crate::rig::{Rig, program};
@@ -12,7 +12,7 @@ fn rig() -> Rig<CpuBackend> {
     Rig::new(CpuBackend::new(WeightType::F32), EXACT, "refused", &[3, 4])
 }
 
-/// What `run` says of operations on tensors of these widths.
+/// The message of `run` for operations on tensors of these widths.
 fn refusal(rig: &mut Rig<CpuBackend>, op: impl Into<Op>, widths: &[usize]) -> String {
     let values: Vec<Value> = widths.iter().map(|&width| rig.output(Rows::Tokens, width)).collect();
     rig.start(0, 64);

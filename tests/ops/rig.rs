@@ -1,4 +1,4 @@
-//! A backend with a hand-laid arena: guard bands around every tensor and a snapshot to compare with.
+//! A backend with a hand-made arena: guard bands around every tensor and a snapshot to compare with.
 
 use crate::codes::words_of;
 use bitfit::backend::cpu::rounded;
@@ -16,15 +16,15 @@ use bitfit::rng::{Purpose, Stream};
 const SENTINEL: f32 = 1.542_312_3e16;
 const GUARD: usize = 256;
 
-/// A tensor with room for more rows than a batch has, which must stay as they are.
+/// A tensor with room for more rows than a batch has, which must stay unchanged.
 struct Tensor {
     info: Info,
     region: Region,
-    /// What it holds when the case starts; nothing where it is written, or lies where another does.
+    /// Its content at the start; empty if it is written, or shares another's place.
     start: Vec<f32>,
 }
 
-/// Numbers of a case: seeded by its name, so that every run sees the same.
+/// Numbers of a case: seeded by its name, so that every run sees the same ones.
 pub struct Numbers(Stream);
 
 impl Numbers {
@@ -51,9 +51,9 @@ pub fn wide(values: &[f32]) -> Vec<f64> {
 /// How a backend rounds.
 #[derive(Clone, Copy)]
 pub struct Rounding {
-    /// What a matrix element becomes in the backend's memory, where it is not stored in blocks.
+    /// How the backend stores a matrix element, unless it is stored in blocks.
     pub matrix: fn(f32) -> f32,
-    /// What an operand of a product, and an activation, becomes.
+    /// How it rounds an operand of a product, or an activation.
     pub activation: fn(f32) -> f32,
 }
 
@@ -64,23 +64,23 @@ pub struct Rig<B> {
     pub key: DropoutKey,
     pub numbers: Numbers,
     rounding: Rounding,
-    /// How the backend stores matrices, where that is in blocks.
+    /// How the backend stores matrices, if in blocks.
     pub weights: WeightType,
     arena: usize,
     params: usize,
     gradient: Vec<f32>,
-    /// Parameters, and places of gradients, that the operation changes beside its sums.
+    /// Parameters, and places of gradients, that the operation changes besides its sums.
     pub changes: Vec<usize>,
     /// By [`Value`].
     tensors: Vec<Tensor>,
 }
 
-/// The gradient of a range, where it is asked for.
+/// The gradient of a range, if requested.
 pub fn sum(asked: bool, range: ParamRange) -> Sum {
     Sum(asked.then_some(range))
 }
 
-/// Operations that run whole, on tensors that lie where the caller says.
+/// Operations that run whole, on tensors in the caller's regions.
 pub fn program(ops: Vec<Op>, tensors: &[(Info, Region)], limits: Limits) -> Program {
     let parts = Parts { forward: 0, backward: ops.len(), end: ops.len() };
     let (values, regions): (Vec<Info>, Vec<Region>) = tensors.iter().copied().unzip();
@@ -112,7 +112,7 @@ impl<B: Backend> Rig<B> {
         let key = DropoutKey {
             seed: 0x5EED_0000_0000 + numbers.below(1000) as u64,
             step: numbers.below(1000) as u64,
-            // Not drawn, so that all else is as it would be without.
+            // Not random, so that everything else is as it would be without.
             first: FirstRow { tokens: 5, sequences: 5 },
         };
         Self {
@@ -132,7 +132,7 @@ impl<B: Backend> Rig<B> {
 
     /// Uploads a random matrix; returns it as the backend sees it.
     pub fn weight(&mut self, rows: usize, cols: usize, scale: f32) -> (WeightId, Vec<f64>) {
-        // In 8 and 4 bits some are rows of a larger matrix, which shares scales with what lies around them.
+        // In 8 and 4 bits some are rows of a larger matrix, which share scales with the surrounding ones.
         let few_bits = matches!(self.weights, WeightType::Int8 | WeightType::Nf4);
         let around = if few_bits && rows % 16 == 8 { 24 } else { 0 };
         let (mut id, mut values) = self.matrix(MatrixKind::Linear, rows + 2 * around, cols, scale);
@@ -140,21 +140,21 @@ impl<B: Backend> Rig<B> {
             id = self.backend.view_rows(id, around..around + rows).unwrap();
             values = values[around * cols..(around + rows) * cols].to_vec();
         }
-        // What 8 and 4 bits stand for is rounded once more where activations have 16.
+        // Values of 8 and 4 bits are rounded again if activations have 16.
         (id, self.stored(&values))
     }
 
-    /// As [`weight`](Self::weight), of the head, whose arithmetic is f32 on every backend.
+    /// Like [`weight`](Self::weight), for the head, whose arithmetic is f32 on every backend.
     pub fn head_weight(&mut self, rows: usize, cols: usize, scale: f32) -> (WeightId, Vec<f64>) {
         self.matrix(MatrixKind::Linear, rows, cols, scale)
     }
 
-    /// As [`weight`](Self::weight), an embedding table.
+    /// Like [`weight`](Self::weight), for an embedding table.
     pub fn table(&mut self, rows: usize, cols: usize, scale: f32) -> (WeightId, Vec<f64>) {
         self.matrix(MatrixKind::Table, rows, cols, scale)
     }
 
-    /// Makes a trained matrix out of the next parameters.
+    /// Makes a trained matrix from the next parameters.
     pub fn trained(&mut self, rows: usize, cols: usize) -> (WeightId, ParamRange) {
         let range = self.param(rows * cols);
         let shape = MatrixShape { kind: MatrixKind::Linear, rows, cols, trains: true };
@@ -183,7 +183,7 @@ impl<B: Backend> Rig<B> {
         (id, wide(&values))
     }
 
-    /// What the backend multiplies with of a matrix of these values.
+    /// What the backend multiplies by for a matrix of these values.
     pub fn stored(&self, values: &[f64]) -> Vec<f64> {
         self.rounded(values)
     }
@@ -257,7 +257,7 @@ impl<B: Backend> Rig<B> {
         self.tensor(rows, width, storage)
     }
 
-    /// A value that is written where `was` lies.
+    /// A value that is written in the place of `was`.
     pub fn over(&mut self, was: Value) -> Over {
         let Tensor { info, region, .. } = self.tensors[was.index()];
         let now = self.add(info, region);
@@ -268,7 +268,7 @@ impl<B: Backend> Rig<B> {
         self.tensors[value.index()].region
     }
 
-    /// Elements in use by the current batch; of a tensor in codes, words.
+    /// Elements used by the current batch; for a tensor in codes, words.
     fn used(&self, value: Value) -> usize {
         let info = self.tensors[value.index()].info;
         let rows = self.batch.rows(info.rows);
@@ -286,7 +286,7 @@ impl<B: Backend> Rig<B> {
         }
     }
 
-    /// Makes the next `len` parameters; those asked for before [`start`](Self::start)'s `trainable` train.
+    /// Makes the next `len` parameters; those requested before [`start`](Self::start)'s `trainable` train.
     pub fn param(&mut self, len: usize) -> ParamRange {
         // One untouched element before each range guards it.
         let range = ParamRange { offset: self.params + 1, len };
@@ -356,18 +356,18 @@ impl<B: Backend> Rig<B> {
         self.backend.read_params(Slot::Gradient, range).unwrap()
     }
 
-    /// The gradient that was there before the operation, to which it adds.
+    /// The gradient from before the operation, which adds to it.
     pub fn gradient_before(&self, range: ParamRange) -> Vec<f64> {
         wide(&self.gradient[range.offset..range.offset + range.len])
     }
 
-    /// Runs one operation and asserts that nothing but what it writes and the gradients that it adds to changed, to the
-    /// bit.
+    /// Runs one operation and asserts that nothing changed, to the bit, except what it writes and the gradients it adds
+    /// to.
     pub fn run(&mut self, name: &str, op: impl Into<Op>) {
         self.run_all(name, vec![op.into()], program::Numbers::NONE);
     }
 
-    /// The same of several operations.
+    /// The same for several operations.
     pub fn run_all(&mut self, name: &str, ops: Vec<Op>, numbers: program::Numbers) {
         let whole = Region { offset: 0, len: self.arena };
         let before = self.backend.read(whole, Storage::F32, self.arena / 4).unwrap();

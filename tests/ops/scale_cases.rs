@@ -59,7 +59,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
     }
 }
 
-/// One of each column: those before the last have one.
+/// One factor per column: those before the last have 1.
 fn factors(last: &[f64], width: usize) -> Vec<f64> {
     let ones = std::iter::repeat_n(1.0, width - last.len());
     ones.chain(last.iter().copied()).collect()

@@ -1,4 +1,4 @@
-//! Single values beside matrices, tables and vectors, on a backend and on the oracle.
+//! Single trained values of matrices, tables and vectors, on a backend and on the oracle.
 
 use crate::cases::{Case, EPS, Kind, Outcomes};
 use crate::oracle;
@@ -16,11 +16,11 @@ struct Drawn {
 }
 
 impl Drawn {
-    /// `count` of them or fewer, with numbers in another order than the lines'.
+    /// `count` of them or fewer, numbered in a different order from the lines.
     fn new<B: Backend>(rig: &mut Rig<B>, lines: usize, columns: usize, count: usize) -> Self {
         let mut places: Vec<[usize; 2]> = (0..count)
             .map(|i| match i % 4 {
-                // The last line has a good part of all, and the first column.
+                // The last line has a large part of all, and the first column.
                 0 => [lines - 1, rig.numbers.below(columns)],
                 1 => [rig.numbers.below(lines), 0],
                 _ => [rig.numbers.below(lines), rig.numbers.below(columns)],
@@ -144,7 +144,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
     }
 }
 
-/// The embeddings with entries beside the tables, and their backward.
+/// The embeddings with entries next to the tables, and their backward.
 fn embed<B: Backend>(
     case: &Case,
     name: &str,

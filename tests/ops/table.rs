@@ -7,7 +7,7 @@ use bitfit::program::{Activation, LossKind, PoolKind, Rows};
 
 const HIDDEN: [usize; 4] = [32, 128, 384, 768];
 
-/// Batches: one token, one sequence, many short ones, and the longest beside the shortest.
+/// Batches: one token, one sequence, many short ones, and the longest next to the shortest.
 fn batches() -> [Vec<usize>; 5] {
     [vec![1], vec![25], vec![3, 17, 1, 16, 31, 33], vec![1, 100, 1, 49, 48], vec![1, 512, 1]]
 }
@@ -22,7 +22,7 @@ pub fn table() -> Vec<Case> {
                     cases.push(Case { lens: lens.clone(), weights, p, kind });
                 };
                 for hidden in HIDDEN {
-                    // The whole product of sizes would say little more and take minutes.
+                    // The full product of sizes would say little more and take minutes.
                     if lens.iter().sum::<usize>() > 200 && hidden > 128 {
                         continue;
                     }
@@ -87,7 +87,7 @@ pub fn table() -> Vec<Case> {
                 {
                     for trained in [false, true] {
                         for rows in [Rows::Sequences, Rows::Tokens] {
-                            // Many rows of many columns take the oracle long.
+                            // Many rows of many columns take the oracle a long time.
                             if rows == Rows::Tokens && (inputs > 100 || p == 0.0) {
                                 continue;
                             }
@@ -150,7 +150,7 @@ pub fn table() -> Vec<Case> {
             add(Kind::LinearBackward { inputs, outputs, rows: Rows::Tokens, mode, dbias: true });
         }
     }
-    // Slopes in codes that are made again, with no value beside them.
+    // Slopes in codes that are recomputed, without a value next to them.
     for kind in [Activation::GeluErf, Activation::GeluTanh, Activation::Relu] {
         for storage in [Storage::Slope8, Storage::Slope4] {
             for weights in [WeightType::F16, WeightType::F32] {
@@ -172,7 +172,7 @@ pub fn table() -> Vec<Case> {
     cases
 }
 
-/// Gradients of matrices and gains, which no dropout enters.
+/// Gradients of matrices and gains, which dropout does not affect.
 fn full(add: &mut impl FnMut(Kind), lens: &[usize]) {
     for (inputs, outputs) in [(1, 3), (15, 17), (24, 40), (64, 192), (200, 576)] {
         if lens.len() == 3 && inputs == 200 {
@@ -221,7 +221,7 @@ fn linear(add: &mut impl FnMut(Kind), lens: &[usize]) {
     add(Kind::LinearBackward { inputs: 24, outputs: 40, rows, mode, dbias: true });
 }
 
-/// Matrices in 8 and 4 bits: rows of whole blocks and of pieces, both products, tables, a frozen pooler.
+/// Matrices in 8 and 4 bits: rows of whole and partial blocks, both products, tables, a frozen pooler.
 fn quantised(cases: &mut Vec<Case>) {
     for weights in [WeightType::Int8, WeightType::Nf4] {
         let mut add = |lens: &[usize], kind| {
@@ -267,7 +267,7 @@ fn quantised(cases: &mut Vec<Case>) {
     }
 }
 
-/// The head on masked words, with vocabularies around the pieces in which their exponentials are added up.
+/// The masked-word head, with vocabularies around the pieces in which their exponentials are added up.
 fn words(add: &mut impl FnMut(Kind)) {
     for hidden in [1, 33, 384] {
         add(Kind::LabelledRows { hidden });
@@ -290,7 +290,7 @@ fn words(add: &mut impl FnMut(Kind)) {
     }
 }
 
-/// The same around the edges of CUDA's tiles, where a third of the tokens has a label.
+/// The same around the edges of CUDA's tiles, with a label on a third of the tokens.
 pub fn labelled_edges(mut add: impl FnMut(Kind)) {
     for hidden in [8, 264] {
         add(Kind::LabelledRows { hidden });
@@ -305,7 +305,7 @@ pub fn labelled_edges(mut add: impl FnMut(Kind)) {
         add(Kind::ActNorm { width, act });
         add(Kind::ActNormBackward { width, act, dbeta: true });
     }
-    // Around the threads of a block.
+    // Around the threads per block.
     for outputs in [255, 257] {
         add(Kind::LabelledLoss { outputs, gradient: true });
     }
@@ -323,7 +323,7 @@ pub fn oddest_labelled() -> [Kind; 5] {
     ]
 }
 
-/// Each loss over rows that it is for, with outputs around the width of a warp.
+/// Each loss over the rows it is for, with outputs around the width of a warp.
 pub fn losses() -> Vec<(LossKind, Rows, usize, bool)> {
     let (sequences, tokens) = (Rows::Sequences, Rows::Tokens);
     let mut all = vec![(LossKind::Span, tokens, 2, false)];

@@ -1,5 +1,5 @@
-//! The head on masked words, on a backend and on the oracle: the labelled tokens' rows out of all and back, its products, the
-//! activation and the LayerNorm between them, and the loss over a vocabulary.
+//! The masked-word head, on a backend and on the oracle: the labelled tokens' rows out of all and back, its products,
+//! the activation and the LayerNorm between them, and the loss over a vocabulary.
 
 use crate::cases::{Case, EPS, Kind, Outcomes};
 use crate::oracle;
@@ -24,7 +24,7 @@ fn labels(tokens: usize, first: usize, classes: usize) -> Vec<u32> {
     (0..tokens).map(of).collect()
 }
 
-/// Runs a case of this file's kinds on a fresh rig. Where a batch is one token, it has no label in some of the cases.
+/// Runs a case of this file's kinds on a fresh rig. A one-token batch has no label in some of the cases.
 pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outcomes) {
     let tokens = rig.batch.tokens();
     let (first, classes) = match case.kind {
@@ -137,7 +137,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
     }
 }
 
-/// x̂ and rstd behind the activation.
+/// x̂ and rstd after the activation.
 fn activated(act: bitfit::program::Activation, x: &[f64], width: usize) -> (Vec<f64>, Vec<f64>) {
     let values: Vec<f64> = x.iter().map(|&x| oracle::activation(act, x)).collect();
     oracle::normalise(&values, width, EPS.into())

@@ -1,5 +1,5 @@
-//! Several ranks train the model that one process trains: the same losses, whatever their number, and the same bits from
-//! run to run. Here they are threads; `tests/mpi.rs` has them as processes.
+//! Several ranks train the same model as one process: the same losses, whatever their number, and the same bits from
+//! run to run. Here they are threads; in `tests/mpi.rs`, processes.
 
 #[path = "../ops/emulated.rs"]
 mod emulated;
@@ -27,7 +27,7 @@ use std::thread;
 /// Steps of a run on the CPU.
 const STEPS: u64 = 50;
 
-/// Sequences that differ in length, so that shares do; the last batch of an epoch has a single row.
+/// Sequences of different lengths, so that shares differ, too; the last batch of an epoch has a single row.
 fn lengths() -> Vec<u32> {
     (0..31u32).map(|row| 3 + row * 7 % 10).collect()
 }
@@ -68,14 +68,14 @@ fn pack(config: &ModelConfig, case: &Case, rows: &[usize]) -> Batch {
     batch
 }
 
-/// What training leaves.
+/// The result of training.
 #[derive(Clone, Debug, PartialEq)]
 struct Trained {
     losses: Vec<f32>,
     values: Vec<f32>,
 }
 
-/// A run on the CPU; `cut` is the most tokens of a micro-batch.
+/// A run on the CPU; `cut` is the maximum number of tokens per micro-batch.
 fn train(
     case: &Case,
     trains: Trains,
@@ -86,7 +86,7 @@ fn train(
     take_steps(STEPS, case, trains, backend, ranks, cut)
 }
 
-/// The steps of a run, as the training loop makes them.
+/// The steps of a run, as in the training loop.
 fn take_steps(
     count: u64,
     case: &Case,
@@ -137,7 +137,7 @@ fn take_steps(
     Trained { losses, values: session.trained_values().unwrap() }
 }
 
-/// Of all ranks, each on a device that `open` gives it.
+/// For all ranks, each on a device from `open`.
 fn together(
     of: usize,
     train: impl Fn(Rc<dyn Ranks>) -> Trained + Clone + Send + 'static,
@@ -156,7 +156,7 @@ fn together(
     all[0].clone()
 }
 
-/// The largest difference of two runs' losses, relative, and of their values, beside the largest of these.
+/// The largest relative difference between two runs' losses, and of their values, relative to the largest of these.
 fn differences(one: &Trained, other: &Trained) -> (f64, f64) {
     assert!(!one.losses.is_empty());
     let pairs = |a: &[f32], b: &[f32]| -> Vec<(f64, f64)> {
@@ -220,7 +220,7 @@ fn in_bf16_the_first_losses_are_the_same_and_later_ones_differ_by_rounding() {
     let (one, several) = (run(Rc::new(Alone)), together(3, run));
     let first = (one.losses[0] - several.losses[0]).abs() / one.losses[0];
     assert!(first < 1e-6, "the first losses differ by {first:.1e}");
-    // A sum in another order is rounded to the neighbouring number of 8 bits now and then.
+    // A sum in another order is occasionally rounded to the neighbouring 8-bit number.
     let (loss, _) = differences(&one, &several);
     assert!(loss < 4e-3, "losses differ by {loss:.1e}");
 }

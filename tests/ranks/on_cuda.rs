@@ -1,4 +1,4 @@
-//! Ranks on a GPU that they share, which the emulator plays. `tests/mpi.rs` has ranks with a GPU each.
+//! Ranks that share one GPU, simulated by the emulator. In `tests/mpi.rs` each rank has its own GPU.
 
 use crate::emulated::emulated;
 use crate::fixture::{CASES, Case, MASKED};
@@ -41,13 +41,13 @@ fn ranks_that_share_a_gpu_train_as_one_process() {
 fn an_overflow_on_one_rank_skips_the_step_on_all() {
     let name = "on_cuda::an_overflow_on_one_rank_skips_the_step_on_all";
     emulated(name, &[], || {
-        // So high that gradients of 16 bits overflow until it has come down.
+        // So high that 16-bit gradients overflow until it has come down.
         let options = CudaOptions {
             loss_scale: LossScale::Dynamic { initial: 16_777_216.0, growth_interval: 2000 },
             graphs: false,
             ..CudaOptions::new(0, HalfType::F16)
         };
-        // `together` holds the ranks' values to each other.
+        // `together` compares the ranks' values.
         let several = together(2, move |ranks| train(&CASES[0], options, ranks));
         let one = train(&CASES[0], options, Rc::new(Alone));
         let (loss, _) = differences(&one, &several);

@@ -6,7 +6,7 @@ use bitfit::rng::{Purpose, Stream};
 use bitfit::settings::biases::BiasSelection;
 use bitfit::settings::lora::Lora;
 
-/// A head on masked words.
+/// A masked-word head.
 pub const LABELLED: PoolKind = PoolKind::Labelled(Portion { thousandths: 150 });
 
 /// One model, without a device or values.
@@ -61,8 +61,8 @@ impl Size {
     }
 }
 
-/// Every kind alone, from every layer on; the lowest two of a block together; and drawn subsets: a wrong rule for one
-/// bias shows only beside certain others.
+/// Every kind on its own, from every layer on; the lowest two of a block together; and random subsets: a wrong rule for
+/// one bias shows only next to certain others.
 fn selections(layers: usize) -> Vec<String> {
     let mut selections =
         vec!["all".to_owned(), "none".to_owned(), "embeddings-layernorm".to_owned()];
@@ -89,12 +89,12 @@ fn selections(layers: usize) -> Vec<String> {
     selections
 }
 
-/// Training of the biases of this name.
+/// Training of the biases with this name.
 pub fn biases(selection: &str) -> Trains {
     Trains::Biases(BiasSelection::parse(selection).unwrap())
 }
 
-/// Products of low rank beside these layers.
+/// Low-rank products on these layers.
 pub fn low_rank(dropout: f64, on: &str) -> Trains {
     Trains::LowRank(Lora { dropout, on: on.parse().unwrap(), ..Lora::default() })
 }
@@ -126,7 +126,7 @@ pub fn shapes() -> Vec<Shape> {
                 shapes.push(of(low_rank(0.1, "query,value")));
                 shapes.push(of(low_rank(0.0, "query,key,value,attention-output,output")));
                 shapes.push(of(Trains::Rows(BiasSelection::all())));
-                // The head on masked words has the table of the embeddings, which is frozen.
+                // The masked-word head uses the embedding table, which is frozen.
                 if pooling != LABELLED {
                     shapes.push(of(Trains::Everything));
                     shapes.push(of(random()));

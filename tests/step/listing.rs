@@ -1,4 +1,4 @@
-//! Programs as text, so that a change of what runs shows in review. `BITFIT_BLESS=1` writes the files anew.
+//! Programs as text, so that a change of what runs shows in review. `BITFIT_BLESS=1` rewrites the files.
 
 use bitfit::model::Model;
 use bitfit::program::{List, Saving, Value};
@@ -21,7 +21,7 @@ fn text(list: &List) -> String {
     text
 }
 
-/// Holds a model's list to the file of this name.
+/// Compares a model's list with the file of this name.
 pub fn check(name: &str, model: &Model, train: Option<Saving>) {
     let text = text(&model.list(train, false));
     let file =

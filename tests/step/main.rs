@@ -1,4 +1,4 @@
-//! The programs of a grid of models, without a device: what each computes, keeps and takes.
+//! The programs of a grid of models, without a device: what each computes, keeps and allocates.
 
 mod grid;
 mod listing;
@@ -14,7 +14,7 @@ use bitfit::program::{
 use bitfit::settings::saving::WAYS;
 use grid::{LABELLED, LIMITS, SMALL, Shape, biases, low_rank, random, shapes};
 
-/// Of the CPU in bf16.
+/// For the CPU in bf16.
 const MIXED: ElementBytes = ElementBytes { activation: 2, stream: 4 };
 
 fn model(shape: &Shape) -> Model {
@@ -68,7 +68,7 @@ fn what_runs_is_what_was_reviewed() {
     listing::check("masked", &model(&shape(LABELLED, Trains::all_biases())), Some(Saving::KEEP));
 }
 
-/// Every tensor of a step once with other rows, another width and another storage: found each time.
+/// Changes the rows, width and storage of every tensor of a step, one at a time: found each time.
 #[test]
 fn the_verifier_knows_the_shape_of_every_tensor() {
     let of = |pooling, dropout: f32, trains: Trains| Shape {

@@ -1,13 +1,13 @@
 //! Runs a list without numbers: each tensor is the hash of the expression that made it.
 //!
-//! What a pass may change does not enter the hash: where a value lies, in how many bits it is kept where a mode says
-//! so, whether it was made once or twice.
+//! The hash excludes anything a pass may change: where a value is stored, in how many bits it is kept if a mode says
+//! so, and whether it was computed once or twice.
 
 use bitfit::program::{Dropout, List, NormBack, Op, Program, Region, Span, Storage, Use, Value};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// What a list computes: sums of each gradient in order, the losses, and the outputs.
+/// What a list computes: each gradient's sums in order, the losses, and the outputs.
 #[derive(Debug, PartialEq)]
 pub struct Computed {
     gradients: Vec<(usize, usize, u64)>,
@@ -41,7 +41,7 @@ impl Memory for Apart {
     }
 }
 
-/// The arena: writing a region spoils what it overlaps.
+/// The arena: writing a region spoils whatever it overlaps.
 struct SymbolicArena<'a> {
     program: &'a Program,
     there: Vec<(Region, u64)>,
@@ -64,7 +64,7 @@ impl Memory for SymbolicArena<'_> {
     }
 }
 
-/// A list as written, every value apart, with the gradients of frozen parameters left out.
+/// A list as written, with all values separate, leaving out the gradients of frozen parameters.
 pub fn values(list: &List, trainable: usize) -> Computed {
     run(list, &mut Apart::default(), trainable)
 }
@@ -81,7 +81,7 @@ fn run(list: &List, memory: &mut impl Memory, trainable: usize) -> Computed {
         step(list, op, memory, trainable, &mut computed);
     }
     computed.outputs = list.outputs.iter().map(|&v| memory.read(v)).collect();
-    // By parameter; what one gets stays in the order in which it is added up.
+    // By parameter; the order in which sums are added to each is kept.
     computed.gradients.sort_by_key(|&(offset, len, _)| (offset, len));
     computed
 }
@@ -97,7 +97,7 @@ fn step(list: &List, op: &Op, memory: &mut impl Memory, trainable: usize, comput
         }
     };
     match op {
-        // A LayerNorm's output is γ·x̂ + β, however it came to be.
+        // A LayerNorm's output is γ·x̂ + β, however it was computed.
         Op::ResidualNorm(op) => {
             let sum =
                 hash((dropped(memory.read(op.x.was), op.dropout), memory.read(op.residual.0)));
@@ -126,7 +126,7 @@ fn step(list: &List, op: &Op, memory: &mut impl Memory, trainable: usize, comput
                 memory.write(value, hash(("slope", z, op.act, list.info(value).storage)));
             }
         }
-        // β's gradient is the same column sum with what is below and without.
+        // β's gradient is the same column sum with or without the layer below.
         Op::NormBack(NormBack {
             x_hat,
             rstd,
@@ -163,7 +163,7 @@ fn step(list: &List, op: &Op, memory: &mut impl Memory, trainable: usize, comput
     }
 }
 
-/// An operation about whose results no pass knows anything: each is a function of all that it reads and of its settings.
+/// An operation whose results no pass knows anything about: each is a function of all its inputs and settings.
 fn generic(
     op: &Op,
     memory: &mut impl Memory,

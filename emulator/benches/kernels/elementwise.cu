@@ -5,7 +5,7 @@ extern "C" __global__ void vector_add(const float *a, const float *b, float *c, 
     if (i < n) c[i] = a[i] + b[i];
 }
 
-// One block a row; x, y: (rows, cols).
+// One block per row; x, y: (rows, cols).
 extern "C" __global__ void __launch_bounds__(256) softmax(const float *x, float *y, int cols) {
     __shared__ float part[8];
     const float *row = x + (size_t)blockIdx.x * cols;

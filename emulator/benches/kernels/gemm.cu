@@ -6,9 +6,9 @@
 
 constexpr int BM = 128, BN = 128, BK = 32, STAGES = 2;
 
-// 16-byte chunk `c` of row `r`, A tile: 4 chunks a row. Two rows share a line of 128 bytes.
+// 16-byte chunk `c` of row `r`, A tile: 4 chunks per row. Two rows share a line of 128 bytes.
 __device__ __forceinline__ int swizzle_a(int r, int c) { return r * BK + ((c ^ ((r >> 1) & 3)) << 3); }
-// B tile: 16 chunks a row.
+// B tile: 16 chunks per row.
 __device__ __forceinline__ int swizzle_b(int r, int c) { return r * BN + ((c ^ (r & 7)) << 3); }
 
 __device__ __forceinline__ void copy16(half *to, const half *from) {

@@ -1,12 +1,12 @@
-//! `install DIR`: puts the emulator into a folder of its own as `libcuda.so` and `libcuda.so.1`, for `LD_LIBRARY_PATH`.
+//! `install DIR`: puts the emulator into its own folder as `libcuda.so` and `libcuda.so.1`, for `LD_LIBRARY_PATH`.
 //!
-//! It refuses folders of the system and folders that hold another `libcuda`, so that a real driver is never
-//! replaced by accident.
+//! It refuses system folders and folders that hold another `libcuda`, so that a real driver is never replaced by
+//! accident.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Part of the device's name: how the emulator's library is told from a driver's.
+/// Part of the device's name: it tells the emulator's library from a driver's.
 const MARK: &[u8] = b"CUDA emulator";
 const NAMES: [&str; 2] = ["libcuda.so.1", "libcuda.so"];
 
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 fn install(folder: &Path) -> Result<PathBuf, String> {
     let library = library()?;
     let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
-    // Before the folder is made, and after, when links in its path can be followed.
+    // Before the folder is created, and again after, when links in its path can be followed.
     refuse_system(&std::path::absolute(folder).map_err(failed)?)?;
     std::fs::create_dir_all(folder).map_err(failed)?;
     let folder = folder.canonicalize().map_err(failed)?;
@@ -63,7 +63,7 @@ fn refuse_system(folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// The shared library that cargo built beside this program.
+/// The shared library that cargo built next to this program.
 fn library() -> Result<PathBuf, String> {
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     let beside = own.parent().unwrap_or(Path::new("."));

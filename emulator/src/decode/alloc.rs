@@ -10,7 +10,7 @@ use std::collections::BinaryHeap;
 
 const NARROW: u32 = 128;
 const WIDE: u32 = 256;
-/// Above this many words of liveness sets every register gets a slot of its own.
+/// Above this many words of liveness sets, every register gets its own slot.
 const MAX_SET_WORDS: usize = 1 << 25;
 
 fn uses(p: &Program, i: &Instr, mut f: impl FnMut(u32)) {
@@ -38,7 +38,7 @@ fn defs(p: &Program, i: &Instr, mut f: impl FnMut(u32)) {
     }
 }
 
-/// Marks the instructions, products apart, that use registers of products.
+/// Marks the instructions, other than products, that use registers of products.
 fn mark_touches(p: &mut Program, registers: usize) {
     let mut taken = vec![false; registers];
     for i in p.code.iter().filter(|i| matches!(i.op, Op::Wgmma(_))) {
@@ -59,7 +59,7 @@ fn mark_touches(p: &mut Program, registers: usize) {
     }
 }
 
-/// For each wait the registers of products that may be open before it: they must not be given to anything else sooner.
+/// For each wait, the registers of products that may be open before it: they must not be reused earlier.
 fn open_products(
     p: &Program,
     starts: &[u32],
@@ -112,7 +112,7 @@ fn open_products(
 pub fn registers(p: &mut Program, wide: &[bool]) {
     mark_touches(p, wide.len());
     let mut intervals = intervals(p, wide.len());
-    // What calls save keeps a slot of its own: other frames of the same registers may be live at any time.
+    // Whatever calls save keeps its own slot: other frames of the same registers may be live at any time.
     for (r, _) in &p.saved {
         intervals[r.0 as usize] = (0, u32::MAX - 1);
     }
@@ -178,7 +178,7 @@ pub fn registers(p: &mut Program, wide: &[bool]) {
     }
 }
 
-/// For each register the span of instructions over which it is live.
+/// For each register, the span of instructions over which it is live.
 fn intervals(p: &Program, registers: usize) -> Vec<(u32, u32)> {
     let mut spans = vec![(u32::MAX, 0u32); registers];
     let mut cover = |v: u32, from: u32, to: u32| {

@@ -1,4 +1,5 @@
-//! Register-to-register instructions: logic, shifts, selection and bit fields here, and the way to those that have a file of their own.
+//! Register-to-register instructions: logic, shifts, selection and bit fields here, and dispatch to those with their
+//! own file.
 
 use super::decoder::Decoder;
 use super::ir::*;

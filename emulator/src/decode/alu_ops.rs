@@ -112,7 +112,7 @@ pub enum F64Op {
     Copysign,
     RcpApprox,
     Rsqrt,
-    /// Of the upper half alone.
+    /// Only of the upper half.
     RsqrtGross,
 }
 
@@ -246,7 +246,7 @@ pub enum Special {
     GlobalTimer,
     DynamicSharedSize,
     TotalSharedSize,
-    /// Bytes behind the start of the shared memory that belongs to the system.
+    /// Bytes from the start of the shared memory that belongs to the system.
     ReservedShared(u32),
     ReservedSharedSize,
     Zero,

@@ -109,7 +109,7 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    /// How a bulk reduction changes the elements; a tensor map says of which type they are.
+    /// How a bulk reduction changes the elements; a tensor map gives their type.
     fn bulk_reduction(
         &mut self,
         tensor: bool,
@@ -327,7 +327,7 @@ impl<'a> Decoder<'_, 'a> {
         Ok(true)
     }
 
-    /// mapa and getctarank: a block is the only one of its cluster.
+    /// mapa and getctarank: a block is alone in its cluster.
     pub(super) fn map_address(
         &mut self,
         rank: bool,

@@ -1,9 +1,9 @@
 //! Calls (PTX ISA, control flow instructions: call).
 //!
-//! A call is usually a copy of the callee's body that shares the memory of the parameters. Where a function calls
-//! itself, through others perhaps, is called through a pointer, or would make the kernel too large, it becomes a
-//! subroutine: compiled once, with registers of its own that a call saves and a return restores, and with its local
-//! memory relative to a frame pointer.
+//! A call is usually a copy of the callee's body that shares the memory of the parameters. A function that calls itself
+//! (perhaps through others), is called through a pointer, or would make the kernel too large becomes a subroutine:
+//! compiled once, with its own registers, which a call saves and a return restores, and with its local memory relative
+//! to a frame pointer.
 
 use super::decoder::Decoder;
 use super::ir::{Alu, Instr, Mem, Op, P, R};
@@ -15,16 +15,16 @@ use crate::ptx::ast::{self, Operand, Param};
 use crate::ptx::error::LoadResult;
 use crate::ptx::types::{Space, Type};
 
-/// Local memory a thread gets for the frames of recursive calls.
+/// Local memory per thread for the frames of recursive calls.
 const STACK_BYTES: u32 = 16 << 10;
 
 /// Calls may nest this deep.
 const MAX_CALLS: usize = 24;
 
-/// A kernel may have this many calls copied in.
+/// A kernel may have this many calls inlined.
 const MAX_COPIES: u32 = 1 << 16;
 
-/// A kernel of this many instructions takes in no more copies of what it calls.
+/// A kernel with this many instructions inlines no more calls.
 const LARGE: usize = 1 << 15;
 
 fn register_symbol<'a>(registers: Vec<R>, vector: u32) -> Sym<'a> {
@@ -46,7 +46,7 @@ impl<'a> Decoder<'_, 'a> {
             return self.fail(format!("modifier `.{left}` of `call` is not supported"));
         }
         use ast::Operand::{List, Name};
-        // (results), callee, (arguments), and the signature where the callee is a pointer
+        // (results), callee, (arguments), and the signature if the callee is a pointer
         let (returns, ops) = match ops {
             [List(returns), rest @ ..] => (returns.as_slice(), rest),
             _ => (&[][..], ops),
@@ -185,7 +185,7 @@ impl<'a> Decoder<'_, 'a> {
         self.emit(i)
     }
 
-    /// The registers that an argument or result of `vector` registers consists of, or the operands that name them.
+    /// The registers that make up an argument or result of `vector` registers, or the operands that name them.
     fn register_parts<'o>(
         &mut self,
         op: &'o Operand<'a>,
@@ -265,7 +265,7 @@ impl<'a> Decoder<'_, 'a> {
         self.open_call(i, (&f.params, &f.returns), returns, args)
     }
 
-    /// A call through a register: of any function whose address is taken and whose parameters lie as the signature says.
+    /// A call through a register: to any function whose address is taken and whose parameters match the signature.
     fn pointer_call(
         &mut self,
         pointer: &Operand<'a>,
@@ -321,7 +321,7 @@ impl<'a> Decoder<'_, 'a> {
         self.subroutines.all.len() - 1
     }
 
-    /// Emits a call with the copies of its arguments before it and of its results behind it.
+    /// Emits a call, with copies of its arguments before it and of its results after it.
     fn open_call(
         &mut self,
         mut call: Instr,
@@ -368,8 +368,8 @@ impl<'a> Decoder<'_, 'a> {
         Ok(())
     }
 
-    /// Copies a parameter within local memory. One side lies in the callee's frame, right behind the caller's: the size of
-    /// that is added to the source (`shift` 0) or the destination (`shift` 32) later.
+    /// Copies a parameter within local memory. One side is in the callee's frame, right after the caller's, whose size
+    /// is added to the source (`shift` 0) or the destination (`shift` 32) later.
     fn frame_copy(
         &mut self,
         base: R,
@@ -389,7 +389,7 @@ impl<'a> Decoder<'_, 'a> {
         self.emit(i)
     }
 
-    /// Compiles the subroutines that calls asked for, and settles the sizes of frames.
+    /// Compiles the subroutines that calls need, and fixes the sizes of frames.
     pub(super) fn compile_subroutines(&mut self) -> LoadResult<()> {
         if self.subroutines.all.is_empty() {
             return Ok(());

@@ -1,4 +1,5 @@
-//! Control flow and instructions without effect here (PTX ISA, control flow, stack manipulation and miscellaneous instructions).
+//! Control flow and instructions without effect here (PTX ISA, control flow, stack manipulation and miscellaneous
+//! instructions).
 
 use super::decoder::Decoder;
 use super::ir::*;
@@ -8,7 +9,7 @@ use crate::ptx::ast::Operand;
 use crate::ptx::error::LoadResult;
 use crate::ptx::types::Type;
 
-/// Local memory a thread gets for what it allocates itself.
+/// Local memory per thread for its own allocations.
 const ALLOCA_BYTES: u32 = 16 << 10;
 
 impl<'a> Decoder<'_, 'a> {
@@ -120,7 +121,7 @@ impl<'a> Decoder<'_, 'a> {
         Ok(true)
     }
 
-    /// Makes the register that says where the next `alloca` begins; its value is known at the end.
+    /// Creates the register that says where the next `alloca` begins; its value is known at the end.
     pub(super) fn open_stack(&mut self) -> LoadResult<()> {
         if self.m.allocates {
             let stack = self.temp(false);
@@ -131,19 +132,19 @@ impl<'a> Decoder<'_, 'a> {
         Ok(())
     }
 
-    /// Room for `alloca` behind the rest of local memory.
+    /// Room for `alloca` after the rest of local memory.
     pub(super) fn close_stack(&mut self) {
         let Some(stack) = self.stack else { return };
         let start = self.p.local_bytes.next_multiple_of(16);
         self.p.local_bytes = start + ALLOCA_BYTES;
         self.p.code[0].a = self.constant(start.into(), false);
         if !self.p.saved.is_empty() {
-            // A return gives back what the function took.
+            // A return releases what the function allocated.
             self.p.saved.push((stack, false));
         }
     }
 
-    /// alloca: the size rounded up to 16 bytes, and aligned further where that is asked for.
+    /// alloca: the size rounded up to 16 bytes, and aligned further if requested.
     fn alloca(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> LoadResult<bool> {
         let wide = self.need_ty(m)?.bits() == 64;
         let ty = if wide { Type::U64 } else { Type::U32 };

@@ -101,7 +101,7 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    /// The source brought to its type's width, for registers wider than the type.
+    /// The source converted to its type's width, for registers wider than the type.
     fn cvt_source(&mut self, op: &Operand<'a>, ty: Type) -> LoadResult<R> {
         let r = self.source_any(op, ty)?;
         match (self.is_wide(r), ty.bits() == 64) {

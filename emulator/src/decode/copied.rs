@@ -1,20 +1,20 @@
-//! Finds loads whose value goes nowhere but into another place of memory, perhaps with some bits replaced. Compilers that
+//! Finds loads whose value is only copied to another place in memory, perhaps with some bits replaced. Compilers that
 //! do not optimise copy structures member by member and set bit fields one by one, whether or not all of it was ever
-//! written: that is no defect until somebody looks at what was not.
+//! written: that is not a defect until something looks at the unwritten part.
 
 use super::ir::{Alu, Op, Program, R};
 use crate::ptx::types::Space;
 
 /// Marks such loads; before registers are allocated.
 pub fn mark(p: &mut Program, registers: usize) {
-    // For each register, whether something looks at it or writes it other than a copy.
+    // For each register, whether anything other than a copy looks at it or writes it.
     let mut looked = vec![false; registers];
     let mut see = |r: R| {
         if r.is_reg() {
             looked[r.0 as usize] = true;
         }
     };
-    // Sources of operations that pass bits on, each with the destination.
+    // Sources of operations that pass bits on, each with its destination.
     let mut passed: Vec<(R, R)> = Vec::new();
     for i in &p.code {
         let list = &p.lists[i.list as usize..][..usize::from(i.defs) + usize::from(i.uses)];
@@ -44,7 +44,7 @@ pub fn mark(p: &mut Program, registers: usize) {
         }
     }
     let Program { code, lists, .. } = p;
-    // A value that goes nowhere at all was read for its own sake.
+    // A value that goes nowhere was read for its own sake.
     let mut stored = vec![false; registers];
     for i in code.iter().filter(|i| matches!(i.op, Op::St(_))) {
         let from = lists[i.list as usize..][..usize::from(i.uses)].iter();

@@ -1,4 +1,4 @@
-//! A kernel in the making: the program so far, and what its next instruction needs to know.
+//! A kernel being decoded: the program so far, and what its next instruction needs to know.
 
 use super::ir::{Const, Instr, Op, P, Program, R};
 use super::scope::{Scope, Sym};
@@ -7,20 +7,20 @@ use crate::ptx::ast::{self, Variable};
 use crate::ptx::error::{self, LoadError, LoadResult};
 use std::collections::HashMap;
 
-/// A kernel with its calls copied in may have this many instructions.
+/// A kernel with its calls inlined may have this many instructions.
 const MAX_CODE: usize = 1 << 20;
 
-/// What the whole module declares.
+/// Everything the whole module declares.
 pub struct Symbols<'a> {
     pub source: &'a str,
     pub globals: HashMap<&'a str, u64>,
     pub shared: HashMap<&'a str, Variable<'a>>,
     pub functions: HashMap<&'a str, &'a ast::Function<'a>>,
-    /// Functions whose address is taken, with the number that stands for it.
+    /// Functions whose address is taken, with the number that represents it.
     pub addresses: Vec<(&'a str, u64)>,
     /// Some function has an `alloca`.
     pub allocates: bool,
-    /// Of `.version`.
+    /// From `.version`.
     pub version: (u32, u32),
     /// The only architecture that this code is for.
     pub specific: Option<u32>,
@@ -43,7 +43,7 @@ pub struct Decoder<'m, 'a> {
     pub(super) dynamic_align: u32,
     /// Instructions whose `imm` is relative to dynamic shared memory.
     pub(super) dynamic_fixups: Vec<usize>,
-    /// Where `ret` goes inside a called function.
+    /// Target of `ret` inside a called function.
     pub(super) return_label: Option<usize>,
     pub(super) calls: Vec<&'a str>,
     pub(super) subroutines: Subroutines<'a>,
@@ -171,7 +171,7 @@ impl Decoder<'_, '_> {
         }
     }
 
-    /// Inside a called function, whose parameters live in local memory.
+    /// Inside a called function, whose parameters are in local memory.
     pub(super) fn in_function(&self) -> bool {
         self.return_label.is_some() || self.subroutines.current.is_some()
     }

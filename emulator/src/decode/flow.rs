@@ -1,10 +1,10 @@
-//! Control-flow order. When the lanes of a warp part, the path that comes first in this order runs first, so
-//! that it meets the others where they join: a weak topological order, in which a loop's body stands together
-//! between its head and what follows it.
+//! Control-flow order. When the lanes of a warp diverge, the path that comes first in this order runs first, so that it
+//! meets the others where they join. It is a weak topological order, in which a loop's body is contiguous between its
+//! head and what follows the loop.
 
 use super::ir::{Op, Program};
 
-/// Loops may nest this deep before their order is left as it stands in the text.
+/// Loops may nest this deep before their order is left as in the text.
 const MAX_NEST: usize = 64;
 
 /// Successors of an instruction that ends a block.

@@ -25,7 +25,7 @@ impl R {
     pub fn is_none(self) -> bool {
         self == Self::NONE
     }
-    /// A register, which liveness and allocation care about.
+    /// A register, relevant to liveness and allocation.
     pub fn is_reg(self) -> bool {
         self.0 & Self::CONST == 0
     }
@@ -55,7 +55,7 @@ pub struct Instr {
     pub class: Class,
     /// Another path may arrive here.
     pub leader: bool,
-    /// No product itself, it uses registers that products use.
+    /// Not a product, but uses registers that products use.
     pub touches: bool,
     pub guard: P,
     pub pd: P,
@@ -120,7 +120,7 @@ pub struct Program {
     pub tables: Vec<Vec<u32>>,
     /// For each call through a pointer: the functions of its signature, by address.
     pub call_tables: Vec<Vec<(u64, u32)>>,
-    /// Order in which diverged paths run: the lowest first. One entry an instruction.
+    /// Order in which diverged paths run: the lowest first. One entry per instruction.
     pub rank: Vec<u32>,
     pub consts: Vec<Const>,
     pub predicates: u16,
@@ -144,20 +144,20 @@ pub struct Program {
     pub frame: R,
     pub saved: Vec<(R, bool)>,
     pub saved_predicates: Vec<P>,
-    /// 32-bit registers live at once, at most.
+    /// Maximum number of 32-bit registers live at once.
     pub pressure: u32,
 }
 
-/// Shared memory of a block that belongs to the system, from capability 8.0 on.
+/// Shared memory per block that belongs to the system, from capability 8.0 on.
 pub const RESERVED_SHARED: u32 = 1 << 10;
 
 impl Program {
-    /// Where the system's shared memory begins, behind the kernel's.
+    /// Where the system's shared memory begins, after the kernel's.
     pub fn reserved_offset(&self, dynamic: u32) -> u32 {
         (self.dynamic_offset.max(self.static_shared) + dynamic).next_multiple_of(16)
     }
 
-    /// Shared memory that a block needs, the system's included where the kernel looks at it.
+    /// Shared memory that a block needs, including the system's if the kernel looks at it.
     pub fn shared_bytes(&self, dynamic: u32) -> u32 {
         match self.uses_reserved {
             true => self.reserved_offset(dynamic) + RESERVED_SHARED,

@@ -35,11 +35,11 @@ pub fn kernel<'a>(m: &Symbols<'a>, f: &'a ast::Function<'a>) -> LoadResult<Progr
 }
 
 impl<'a> Decoder<'_, 'a> {
-    /// The statements of a block, in a scope of their own.
+    /// The statements of a block, in their own scope.
     pub(super) fn scope(&mut self, body: &'a [Statement<'a>]) -> LoadResult<()> {
         self.scopes.push(Scope::default());
         for s in body {
-            // Labels and branch tables may be used before they stand.
+            // Labels and branch tables may be used before their definition.
             match s {
                 Statement::Label { line, name } => {
                     self.line = *line;
@@ -155,7 +155,7 @@ impl<'a> Decoder<'_, 'a> {
         mods: &mut Mods<'a>,
         ops: &'a [ast::Operand<'a>],
     ) -> LoadResult<()> {
-        // A family answers false for opcodes that are not its own.
+        // A family returns false for opcodes that are not its own.
         if self.alu(base, mods, ops)?
             || self.convert(base, mods, ops)?
             || self.memory(base, mods, ops)?

@@ -1,4 +1,4 @@
-//! Where parameters and variables lie in the memories that a kernel has of its own.
+//! Where parameters and variables are in the kernel's own memories.
 
 use super::decoder::Decoder;
 use super::scope::Sym;
@@ -12,7 +12,7 @@ pub fn place(v: &Variable, offset: u32) -> Option<(u32, u32)> {
     Some((at, at.checked_add(size)?))
 }
 
-/// Where each parameter and then each result lies in a subroutine's frame, and their end.
+/// The offset of each parameter and then each result in a subroutine's frame, and their end.
 pub(super) fn layout(params: &[Param], returns: &[Param]) -> Option<(Vec<u32>, u32)> {
     let (mut offsets, mut end) = (Vec::new(), 0);
     for p in params.iter().chain(returns) {

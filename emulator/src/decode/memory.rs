@@ -35,7 +35,7 @@ const CACHE: [&str; 24] = [
     "mmio",
 ];
 
-/// What of `.relaxed`, `.acquire`, `.release`, `.acq_rel`, `.volatile` and the scopes was said.
+/// Which of `.relaxed`, `.acquire`, `.release`, `.acq_rel`, `.volatile` and the scopes were given.
 #[derive(Default)]
 pub struct Semantics {
     pub strong: bool,
@@ -152,7 +152,7 @@ impl<'a> Decoder<'_, 'a> {
         Ok((mem, ty, hint))
     }
 
-    /// Address operand into `i`, and what space it turns out to be.
+    /// Puts an address operand into `i`, and returns which space it is in.
     pub(super) fn mem_address(
         &mut self,
         op: &Operand<'a>,
@@ -161,7 +161,7 @@ impl<'a> Decoder<'_, 'a> {
     ) -> LoadResult<()> {
         let address = self.address(op)?;
         mem.address64 = address.wide;
-        // Parameters of called functions live in local memory.
+        // Parameters of called functions are in local memory.
         if mem.space == Space::Param && (address.local || self.in_function()) {
             mem.space = Space::Local;
         }

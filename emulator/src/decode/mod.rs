@@ -1,7 +1,7 @@
 //! Syntax tree to [`ir::Program`]: names become slots, labels become indices, calls become copies of the callee.
 //!
-//! Every opcode and modifier is looked up by name and must be used up: whatever is left over is an error with
-//! its line, never a guess.
+//! Every opcode and modifier is looked up by name and must be used up: anything left over is an error with its line,
+//! never a guess.
 
 mod alloc;
 mod alu;

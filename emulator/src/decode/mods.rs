@@ -13,7 +13,7 @@ impl<'a> Mods<'a> {
         Self { parts }
     }
 
-    /// The first one that nobody took.
+    /// The first modifier that has not been taken.
     pub fn left(&self) -> Option<&'a str> {
         self.parts.first().copied()
     }
@@ -28,7 +28,7 @@ impl<'a> Mods<'a> {
         }
     }
 
-    /// Takes whichever of `names` is there.
+    /// Takes whichever of `names` is present.
     pub fn any(&mut self, names: &[&'static str]) -> Option<&'static str> {
         names.iter().copied().find(|n| self.flag(n))
     }
@@ -40,7 +40,7 @@ impl<'a> Mods<'a> {
         Some(value)
     }
 
-    /// The next type, in the order of the text.
+    /// The next type, in text order.
     pub fn ty(&mut self) -> Option<Type> {
         self.pick(Type::parse)
     }
@@ -73,7 +73,7 @@ impl<'a> Mods<'a> {
         self.pick(|p| {
             Some(match p {
                 "global" => Space::Global,
-                // A block is the only one of its cluster.
+                // A block is alone in its cluster.
                 "shared" | "shared::cta" | "shared::cluster" => Space::Shared,
                 "local" => Space::Local,
                 "const" => Space::Const,

@@ -70,7 +70,7 @@ impl<'a> Decoder<'_, 'a> {
             }
             return Ok(true);
         }
-        // A label's address is of use only to an indirect branch, which takes tables.
+        // A label's address is useful only to an indirect branch, which takes tables.
         if let Operand::Name(n) = &ops[1]
             && let Some(Sym::Label(_)) = self.lookup(n)?
         {

@@ -1,4 +1,4 @@
-//! Operands: from what stands in the text to register slots, constants and addresses.
+//! Operands: from the text to register slots, constants and addresses.
 
 use super::decoder::Decoder;
 use super::ir::{Alu, Const, Cvt, Instr, Int2, IntTy, Op, P, R, Special};
@@ -124,7 +124,7 @@ impl<'a> Decoder<'_, 'a> {
         Ok(parts.get(index).copied())
     }
 
-    /// A source of any width: what it is decides.
+    /// A source of any width: the operand itself decides.
     pub fn source_any(&mut self, op: &Operand<'a>, ty: Type) -> LoadResult<R> {
         let wide = ty.bits() == 64;
         match op {

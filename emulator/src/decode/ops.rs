@@ -1,4 +1,4 @@
-//! Operations of all kinds, and the class under which each is counted.
+//! Operations of all kinds, and the class each is counted under.
 
 use super::alu_ops::Alu;
 use crate::numeric::mma::Mma;
@@ -22,7 +22,7 @@ pub struct Mem {
     pub strong: bool,
     pub release: bool,
     pub acquire: bool,
-    /// A load whose value is stored again and otherwise not looked at, or the store of one.
+    /// A load whose value is only stored again, or the store of one.
     pub copied: bool,
 }
 
@@ -155,7 +155,7 @@ pub struct Wgmma {
 }
 
 impl Wgmma {
-    /// What an accumulator of this shape is: products of one shape follow each other without a fence.
+    /// The kind of an accumulator of this shape: products of one shape may follow each other without a fence.
     pub fn role(self) -> u32 {
         u32::from(self.n) << 1 | u32::from(self.unit.d_half)
     }
@@ -168,16 +168,16 @@ pub struct BulkOp {
     pub load: bool,
     pub shared64: bool,
     pub mbar64: bool,
-    /// A store that changes what is there; a tensor map may say the type.
+    /// A store that modifies existing elements; a tensor map may give the type.
     pub reduce: Option<(AtomFn, Option<AtomTy>)>,
 }
 
-/// Where a tensor map that is written lies.
+/// Where a tensor map being written is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapOp {
     pub space: Space,
     pub address64: bool,
-    /// Strides come in units of sixteen bytes, as assemblers up to PTX 8.5 want them.
+    /// Strides are in units of sixteen bytes, as assemblers up to PTX 8.5 want them.
     pub stride_in_16: bool,
 }
 
@@ -190,7 +190,7 @@ pub enum Op {
     /// To `tables[imm][a]`.
     BrxIdx,
     Exit,
-    /// To the subroutine at the low half of `imm`, with the frame pointer at `a` plus the high half.
+    /// To the subroutine in the low half of `imm`, with the frame pointer at `a` plus the high half.
     Call,
     /// Through the address in `b`, by `call_tables[low half of imm]`; otherwise as `Call`.
     CallPointer,
@@ -260,7 +260,7 @@ pub enum Op {
     },
     /// griddepcontrol.wait
     GridWait,
-    /// fence.proxy.async, where it is about shared memory.
+    /// fence.proxy.async, if it is about shared memory.
     FenceAsync,
     /// Descriptors in `a` (none: the list ends with four registers) and `b`, scale-d in `ps`; the list has D twice.
     Wgmma(Wgmma),
@@ -268,7 +268,7 @@ pub enum Op {
     WgmmaCommit,
     /// At most `imm` groups stay open.
     WgmmaWait,
-    /// To `imm` registers a thread.
+    /// To `imm` registers per thread.
     SetMaxRegisters {
         more: bool,
     },
@@ -280,7 +280,7 @@ pub enum Op {
         rank: u8,
     },
     BulkCommit,
-    /// At most `imm` groups go on; with `read_only`, go on reading.
+    /// At most `imm` groups stay pending; with `read_only`, only until they have read.
     BulkWait {
         read_only: bool,
     },
@@ -352,7 +352,7 @@ impl Class {
 }
 
 impl Op {
-    /// Whether all lanes of a warp that are left run it together (`.aligned`), and none by itself.
+    /// Whether all remaining lanes of a warp run it together (`.aligned`), and none by itself.
     pub fn of_all_lanes(&self) -> bool {
         matches!(
             self,

@@ -22,7 +22,7 @@ pub enum Sym<'a> {
     CallTargets(&'a [&'a str]),
 }
 
-/// `name<count>`, its registers made as they are met.
+/// `name<count>`, with its registers created on first use.
 pub struct Family<'a> {
     pub(super) prefix: &'a str,
     pub(super) count: u32,

@@ -16,7 +16,7 @@ pub fn special(name: &str) -> Option<Special> {
             "%ntid" => Special::Ntid(axis),
             "%ctaid" | "%clusterid" => Special::Ctaid(axis),
             "%nctaid" | "%nclusterid" => Special::Nctaid(axis),
-            // Every block is a cluster of its own.
+            // Every block is its own cluster.
             "%cluster_ctaid" => Special::Zero,
             "%cluster_nctaid" => Special::One,
             _ => return None,

@@ -1,9 +1,9 @@
-//! Subroutines of a kernel while it is decoded: which there are, and what waits for the sizes of their frames.
+//! Subroutines of a kernel while it is decoded: which exist, and what waits for the sizes of their frames.
 
 use super::ir::R;
 use crate::ptx::ast;
 
-/// A function that is compiled once instead of copied to its calls.
+/// A function that is compiled once instead of copied into its calls.
 pub struct Subroutine<'a> {
     pub(super) f: &'a ast::Function<'a>,
     pub(super) label: usize,

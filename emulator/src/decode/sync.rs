@@ -1,4 +1,4 @@
-//! Barriers and fences, and the way to what a warp does together.
+//! Barriers and fences, and dispatch to what a warp does together.
 
 use super::decoder::Decoder;
 use super::ir::*;
@@ -76,7 +76,7 @@ impl<'a> Decoder<'_, 'a> {
             return Ok(true);
         }
         if m.flag("cluster") {
-            // Every block is its own cluster: arriving is free and waiting is a block barrier with a number of its own.
+            // Every block is its own cluster: arriving is free and waiting is a block barrier with its own number.
             let wait = m.flag("wait");
             if !wait && !m.flag("arrive") {
                 return self.fail("`barrier.cluster` needs `.arrive` or `.wait`");

@@ -167,7 +167,7 @@ impl<'a> Decoder<'_, 'a> {
             mask,
             sum,
         })));
-        // A selector on a source is no register's name, and refused as such.
+        // A selector on a source is not a register name, and is refused as such.
         i.a = self.source(&ops[1], Type::U32)?;
         i.b = self.source(&ops[2], Type::U32)?;
         i.c = self.source(&ops[3], Type::U32)?;

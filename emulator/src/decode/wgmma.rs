@@ -1,4 +1,4 @@
-//! wgmma and setmaxnreg: what works on warpgroups, and is there on `sm_90a` only.
+//! wgmma and setmaxnreg: instructions for warpgroups, which exist only on `sm_90a`.
 
 use super::decoder::Decoder;
 use super::ir::*;
@@ -9,7 +9,7 @@ use crate::ptx::error::LoadResult;
 use crate::ptx::types::Type;
 
 impl<'a> Decoder<'_, 'a> {
-    /// Refuses by name what only code for one architecture may use.
+    /// Refuses by name what only architecture-specific code may use.
     pub(super) fn need_specific(&self, what: &str, families: &[u32]) -> LoadResult<()> {
         if self.m.specific.is_some_and(|sm| families.contains(&(sm / 10))) {
             return Ok(());
@@ -105,7 +105,7 @@ impl<'a> Decoder<'_, 'a> {
         if !unit.is_valid() || usize::from(k) != 8 * a.per_word() || !sums {
             return self.fail("`wgmma` does not exist for these types and this shape");
         }
-        // What only some types have: signs of both sides, and an order of the elements.
+        // Only some types have these: signs of both sides, and an order of the elements.
         let signs = !a.is_int();
         let turns = matches!(a, MmaType::F16 | MmaType::Bf16);
         let Some(a_op) = ops.get(1) else {

@@ -35,7 +35,7 @@ impl<'a> Decoder<'_, 'a> {
         }
         let by_rows = m.any(&["row", "col"]) == Some("row");
         if what == Some("mma") {
-            // Fragments lie the same whatever the layout in memory was.
+            // Fragments have the same layout whatever the layout in memory was.
             m.any(&["row", "col"]);
         }
         let shape = match m.any(&["m16n16k16", "m8n32k16", "m32n8k16", "m16n16k8", "m8n8k4"]) {
@@ -141,7 +141,7 @@ impl<'a> Decoder<'_, 'a> {
         while let Some(element) = m.pick(element) {
             types.push(element);
         }
-        // Products of f16 name the types of D and C alone.
+        // Products of f16 name only the types of D and C.
         let (d, a, b, c) = match types[..] {
             [d, c] => (d, Element::F16, Element::F16, c),
             [d, a, b, c] => (d, a, b, c),

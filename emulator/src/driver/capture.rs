@@ -1,8 +1,8 @@
 //! Stream capture: operations of a capturing stream become nodes of a graph instead of queued work.
 //!
-//! The rules are those of the runtime guide's chapter on graphs: an event recorded in the capture pulls the stream
-//! that waits for it in, the capture ends where it began with everything joined, and calls that would wait
-//! for, or tie, uncaptured work are refused and spoil the capture.
+//! The rules are those of the runtime guide's chapter on graphs: an event recorded in the capture pulls in the stream
+//! that waits for it, the capture ends where it began with everything joined, and calls that would wait for uncaptured
+//! work, or tie it to the capture, are refused and invalidate the capture.
 
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -48,7 +48,7 @@ pub fn add_captured(state: &mut State, stream: Handle, op: StreamOp) -> CudaResu
     Ok(())
 }
 
-/// The nodes that an event recorded now in the stream stands for.
+/// The nodes that an event recorded now in the stream represents.
 pub fn heads(state: &State, capture: Handle, stream: Handle) -> Vec<usize> {
     state
         .captures
@@ -57,7 +57,7 @@ pub fn heads(state: &State, capture: Handle, stream: Handle) -> Vec<usize> {
         .unwrap_or_default()
 }
 
-/// The one operation that the next one of a capturing stream will follow.
+/// The only operation that a capturing stream's next one will follow, if there is just one.
 pub fn last_op(state: &State, capture: Handle, stream: Handle) -> Option<&StreamOp> {
     let capture = state.captures.get(&capture)?;
     match capture.heads.get(&stream)?[..] {
@@ -97,7 +97,7 @@ pub fn join(state: &mut State, stream: Handle, capture: Handle, nodes: &[usize])
     Ok(())
 }
 
-/// Spoils the capture that a stream is in, if any.
+/// Invalidates the capture that a stream is in, if any.
 pub fn invalidate(state: &mut State, stream: Handle) {
     if let Some(capture) = state.streams.get(&stream).and_then(|stream| stream.capture) {
         invalidate_capture(state, capture);
@@ -133,7 +133,7 @@ pub fn refuse_implicit(state: &mut State, stream: Handle) -> CudaResult {
     ))
 }
 
-/// Refuses to wait for, or ask about, a capturing stream.
+/// Refuses to wait for, or query, a capturing stream.
 pub fn refuse_captured(state: &mut State, stream: Handle) -> CudaResult {
     if capture_of(state, stream)?.is_none() {
         return Ok(());
@@ -163,8 +163,8 @@ pub fn refuse_synchronize(state: &mut State, context: Handle) -> CudaResult {
     ))
 }
 
-/// Refuses calls that may wait for the device (`cuMemAlloc`, `cuMemFree` …) during a capture, as the capture's and
-/// the thread's modes say.
+/// Refuses calls that may wait for the device (`cuMemAlloc`, `cuMemFree` …) during a capture, depending on the
+/// capture's and the thread's modes.
 pub fn refuse_unsafe(state: &mut State) -> CudaResult {
     let (mode, here) = (THREAD_MODE.get(), std::thread::current().id());
     let mut refused = false;
@@ -183,7 +183,7 @@ pub fn refuse_unsafe(state: &mut State) -> CudaResult {
     Ok(())
 }
 
-/// The calling thread's mode gives way to another; says what it was.
+/// Replaces the calling thread's mode; returns the old one.
 pub fn exchange_mode(mode: c_int) -> c_int {
     THREAD_MODE.replace(mode)
 }

@@ -1,4 +1,4 @@
-//! The calls that begin, end and ask about a capture; its rules are in [`super::capture`].
+//! The calls that begin, end and query a capture; its rules are in [`super::capture`].
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{c_int, c_uint};
@@ -48,7 +48,7 @@ fn begin(stream: Handle, mode: c_int) -> CudaResult {
     Ok(())
 }
 
-/// Ends the capture: takes it out of the tables and out of its streams.
+/// Ends the capture: removes it from the tables and from its streams.
 fn finish(state: &mut State, handle: Handle) -> CudaResult<Capture> {
     let capture = state.captures.remove(&handle).ok_or(Error::ILLEGAL_STATE)?;
     for stream in state.streams.values_mut().filter(|stream| stream.capture == Some(handle)) {
@@ -57,7 +57,7 @@ fn finish(state: &mut State, handle: Handle) -> CudaResult<Capture> {
     Ok(capture)
 }
 
-/// Whether some stream's captured work is not behind the origin's.
+/// Whether some stream's captured work is not joined to the origin's.
 fn has_unjoined(state: &State, capture: &Capture) -> bool {
     let Some(graph) = state.graphs.get(&capture.graph) else {
         return false;

@@ -1,4 +1,4 @@
-//! Contexts: the primary one, further ones, each thread's stack of them, and what ends with one.
+//! Contexts: the primary one, others, each thread's stack of them, and what ends with one.
 
 use std::ffi::{c_int, c_uint};
 
@@ -12,9 +12,9 @@ use super::report;
 use super::state::{Driver, check_device, driver, with_stack};
 use super::types::{Handle, In, Out};
 
-/// Ends a context: its queued work runs, leaks are reported, everything in it goes.
+/// Ends a context: its queued work runs, leaks are reported, everything in it is released.
 fn destroy(driver: &Driver, context: Handle) -> CudaResult {
-    // What nothing waited for still runs, so that its checks are made. A failure has been reported.
+    // Work that nothing waited for still runs, so that its checks are made. A failure has already been reported.
     let _ = synchronize_context(driver, context);
     let mut state = driver.state();
     let allocations: Vec<_> = state
@@ -26,7 +26,7 @@ fn destroy(driver: &Driver, context: Handle) -> CudaResult {
     for (base, _) in &allocations {
         state.allocations.remove(base);
     }
-    // A context that has failed runs nothing more; what it was still to free goes all the same.
+    // A context that has failed runs nothing more; its queued frees still happen.
     let queues = state.streams.values().filter(|s| s.context == context).map(|s| &s.queue);
     let to_free: Vec<_> = queues
         .flatten()

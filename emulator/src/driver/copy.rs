@@ -1,9 +1,9 @@
 //! Copies: `cuMemcpy*`, one to three dimensions, blocking and in stream order.
 //!
-//! Page-locked memory is read and written when the copy's turn comes. Of host memory that is not page-locked a copy
-//! to the device takes the bytes at the call, and a copy from the device waits for the stream and is done at return,
-//! as drivers do and programs rely on. The documentation promises only that it *might* wait: with
-//! `CUDA_EMULATOR_DEFER_PAGEABLE=1` such a copy, too, arrives only when something waits for the stream.
+//! Page-locked memory is read and written when the copy's turn comes. For pageable host memory, a copy to the device
+//! takes the bytes at the call, and a copy from the device waits for the stream and is done at return, as drivers do
+//! and programs rely on. The documentation promises only that it *might* wait: with `CUDA_EMULATOR_DEFER_PAGEABLE=1`
+//! such a copy, too, arrives only when something waits for the stream.
 
 use std::ffi::c_uint;
 
@@ -19,7 +19,7 @@ use super::report;
 use super::state::{Driver, driver};
 use super::types::{DevicePtr, Handle, HostAddress, In, Memcpy2D, Memcpy3D};
 
-/// `slices · pitch[1] + rows · pitch[0] + bytes`; what no address space holds is no copy.
+/// `slices · pitch[1] + rows · pitch[0] + bytes`; a copy that exceeds the address space is invalid.
 fn reach(slices: usize, rows: usize, pitch: [usize; 2], bytes: usize) -> CudaResult<usize> {
     let all = slices.checked_mul(pitch[1]).zip(rows.checked_mul(pitch[0]));
     let all = all.and_then(|(slices, rows)| slices.checked_add(rows)?.checked_add(bytes));
@@ -47,7 +47,7 @@ impl CopyOp {
     }
 }
 
-/// Refuses a range that does not lie in one live allocation.
+/// Refuses a range that is not within one live allocation.
 pub fn check_range(driver: &Driver, name: &str, address: DevicePtr, bytes: usize) -> CudaResult {
     let holds = driver.memory.find(address).is_some_and(|found| {
         address - found.base <= found.size && bytes as u64 <= found.size - (address - found.base)
@@ -64,7 +64,7 @@ pub fn check_range(driver: &Driver, name: &str, address: DevicePtr, bytes: usize
 fn unified(driver: &Driver, address: DevicePtr) -> CopyEnd {
     match driver.memory.find(address) {
         Some(_) => CopyEnd::Device(address),
-        // Device addresses lie where no host memory is, so a dangling one is recognised by its neighbours.
+        // Device addresses are where no host memory is, so a dangling one is recognised by its neighbours.
         None if driver
             .memory
             .nearest(address)
@@ -121,7 +121,7 @@ fn host(address: usize) -> CopyEnd {
     CopyEnd::Host(HostAddress(address))
 }
 
-/// `CU_MEMORYTYPE_HOST`, `_DEVICE`, `_UNIFIED`; arrays are not there.
+/// `CU_MEMORYTYPE_HOST`, `_DEVICE`, `_UNIFIED`; arrays are not supported.
 fn place(
     driver: &Driver,
     kind: c_uint,

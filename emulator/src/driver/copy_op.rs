@@ -20,7 +20,7 @@ pub enum CopyEnd {
 pub struct CopyOp {
     pub from: CopyEnd,
     pub to: CopyEnd,
-    /// Bytes from a row to the next, and from a slice to the next.
+    /// Bytes from one row to the next, and from one slice to the next.
     pub from_pitch: [usize; 2],
     pub to_pitch: [usize; 2],
     pub width: usize,
@@ -73,12 +73,12 @@ impl CopyOp {
                 memory.copy_from_host(d + to as u64, &bytes[from..from + width])
             }
             (CopyEnd::Device(d), CopyEnd::Host(s)) => {
-                // SAFETY: the caller of the copy promised `width` readable bytes a row until it has run.
+                // SAFETY: the caller of the copy promised `width` readable bytes per row until it has run.
                 let bytes = unsafe { HostAddress(s.0 + from).bytes(width) };
                 memory.copy_from_host(d + to as u64, bytes)
             }
             (CopyEnd::Host(d), CopyEnd::Device(s)) => {
-                // SAFETY: the caller of the copy promised `width` writable bytes a row until it has run.
+                // SAFETY: the caller of the copy promised `width` writable bytes per row until it has run.
                 let bytes = unsafe { HostAddress(d.0 + to).bytes_mut(width) };
                 memory.copy_to_host(bytes, s + from as u64)
             }
@@ -106,7 +106,7 @@ impl CopyOp {
         for slice in 0..self.depth {
             for row in 0..self.height {
                 let from = slice * self.from_pitch[1] + row * self.from_pitch[0];
-                // SAFETY: the caller of the copy promised `width` readable bytes a row.
+                // SAFETY: the caller of the copy promised `width` readable bytes per row.
                 bytes.extend_from_slice(unsafe { HostAddress(address.0 + from).bytes(self.width) });
             }
         }

@@ -13,11 +13,11 @@ use super::types::{DeviceProperties, Handle, Out, Text, TextOut, Uuid};
 /// Shared memory that the system takes from each block on capability 8.0 and later.
 pub const RESERVED_SHARED: u32 = 1024;
 const PCI_BUS_ID: &str = "0000:00:00.0";
-/// Bytes 0 to 15 of the device's UUID: the letters of what it is.
+/// Bytes 0 to 15 of the device's UUID, in ASCII.
 const UUID: [u8; 16] = *b"cuda-emulator-00";
 
-/// `CUdevice_attribute` by number, where the answer does not depend on the settings. What is not listed is 0:
-/// a feature that is not there.
+/// `CUdevice_attribute` by number, for answers that do not depend on the settings. Anything not listed is 0: an
+/// unsupported feature.
 const FIXED: &[(c_int, c_int)] = &[
     (9, 65536),       // total constant memory
     (10, 32),         // warp size
@@ -95,7 +95,7 @@ api! {
     }
 
     fn cuDriverGetVersion(version: Out<c_int>) {
-        // It may be asked before `cuInit`.
+        // May be queried before `cuInit`.
         let options = Options::from_env().map_err(|_| Error::INVALID_VALUE)?;
         version.set(options.version)
     }

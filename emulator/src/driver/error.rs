@@ -6,19 +6,19 @@ use std::ffi::{CStr, c_int};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Error(pub c_int);
 
-/// What the driver's functions return inside; the exported form turns it into a `CUresult`.
+/// What the driver's functions return internally; the exported form turns it into a `CUresult`.
 pub type CudaResult<T = ()> = Result<T, Error>;
 
 macro_rules! results {
     ($($number:literal $name:ident $text:literal;)*) => {
-        #[allow(dead_code)] // the table is the whole of `CUresult`, also the codes that nothing here returns
+        #[allow(dead_code)] // the table covers all of `CUresult`, including codes that nothing here returns
         impl Error {
             $(pub const $name: Error = Error($number);)*
         }
 
-        /// (number, name less its prefix, text).
+        /// (number, name without its prefix, text).
         const RESULTS: &[(c_int, &str, &CStr)] = &[$(($number, stringify!($name), const {
-            // While compiling: a text with a NUL in it does not build.
+            // At compile time: a text with a NUL in it does not build.
             match CStr::from_bytes_with_nul(concat!($text, "\0").as_bytes()) {
                 Ok(text) => text,
                 Err(_) => panic!("a NUL inside a text"),
@@ -143,7 +143,7 @@ impl Error {
         }
     }
 
-    /// The same as C sees it; `None` for a number that is no result.
+    /// The same as C sees it; `None` for a number that is not a result.
     pub fn c_name(self) -> Option<&'static CStr> {
         let name = NAMES[find(self.0)?].as_bytes();
         CStr::from_bytes_with_nul(name).ok()

@@ -1,4 +1,4 @@
-//! The two calls that put a result code into words.
+//! The two calls that turn a result code into text.
 
 use std::ffi::{CStr, c_char, c_int};
 

@@ -90,7 +90,7 @@ fn destroy(event: Handle) -> CudaResult {
 
 api! {
     fn cuEventCreate(out: Out<Handle>, flags: c_uint) {
-        // Inter-process events need another process's driver.
+        // Inter-process events would need another process's driver.
         if out.is_null() || flags & !3 != 0 {
             return Err(Error::INVALID_VALUE);
         }
@@ -124,7 +124,7 @@ api! {
         }
     }
 
-    /// A query runs one operation, so that a program which polls gets on.
+    /// A query runs one operation, so that a polling program makes progress.
     fn cuEventQuery(event: Handle) {
         let Some(last) = last_record(event)?.filter(|last| last.time.get().is_none()) else { return Ok(()) };
         let driver = driver()?;

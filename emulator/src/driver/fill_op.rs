@@ -18,7 +18,7 @@ pub struct FillOp {
 
 impl FillOp {
     pub fn run(&self, memory: &DeviceMemory) -> Result<(), MemoryError> {
-        // Rows of nothing may be anywhere, and as many as a number holds.
+        // Empty rows may be anywhere, and any number of them.
         if self.width == 0 {
             return Ok(());
         }

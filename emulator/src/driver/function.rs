@@ -1,4 +1,4 @@
-//! What one can ask of a kernel, and set.
+//! Querying and setting a kernel's attributes.
 
 use std::ffi::{c_char, c_int};
 

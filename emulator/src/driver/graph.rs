@@ -39,7 +39,7 @@ pub fn order(nodes: &[Node], seed: Option<u64>) -> Vec<usize> {
     order
 }
 
-/// The most nodes that must run one after another: what a graph takes however much a device does at once.
+/// The longest chain of nodes that must run in sequence: a graph's time however much a device does in parallel.
 pub fn longest_row(nodes: &[Node]) -> usize {
     let mut rows = vec![0; nodes.len()];
     for node in order(nodes, None) {
@@ -55,7 +55,7 @@ pub fn new_graph(state: &mut State) -> Handle {
     graph
 }
 
-/// Adds a node; gives its place and handle.
+/// Adds a node; returns its place and handle.
 pub fn add_node(
     state: &mut State,
     graph: Handle,
@@ -71,7 +71,7 @@ pub fn add_node(
     Ok((index, node))
 }
 
-/// Takes a graph out of the tables. Gives the memory that nothing can use any more.
+/// Removes a graph from the tables. Returns the memory that nothing can use any more.
 pub fn remove_graph(state: &mut State, graph: Handle) -> Vec<(DevicePtr, DriverAllocation)> {
     if let Some(removed) = state.graphs.remove(&graph) {
         for node in removed.handles {

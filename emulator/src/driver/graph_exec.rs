@@ -31,7 +31,7 @@ fn set_exec_node(exec: Handle, node: Handle, op: StreamOp) -> CudaResult {
 }
 
 fn instantiate(out: &Out<Handle>, graph: Handle, flags: u64) -> CudaResult {
-    // Launch from the device (4) is not there; upload (2), free on launch (1) and priorities (8) need nothing.
+    // Launch from the device (4) is unsupported; upload (2), free on launch (1) and priorities (8) need nothing.
     if out.is_null() || flags & !15 != 0 || (flags & 4 != 0 && flags & !4 != 0) {
         return Err(Error::INVALID_VALUE);
     }

@@ -1,4 +1,4 @@
-//! Graphs made and looked at node by node: the calls about nodes, their parameters and edges.
+//! Graphs built and inspected node by node: the calls about nodes, their parameters and edges.
 
 use std::ffi::{c_int, c_uint};
 use std::sync::Arc;
@@ -85,7 +85,7 @@ fn set_node(node: Handle, op: StreamOp) -> CudaResult {
     Ok(())
 }
 
-/// Other parameters for a node leave its edges what they are.
+/// New parameters for a node leave its edges unchanged.
 pub fn same_edges(old: &StreamOp, mut new: StreamOp) -> StreamOp {
     if let (StreamOp::Kernel(old), StreamOp::Kernel(new)) = (old, &mut new) {
         Arc::make_mut(new).launch.dependent = old.launch.dependent;
@@ -117,7 +117,7 @@ fn kernel_params(node: Handle) -> CudaResult<KernelNodeParams> {
     })
 }
 
-/// Fills a caller's list the way the graph queries do: with a null list only the count.
+/// Fills a caller's list the way the graph queries do: if the list is null, only the count.
 fn list(out: &Out<Handle>, count: &Out<usize>, nodes: &[Handle]) -> CudaResult {
     if out.is_null() {
         return count.set(nodes.len());
@@ -194,7 +194,7 @@ fn edges(
     list(to, count, &targets)
 }
 
-/// The nodes before or behind one, and what the edges to them are.
+/// The nodes before or after one, and the data of the edges to them.
 fn list_neighbours(
     node: Handle,
     after: bool,
@@ -218,12 +218,12 @@ fn list_neighbours(
     list(nodes, count, &found)
 }
 
-/// `CUgraphEdgeData` of an edge without special meaning, and of one that lets a launch begin before the other has ended:
-/// source port, target port, type and five unused bytes.
+/// `CUgraphEdgeData` of an ordinary edge, and of one that lets a launch begin before the other has ended: source port,
+/// target port, type and five unused bytes.
 const PLAIN: u64 = 0;
 const PROGRAMMATIC: u64 = u64::from_le_bytes([1, 0, 1, 0, 0, 0, 0, 0]);
 
-/// What the edges into a node are.
+/// The data of the edges into a node.
 fn edge_data(node: &Node) -> u64 {
     match &node.op {
         StreamOp::Kernel(op) if op.launch.dependent && node.dependencies.len() == 1 => PROGRAMMATIC,
@@ -231,7 +231,7 @@ fn edge_data(node: &Node) -> u64 {
     }
 }
 
-/// Gives the data of edges, if there is room for them; without room, edges that have some are not told of.
+/// Returns the edges' data if there is room for it; without room, edges with data are not reported.
 fn tell_edges(data: &Out<u64>, count: &Out<usize>, edges: &[u64]) -> CudaResult {
     if data.is_null() {
         let lost = edges.iter().any(|&edge| edge != PLAIN);

@@ -20,8 +20,8 @@ unsafe extern "C" {
     ) -> isize;
 }
 
-/// Copies host memory; `false` where it is not readable. Where the operating system does not let a process ask, the
-/// pointer is trusted, as a real driver trusts it.
+/// Copies host memory; `false` if it is not readable. If the operating system does not let a process ask, the pointer
+/// is trusted, as a real driver does.
 pub fn read(address: usize, into: &mut [u8]) -> bool {
     if into.is_empty() {
         return true;

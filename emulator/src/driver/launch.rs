@@ -1,8 +1,8 @@
 //! Kernel launches: limits checked, parameters copied, the launch queued.
 //!
-//! `kernelParams` is an array of pointers without a length; the kernel's own declarations say how many there
-//! must be and how large each is. The array and what it points to are read through the kernel where possible
-//! (`process_vm_readv`), so that a launch with too few parameters is a report and not a crash of the host.
+//! `kernelParams` is an array of pointers without a length; the kernel's own declarations say how many there must be
+//! and how large each is. The array and its targets are read through the operating system's kernel if possible
+//! (`process_vm_readv`), so that a launch with too few parameters gives a report instead of crashing the host.
 
 use std::ffi::{c_int, c_uint};
 use std::sync::Arc;
@@ -207,7 +207,7 @@ fn launch(
     extra: usize,
     overlaps: bool,
 ) -> CudaResult {
-    // A launch overlaps only with one that is still waiting right before it, or that stands there in a capture.
+    // A launch overlaps only with one that is still queued right before it, or precedes it in a capture.
     let behind = {
         let mut state = driver()?.state();
         let stream = state.stream(stream)?;
@@ -222,10 +222,10 @@ fn launch(
     submit(stream, StreamOp::Kernel(Arc::new(op)))
 }
 
-/// `CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION`: the launch may begin before the one before has ended.
+/// `CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION`: the launch may begin before the previous one has ended.
 const OVERLAP: u32 = 6;
 
-/// What a launch attribute asks for, where that changes what a kernel may do.
+/// What a launch attribute asks for, if that changes what a kernel may do.
 fn check_attribute(attribute: &LaunchAttribute) -> CudaResult {
     let refuse = |text: &str| {
         Err(report::refuse(Error::NOT_SUPPORTED, &format!("cuLaunchKernelEx: {text}")))

@@ -85,7 +85,7 @@ fn host_layout(bytes: usize) -> CudaResult<Layout> {
     Layout::from_size_align(bytes, PAGE).map_err(|_| Error::OUT_OF_MEMORY)
 }
 
-/// Takes an allocation out of the tables and gives its memory back.
+/// Removes an allocation from the tables and releases its memory.
 pub fn release(driver: &Driver, base: DevicePtr, allocation: DriverAllocation) -> CudaResult {
     driver.memory.free(base).map_err(|error| report::memory_fault("freeing", &error))?;
     if matches!(allocation.kind, Kind::Pinned | Kind::Managed) {
@@ -95,7 +95,7 @@ pub fn release(driver: &Driver, base: DevicePtr, allocation: DriverAllocation) -
     Ok(())
 }
 
-/// Frees memory taken out of the tables, after the work that may use it.
+/// Frees memory removed from the tables, after the work that may use it.
 pub fn release_all(freed: Vec<(DevicePtr, DriverAllocation)>) -> CudaResult {
     let driver = driver()?;
     if let Some((_, first)) = freed.first() {
@@ -104,7 +104,7 @@ pub fn release_all(freed: Vec<(DevicePtr, DriverAllocation)>) -> CudaResult {
     freed.into_iter().try_for_each(|(base, allocation)| release(driver, base, allocation))
 }
 
-/// Frees what starts at `base` after the context's work has run, as these calls do.
+/// Frees the allocation that starts at `base` after the context's work has run, as these calls do.
 fn free(name: &str, base: DevicePtr, accept: impl Fn(Kind) -> bool) -> CudaResult {
     let driver = driver()?;
     let (context, found) = {
@@ -282,7 +282,7 @@ api! {
         for index in 0..count as usize {
             let attribute = attributes.at(index)?;
             let place = Out::<u8>::at_address(out.at(index)?);
-            // Of an unknown address this form says nothing (null) and succeeds.
+            // For an unknown address this form returns null and succeeds.
             if pointer_attribute(&place, attribute, address).is_err() {
                 let bytes = match attribute {
                     1 | 3 | 4 | 7 | 11 | 12 | 17 | 18 | 19 => 8,

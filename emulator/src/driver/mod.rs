@@ -1,11 +1,11 @@
-//! The CUDA driver API: the exported C functions, one file for each area.
+//! The CUDA driver API: the exported C functions, one file per area.
 //!
-//! Semantics in short; the details are where the code is.
+//! Semantics in short; the details are in the code.
 //! - Handles are numbers that are looked up ([`types::Handle`]), so a wrong one is an error value.
 //! - Streams are queues; nothing runs before something waits for it (`queue`).
-//! - A failed check of a kernel becomes its context's sticky error: from then on every call in the context
-//!   returns it, until the context ends (`objects::Context::sticky`). The report says what happened (`report`).
-//! - An error that concerns one call only, such as a launch that asks for too much, is returned and remarked on.
+//! - A failed check of a kernel becomes its context's sticky error: from then on every call in the context returns it,
+//!   until the context ends (`objects::Context::sticky`). The report says what happened (`report`).
+//! - An error that concerns only one call, such as a launch that asks for too much, is returned with a warning.
 
 mod capture;
 mod capture_calls;

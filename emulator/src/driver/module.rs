@@ -14,7 +14,7 @@ use super::report;
 use super::state::{Driver, State, driver};
 use super::types::{DevicePtr, Handle, In, Out, Text};
 
-/// What an image starts with, when it is not PTX.
+/// How an image starts if it is not PTX.
 const ELF: &[u8] = b"\x7fELF";
 const FATBIN: &[u8] = &[0x50, 0xed, 0x55, 0xba];
 const FATBIN_WRAPPER: &[u8] = &[0xb1, 0x43, 0x62, 0x46];
@@ -40,7 +40,7 @@ fn text_of(bytes: &[u8]) -> Result<&str, Refusal> {
     }
 }
 
-/// What `.version` says.
+/// The version in `.version`.
 fn version(ptx: &str) -> Option<(u32, u32)> {
     let lines = ptx.lines().map(str::trim);
     let text = lines.filter_map(|line| line.strip_prefix(".version")).next()?;
@@ -48,7 +48,7 @@ fn version(ptx: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// The architecture that `.target` names: number, and whether it is that architecture only (a letter after).
+/// The architecture that `.target` names: its number, and whether it is only that one (a letter suffix).
 fn target(ptx: &str) -> Option<(u32, bool)> {
     let line = ptx.lines().map(str::trim_start).find(|line| line.starts_with(".target"))?;
     let name = line.split("sm_").nth(1)?;
@@ -106,7 +106,7 @@ fn load_and_report(out: &Out<Handle>, image: &[u8]) -> CudaResult {
     }
 }
 
-/// The bytes of an image given by address: a magic number tells binaries, text ends in NUL.
+/// The bytes of an image given by address: a magic number identifies binaries, text ends in NUL.
 fn image_bytes<'a>(image: *const c_void) -> CudaResult<&'a [u8]> {
     if image.is_null() {
         return Err(Error::INVALID_VALUE);
@@ -152,7 +152,7 @@ fn unload(module: Handle) -> CudaResult {
     Ok(())
 }
 
-/// The handle of a kernel, the same for every call.
+/// The handle of a kernel, the same at every call.
 fn function_handle(
     driver: &Driver,
     state: &mut State,
@@ -228,7 +228,7 @@ fn count(out: &Out<c_uint>, module: Handle) -> CudaResult {
     )
 }
 
-/// The buffers for messages among the options of `cuModuleLoadDataEx`: log at `text`, its size at `size`.
+/// The message buffers among the options of `cuModuleLoadDataEx`: log at `text`, its size at `size`.
 fn write_log(
     ids: &[c_int],
     values: &Out<usize>,
@@ -365,7 +365,7 @@ api! {
         get_global(&address, &bytes, library(handle)?, &name)
     }
 
-    // A kernel of a library and a function of its module are one handle here.
+    // A library's kernel and its module's function share one handle here.
     fn cuKernelGetFunction(out: Out<Handle>, kernel: Handle) {
         driver()?.state().function(kernel)?;
         out.set(kernel)

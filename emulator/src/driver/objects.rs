@@ -39,7 +39,7 @@ pub struct Stream {
     pub flags: c_uint,
     pub priority: c_int,
     pub is_legacy: bool,
-    /// Destroyed by the program, but its queued work is still to run.
+    /// Destroyed by the program, but its queued work still has to run.
     pub destroyed: bool,
     pub queue: VecDeque<(u64, StreamOp)>,
     pub capture: Option<Handle>,
@@ -49,7 +49,7 @@ pub struct Stream {
 pub const NON_BLOCKING: c_uint = 1;
 
 impl Stream {
-    /// Whether the stream waits for the legacy default stream, and that for it.
+    /// Whether the stream waits for the legacy default stream, and vice versa.
     pub fn is_blocking(&self) -> bool {
         !self.is_legacy && self.flags & NON_BLOCKING == 0
     }
@@ -59,14 +59,14 @@ pub struct Event {
     pub context: Handle,
     pub flags: c_uint,
     pub last: Option<Arc<Record>>,
-    /// Last recorded in a stream that was capturing: the capture, and the nodes it stands for.
+    /// Last recorded in a stream that was capturing: the capture, and the nodes it represents.
     pub captured: Option<(Handle, Vec<usize>)>,
 }
 
 pub struct LoadedModule {
     pub context: Handle,
     pub module: Arc<Module>,
-    /// Handles given out for its kernels, so that one kernel has one handle.
+    /// Handles already given out for its kernels, so that one kernel has one handle.
     pub functions: HashMap<String, Handle>,
 }
 
@@ -84,7 +84,7 @@ pub struct Pool {
     pub destroyed: bool,
 }
 
-/// A capture under way.
+/// A capture in progress.
 pub struct Capture {
     pub graph: Handle,
     pub origin: Handle,

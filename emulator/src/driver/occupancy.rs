@@ -1,4 +1,4 @@
-//! Occupancy: how many blocks of a kernel fit an SM, by the limits that the device reports.
+//! Occupancy: how many blocks of a kernel fit on an SM, by the limits that the device reports.
 
 use std::ffi::{c_int, c_uint};
 
@@ -13,11 +13,11 @@ use super::report;
 use super::state::driver;
 use super::types::{BlockToShared, Handle, In, LaunchConfig, Out};
 
-/// Registers are given to a warp in units of 256, shared memory to a block in units of 128 bytes.
+/// Registers are allocated to a warp in units of 256, shared memory to a block in units of 128 bytes.
 const REGISTER_UNIT: u32 = 256;
 const SHARED_UNIT: u32 = 128;
 
-/// Blocks of `threads` threads and `dynamic` bytes that are on one SM at a time.
+/// How many blocks of `threads` threads and `dynamic` bytes fit on one SM at a time.
 pub fn blocks_per_sm(config: &DeviceConfig, kernel: &Kernel, threads: u32, dynamic: u32) -> u32 {
     if threads == 0 || threads > max_threads(kernel, config) {
         return 0;

@@ -1,4 +1,4 @@
-//! What a stream can hold, and what a graph is made of: operations, as data.
+//! Operations, as data: what a stream can hold, and what a graph is made of.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -27,7 +27,7 @@ pub enum StreamOp {
         stream: Handle,
     },
     Record(Arc<Record>),
-    /// Wait for another stream's work up to and with a number.
+    /// Wait for another stream's work up to and including a number.
     Wait {
         stream: Handle,
         sequence: u64,
@@ -82,7 +82,7 @@ pub struct Record {
     pub time: OnceLock<Instant>,
 }
 
-/// A node: an operation and the nodes that must come before it.
+/// A node: an operation and the nodes that must run before it.
 #[derive(Clone)]
 pub struct Node {
     pub op: StreamOp,

@@ -1,4 +1,4 @@
-//! What the environment says about the driver itself; the device's own settings are in [`crate::config`].
+//! The environment's settings for the driver itself; those for the device are in [`crate::config`].
 
 use std::ffi::c_int;
 use std::path::PathBuf;
@@ -10,17 +10,17 @@ pub struct Options {
     pub report: Option<PathBuf>,
     /// Where the counters go, as JSON.
     pub counters: Option<PathBuf>,
-    /// Do not say at the start that this is the emulator.
+    /// Do not announce the emulator at the start.
     pub quiet: bool,
     /// Print every call and its result.
     pub trace: bool,
-    /// Copies from the device to pageable host memory wait for their turn, too.
+    /// Copies from the device to pageable host memory also wait for their turn.
     pub defer_pageable: bool,
     /// Report what is still allocated when a context ends.
     pub leaks: bool,
     /// Report memory pools as supported, so that programs allocate in stream order.
     pub memory_pools: bool,
-    /// The CUDA version that the driver says it speaks: 1000 · major + 10 · minor.
+    /// The CUDA version that the driver reports: 1000 · major + 10 · minor.
     pub version: c_int,
     /// The newest PTX it takes; `None`: whatever it knows.
     pub ptx: Option<(u32, u32)>,
@@ -51,7 +51,7 @@ impl Options {
     }
 }
 
-/// What `cuDriverGetVersion` says unless it is told otherwise.
+/// What `cuDriverGetVersion` reports by default.
 const VERSION: c_int = 13000;
 
 /// A setting such as `12.8`.

@@ -1,4 +1,4 @@
-//! Whether the call under way comes from a program that was built with a per-thread default stream.
+//! Whether the current call comes from a program built with a per-thread default stream.
 
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -12,7 +12,7 @@ pub fn default_is_per_thread() -> bool {
     PER_THREAD.get()
 }
 
-/// Runs a call of a program that was built with a per-thread default stream.
+/// Runs a call of a program built with a per-thread default stream.
 pub fn per_thread(body: impl FnOnce() -> c_int) -> c_int {
     PER_THREAD.set(true);
     let code = body();

@@ -1,5 +1,5 @@
-//! Stream-ordered allocation and memory pools. A pool is only a name for its settings here: memory is taken from
-//! the device at the call and goes back when the free's turn in its stream comes.
+//! Stream-ordered allocation and memory pools. A pool is only a name for its settings here: memory is taken from the
+//! device at the call and returned when the free's turn in its stream comes.
 
 use std::ffi::c_int;
 

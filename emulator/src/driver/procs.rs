@@ -87,8 +87,8 @@ table! {
     cuTensorMapEncodeTiled cuTensorMapReplaceAddress cuThreadExchangeStreamCaptureMode
 }
 
-/// Where a base name means different functions by the CUDA version asked for: (base, name, since). Other base names
-/// mean the newest form.
+/// Base names that mean different functions depending on the CUDA version asked for: (base, name, since). Other base
+/// names mean the newest form.
 const VERSIONS: &[(&str, &str, c_int)] = &[
     ("cuCtxCreate", "cuCtxCreate_v4", 12050),
     ("cuCtxCreate", "cuCtxCreate_v3", 11040),

@@ -1,16 +1,16 @@
 //! Streams as ordered queues, and the engine that runs them.
 //!
-//! Nothing runs when it is enqueued. Work runs when something waits for it: a synchronising call, a
-//! blocking copy, an event that is waited for, a query (which runs one operation, so that a polling loop
-//! ends), or a queue grown past its limit. What is waited for runs, with everything it depends on, and nothing
-//! else: a program that forgets to wait sees stale data here, every time.
+//! Nothing runs when it is enqueued. Work runs when something waits for it: a synchronising call, a blocking copy, an
+//! event that is waited for, a query (which runs one operation, so that a polling loop ends), or a queue grown past its
+//! limit. Only the awaited work and its dependencies run: a program that forgets to wait sees stale data here, every
+//! time.
 //!
-//! Order. Every operation has a number from one counter, the order of the program's calls, and an operation can
-//! depend only on lower numbers:
+//! Order. Every operation has a number from one counter, the order of the program's calls, and an operation can depend
+//! only on lower numbers:
 //! - the operations before it in its stream;
 //! - for `cuStreamWaitEvent`, the event's record;
-//! - in the legacy default stream, everything enqueued before it in the context's blocking streams; in
-//!   a blocking stream, everything enqueued before it in the legacy default stream.
+//! - in the legacy default stream, everything enqueued before it in the context's blocking streams; in a blocking
+//!   stream, everything enqueued before it in the legacy default stream.
 //!
 //! So the needed operations, run in the order of their numbers, are a valid schedule.
 
@@ -74,7 +74,7 @@ pub fn submit_and_wait(stream: Handle, op: StreamOp) -> CudaResult {
         let handle = state.stream(stream)?;
         enqueue(&mut state, handle, op)?.map(|number| (handle, number))
     };
-    // A blocking call cannot be captured: what was added while capturing has been refused before.
+    // A blocking call cannot be captured: calls made while capturing have already been refused.
     run_until(driver, &target.map_or(vec![], |target| vec![target]))
 }
 
@@ -98,7 +98,7 @@ pub fn synchronize_context(driver: &Driver, context: Handle) -> CudaResult {
     run_until(driver, &streams)
 }
 
-/// Whether an operation of the stream is still queued up to the number.
+/// Whether an operation of the stream up to the number is still queued.
 pub fn is_pending(state: &State, stream: Handle, number: u64) -> bool {
     state
         .streams
@@ -123,8 +123,7 @@ pub fn run_one(driver: &Driver, stream: Handle, number: u64) -> CudaResult {
     }
 }
 
-/// Runs what the targets (stream, up to number) need. The error is the sticky error of the first target's
-/// context.
+/// Runs what the targets (stream, up to number) need. The error is the sticky error of the first target's context.
 pub fn run_until(driver: &Driver, targets: &[(Handle, u64)]) -> CudaResult {
     if targets.is_empty() {
         return Ok(());
@@ -156,7 +155,7 @@ pub fn run_until(driver: &Driver, targets: &[(Handle, u64)]) -> CudaResult {
     context.map_or(Ok(()), |context| state.check(context))
 }
 
-/// The (number, stream) pairs of everything the targets need, in the order of numbers.
+/// The (number, stream) pairs of everything the targets need, ordered by number.
 fn plan(state: &State, targets: &[(Handle, u64)]) -> Vec<(u64, Handle)> {
     let mut wanted: HashMap<Handle, u64> = HashMap::new();
     let mut open: Vec<(Handle, u64)> = targets.to_vec();
@@ -209,8 +208,8 @@ fn plan(state: &State, targets: &[(Handle, u64)]) -> Vec<(u64, Handle)> {
     plan
 }
 
-/// Runs one operation and makes its failure the context's sticky error. In a context that has failed only
-/// bookkeeping still happens.
+/// Runs one operation and makes its failure the context's sticky error. In a context that has failed, only bookkeeping
+/// still happens.
 fn run_in_context(driver: &Driver, context: Handle, op: StreamOp) {
     let failed = driver.state().check(context).err();
     let result = match (failed, op) {
@@ -218,12 +217,12 @@ fn run_in_context(driver: &Driver, context: Handle, op: StreamOp) {
             let _ = record.time.set(Instant::now());
             Ok(())
         }
-        // A stream callback is called whatever happened, with the status.
+        // A stream callback is always called, with the status.
         (Some(error), StreamOp::Callback { function, data, stream }) => {
             run_callback(function, data, stream, error.0);
             Ok(())
         }
-        // What the program has given back is nobody's any more.
+        // Memory the program has freed is released in any case.
         (Some(_), op @ StreamOp::Free(_)) => run(driver, &op),
         (Some(_), _) => Ok(()),
         (None, op) => run(driver, &op),

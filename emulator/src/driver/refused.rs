@@ -1,8 +1,8 @@
-//! The rest of the driver API: functions that are there so that a program links and loads, and that say what is
-//! missing when they are called. Arrays and textures, virtual memory management, sharing between processes,
-//! graphics, green contexts, tensor maps by im2col.
+//! The rest of the driver API: functions that exist so that a program links and loads, and that report what is missing
+//! when they are called. Arrays and textures, virtual memory management, sharing between processes, graphics, green
+//! contexts, tensor maps by im2col.
 //!
-//! `cuGetProcAddress` does not find them, because that is how programs ask whether a feature is there.
+//! `cuGetProcAddress` does not find them, because that is how programs ask whether a feature exists.
 
 use super::error::Error;
 use super::report;
@@ -10,7 +10,7 @@ use super::state::driver;
 
 macro_rules! refused {
     ($($name:ident)*) => {$(
-        /// Not there; see the module.
+        /// Unsupported; see the module.
         #[unsafe(no_mangle)]
         #[allow(non_snake_case)]
         pub extern "C" fn $name() -> std::ffi::c_int {

@@ -1,4 +1,4 @@
-//! What the emulator tells the person who runs it: failed checks, leaks, counters.
+//! What the emulator tells the user: failed checks, leaks, counters.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -35,12 +35,12 @@ pub fn emit(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-/// A remark about a call that returns an error, so that one learns why.
+/// A warning that explains why a call returns an error.
 pub fn warn(text: &str) {
     emit(text);
 }
 
-/// Remarks on a refused call and returns the error.
+/// Warns about a refused call and returns the error.
 pub fn refuse(error: Error, text: &str) -> Error {
     emit(&format!("{}: {text}", error.name()));
     error
@@ -142,7 +142,7 @@ pub fn write_counters() {
     }
 }
 
-/// What ends with a context: its leaks are reported and the counters written so far.
+/// When a context ends: reports its leaks and writes the counters so far.
 pub fn context_ended(context: Handle, left: &[(DevicePtr, DriverAllocation)]) {
     leaks(&format!("at the end of context {:#x}", context.0), left);
     write_counters();

@@ -1,4 +1,4 @@
-//! The beginning and the end: what `cuInit` does, and what is reported when the process ends.
+//! Start and end: what `cuInit` does, and what is reported when the process ends.
 
 use super::error::{CudaResult, Error};
 use super::report::{emit, leaks, write_counters};
@@ -48,7 +48,7 @@ extern "C" fn at_exit() {
     let _ = std::panic::catch_unwind(|| {
         let Ok(driver) = driver() else { return };
         let state = driver.state();
-        // A context that has failed drops its work; that has been reported.
+        // A context that has failed drops its work, as already reported.
         let waiting: usize = state
             .streams
             .values()

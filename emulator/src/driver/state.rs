@@ -1,7 +1,7 @@
 //! The driver's state: one device, and the tables of everything that a handle can name.
 //!
-//! One mutex guards the tables. It is never held while a kernel, a copy or a host function runs, so other
-//! threads can allocate and enqueue meanwhile; see [`super::queue`].
+//! One mutex guards the tables. It is never held while a kernel, a copy or a host function runs, so other threads can
+//! allocate and enqueue meanwhile; see [`super::queue`].
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -43,7 +43,7 @@ pub fn driver() -> CudaResult<&'static Driver> {
     }
 }
 
-/// Makes the driver from the environment, the first time. Says whether this was it.
+/// Creates the driver from the environment, the first time. Returns whether this was the first.
 pub fn make() -> (bool, &'static Result<Driver, String>) {
     let first = DRIVER.get().is_none();
     let made = DRIVER.get_or_init(|| {
@@ -76,7 +76,7 @@ pub fn state() -> CudaResult<MutexGuard<'static, State>> {
 #[derive(Default)]
 pub struct State {
     next_handle: usize,
-    /// Grows with every enqueued operation, over all streams: the order of the program's calls.
+    /// Incremented by every enqueued operation, over all streams: the order of the program's calls.
     pub sequence: u64,
     pub contexts: HashMap<Handle, Context>,
     pub primary: Primary,
@@ -95,7 +95,7 @@ pub struct State {
     pub allocations: BTreeMap<DevicePtr, DriverAllocation>,
     pub default_pool: Option<Handle>,
     pub current_pool: Option<Handle>,
-    /// Bytes that [`DriverAllocation`]s of pools hold, and the most they ever held.
+    /// Bytes that pools' [`DriverAllocation`]s hold, and their maximum so far.
     pub pool_used: u64,
     pub pool_high: u64,
 }
@@ -201,8 +201,8 @@ impl State {
         stream
     }
 
-    /// The stream that a handle of the API means: 0 and `CU_STREAM_LEGACY` are the context's legacy default
-    /// stream, `CU_STREAM_PER_THREAD` the calling thread's own.
+    /// The stream that a handle of the API means: 0 and `CU_STREAM_LEGACY` are the context's legacy default stream,
+    /// `CU_STREAM_PER_THREAD` the calling thread's own.
     pub fn stream(&mut self, stream: Handle) -> CudaResult<Handle> {
         let stream = match stream {
             Handle::NULL if default_is_per_thread() => Handle::PER_THREAD,

@@ -1,4 +1,4 @@
-//! Streams: `cuStream*` less capture, which is in [`super::capture_calls`].
+//! Streams: `cuStream*` except capture, which is in [`super::capture_calls`].
 
 use std::ffi::{c_int, c_uint};
 
@@ -57,7 +57,7 @@ api! {
         synchronize_stream(driver, stream)
     }
 
-    /// A query runs one operation, so that a program which polls gets on.
+    /// A query runs one operation, so that a polling program makes progress.
     fn cuStreamQuery | cuStreamQuery_ptsz(stream: Handle) {
         let driver = driver()?;
         let (stream, pending) = {

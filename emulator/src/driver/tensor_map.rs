@@ -10,7 +10,7 @@ use super::report;
 use super::state::driver;
 use super::types::{In, Out};
 
-/// Maps are known from capability 9.0 on.
+/// Maps exist from capability 9.0 on.
 fn known(name: &str) -> CudaResult {
     let (major, minor) = driver()?.config.capability;
     if major >= 9 {

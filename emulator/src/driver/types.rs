@@ -1,15 +1,15 @@
 //! The C types of the driver API, as wrappers that keep raw pointers in one place.
 //!
-//! Every exported function takes its pointers as [`Out`], [`In`], [`Text`] or [`TextOut`]. They have the layout of
-//! the C pointer; dereferencing happens only here, after a null check, on the promise that the C caller
-//! makes: a pointer that is not null is valid for what the API's documentation says.
+//! Every exported function takes its pointers as [`Out`], [`In`], [`Text`] or [`TextOut`]. They have the layout of the
+//! C pointer; dereferencing happens only here, after a null check, relying on the C caller's promise: a pointer that is
+//! not null is valid for what the API's documentation says.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
 use super::error::{CudaResult, Error};
 
-/// An opaque handle (`CUcontext`, `CUstream`, `CUevent`, `CUmodule` …): a number that is looked up, never
-/// followed, so a stale or made-up handle is an error value and not a crash.
+/// An opaque handle (`CUcontext`, `CUstream`, `CUevent`, `CUmodule` …): a number that is looked up, never followed, so
+/// a stale or made-up handle is an error value and not a crash.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct Handle(pub usize);
@@ -51,7 +51,7 @@ impl<T> Out<T> {
         Ok(())
     }
 
-    /// Writes the value unless the pointer is null, for outputs that the API lets one leave out.
+    /// Writes the value unless the pointer is null, for outputs that the API makes optional.
     pub fn set_optional(&self, value: T) {
         let _ = self.set(value);
     }
@@ -89,7 +89,7 @@ impl<T: Copy> In<T> {
         if self.0.is_null() {
             return Err(Error::INVALID_VALUE);
         }
-        // SAFETY: not null, and the caller promises as many elements as the count beside it says.
+        // SAFETY: not null, and the caller promises as many elements as the accompanying count says.
         Ok(unsafe { self.0.add(index).read_unaligned() })
     }
 
@@ -147,7 +147,7 @@ impl From<&CStr> for Text {
     }
 }
 
-/// A character buffer that the function fills, cut to its length and NUL-terminated.
+/// A character buffer that the function fills, truncated to its length and NUL-terminated.
 #[repr(transparent)]
 pub struct TextOut(*mut c_char);
 
@@ -376,7 +376,7 @@ impl<T> Out<T> {
 }
 
 impl<T> In<T> {
-    /// The place at a number that came in another structure.
+    /// The place at an address that came in another structure.
     pub fn at_address(address: usize) -> In<T> {
         In(address as *const T)
     }

@@ -1,4 +1,4 @@
-//! Where an access goes: addresses to host pointers, with the checks of bounds and alignment on the way.
+//! Where an access goes: addresses to host pointers, checking bounds and alignment on the way.
 
 use super::block::{Block, Checked};
 use super::regs::{FULL, lanes};
@@ -20,12 +20,12 @@ pub struct Target {
     pub allocations: [u32; 32],
 }
 
-/// What an access is, for the shadow.
+/// The kind of access, for the shadow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessKind {
     Read,
     Write,
-    /// Atomics: initialised memory wanted, exempt from race checks.
+    /// Atomics: require initialised memory, exempt from race checks.
     Atomic,
     /// Volatile and synchronising loads and stores: exempt from race checks.
     StrongRead,
@@ -44,7 +44,7 @@ pub fn space_name(space: Space) -> &'static str {
 
 #[inline(always)]
 pub fn window(address: u64) -> Space {
-    // Device allocations lie below the windows and host memory above them.
+    // Device allocations are below the windows and host memory above them.
     match address >> 32 {
         w if w == SHARED_WINDOW >> 32 => Space::Shared,
         w if w == LOCAL_WINDOW >> 32 => Space::Local,

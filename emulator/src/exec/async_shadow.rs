@@ -1,5 +1,5 @@
-//! The shadow of shared memory as asynchronous operations see it, sixteen bytes at a time: what a product or a bulk store
-//! reads, what a bulk load will overwrite, and its landing.
+//! The shadow of shared memory as asynchronous operations see it, sixteen bytes at a time: what a product or a bulk
+//! store reads, what a bulk load will overwrite, and its landing.
 
 use super::clocks::{AGENTS, Known, WARPS};
 use super::shared::{LaneConflict, Shared, agent, clock, pack, told};
@@ -7,7 +7,7 @@ use super::shared::{LaneConflict, Shared, agent, clock, pack, told};
 /// Bytes that one step covers: the unit of swizzles and of bulk copies.
 pub const CHUNK: usize = 16;
 
-/// What a warp must know before an asynchronous operation may read for it: by agent the last clock of a write, and where.
+/// What a warp must know before an asynchronous operation may read for it: per agent, the clock and place of a write.
 #[derive(Clone, Debug)]
 pub struct Needed {
     seen: [u32; AGENTS],
@@ -24,23 +24,23 @@ impl Default for Needed {
 /// Why an asynchronous read is not allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// Nothing orders it behind this write.
+    /// Nothing orders it after this write.
     Order(LaneConflict),
-    /// It is ordered behind a write that no proxy fence has made visible.
+    /// It is ordered after a write that no proxy fence has made visible.
     Fence(LaneConflict),
 }
 
 /// Why a chunk may not be overwritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// Another copy is on its way there.
+    /// Another copy to it is in flight.
     Owed,
     /// Nothing orders this use before.
     Used(LaneConflict),
 }
 
 impl Needed {
-    /// What `known` of this warp lacks, and where.
+    /// What this warp's `known` lacks, and where.
     pub fn missing(&self, warp: usize, known: &Known) -> Option<(usize, Missing)> {
         for a in 0..AGENTS {
             let needed = self.seen[a];
@@ -57,7 +57,7 @@ impl Needed {
 }
 
 impl Shared {
-    /// An asynchronous read of a chunk by `agent`, its number `number`. Gives the first byte that is unwritten or owed.
+    /// An asynchronous read of a chunk by `agent`, numbered `number`. Returns the first byte that is unwritten or owed.
     #[inline]
     pub(super) fn async_read(
         &mut self,
@@ -88,7 +88,7 @@ impl Shared {
             } else if old(b) {
                 1
             } else {
-                // One of the two gives way, if possible one that this warp knows to be over.
+                // One of the two is evicted, if possible one that this warp knows to be over.
                 usize::from(clock(a) > known.seen[agent(a) as usize])
             };
             cell.readers[slot] = me;
@@ -96,8 +96,8 @@ impl Shared {
         None
     }
 
-    /// A bulk load of `warp` will overwrite a chunk: it is owed from now on if `owe` says so. Gives what stands against it.
-    /// `last` remembers uses that were found to be over.
+    /// A bulk load of `warp` will overwrite a chunk: it is owed from now on if `owe` is set. Returns what forbids it.
+    /// `last` remembers uses already found to be over.
     pub(super) fn claim(
         &mut self,
         offset: usize,

@@ -1,5 +1,5 @@
-//! atom and red (PTX ISA, parallel synchronization and communication). Global atomics are atomic on the host too: other blocks run on
-//! other threads.
+//! atom and red (PTX ISA, parallel synchronization and communication). Global atomics are atomic on the host too: other
+//! blocks run on other threads.
 
 use super::access::AccessKind;
 use super::block::{Block, Checked};
@@ -46,7 +46,7 @@ fn apply(f: AtomFn, ty: AtomTy, old: u64, b: u64, c: u64) -> u64 {
         (AtomFn::Inc, _) => u64::from(if o32 >= b32 { 0 } else { o32 + 1 }),
         (AtomFn::Dec, _) => u64::from(if o32 == 0 || o32 > b32 { b32 } else { o32 - 1 }),
         (AtomFn::Add, AtomTy::F32) => {
-            // in global memory subnormals are kept unless the hardware flushes; it rounds to nearest.
+            // In global memory, subnormals are kept unless the hardware flushes; it rounds to nearest.
             f32ops::add(f32::from_bits(o32), f32::from_bits(b32), Round::Rn, false, false)
                 .to_bits()
                 .into()
@@ -68,7 +68,7 @@ fn apply(f: AtomFn, ty: AtomTy, old: u64, b: u64, c: u64) -> u64 {
     }
 }
 
-/// The element at `pointer` changes, indivisibly; gives the old value.
+/// Updates the element at `pointer` atomically; returns the old value.
 ///
 /// # Safety
 /// The element must be live and aligned.
@@ -96,7 +96,7 @@ pub(super) unsafe fn update(pointer: *mut u8, f: AtomFn, ty: AtomTy, b: u64, c: 
 }
 
 impl Block<'_> {
-    /// Says whether it changed anything: a lock that is taken does not, which is how a spinning path is told.
+    /// Returns whether it changed anything: a lock that is taken does not, which is how a spinning path is recognised.
     pub(super) fn atomic(&mut self, w: &mut Warp, i: &Instr, a: Atom, m: u32) -> Checked<bool> {
         let p = self.g.program;
         let at = w.regs.addresses(i.a, i.imm, a.address64);

@@ -75,7 +75,7 @@ impl Block<'_> {
         Ok(Next::Select)
     }
 
-    /// Releases the waiting threads if all that the barrier waits for have come. `current` is the warp that runs,
+    /// Releases the waiting threads once everything the barrier waits for has arrived. `current` is the running warp,
     /// which is not among `warps` meanwhile.
     pub(super) fn try_complete(
         &mut self,
@@ -84,7 +84,7 @@ impl Block<'_> {
     ) -> Checked<bool> {
         let state = &self.barriers[id];
         let warps = self.warps.len();
-        // Threads that arrived without waiting may have left since; those that left without arriving are the defect.
+        // Threads that arrived without waiting may have left since; threads that left without arriving are the defect.
         let here = |w: usize| self.live[w] & !state.arrived[w] == 0;
         let complete = match state.expected {
             None => (0..warps).all(here),

@@ -1,4 +1,4 @@
-//! One thread block: its warps, what they share, and reports about one of its threads.
+//! One thread block: its warps, what they share, and reports about its threads.
 
 use super::bulk::Bulk;
 use super::clocks::{Clocks, Known, MbarClocks, PRODUCTS, WARPS};
@@ -12,7 +12,7 @@ use crate::decode::ir::Instr;
 use crate::memory::{AllocationInfo, AllocationKind};
 use std::collections::HashMap;
 
-/// What is there unless a check has failed.
+/// The result, unless a check has failed.
 pub type Checked<T> = Result<T, Box<Fault>>;
 
 /// Barriers 0 to 15, and one for `barrier.cluster`.
@@ -54,13 +54,13 @@ pub struct Block<'g> {
     pub(super) barriers: Vec<BarrierState>,
     pub(super) bulk: Bulk,
     pub(super) warpgroups: [Warpgroup; 8],
-    /// Registers that `setmaxnreg` has given up and nobody has taken.
+    /// Registers that `setmaxnreg` has released and nobody has taken.
     pub(super) free_registers: u32,
     /// Index of the allocation that the last access hit.
     pub(super) hint: usize,
     /// Who has run griddepcontrol.wait, and when by its own clock.
     pub(super) grid_waits: Vec<(usize, u32)>,
-    /// This block has run a fence wider than itself.
+    /// This block has run a fence with a scope wider than the block.
     pub(super) fenced: bool,
     /// `(address, sequence)` of the acquiring accesses.
     pub(super) acquired: Vec<(u64, u64)>,
@@ -145,7 +145,7 @@ impl<'g> Block<'g> {
         [linear % nx, linear / nx % ny, linear / (nx * ny)]
     }
 
-    /// Who made an access that conflicts.
+    /// Identifies who made a conflicting access.
     #[cold]
     pub(super) fn who(&self, c: LaneConflict) -> String {
         let agent = c.agent as usize;

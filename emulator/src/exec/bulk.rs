@@ -1,8 +1,8 @@
-//! Bulk copies into shared memory: they land when an mbarrier is asked for a second time. Stores are in `bulk_store`.
+//! Bulk copies into shared memory: they land when an mbarrier is tested a second time. Stores are in `bulk_store`.
 //!
-//! A load's bytes are taken from global memory at issue and are owed until they land. The first question after an mbarrier
-//! is answered with no while something is owed to it, as it may be on a device: a program that asks once and goes on is
-//! caught at its first read.
+//! A load's bytes are read from global memory at issue and are owed until they land. The first test of an mbarrier
+//! fails while something is owed to it, as it may on a device: a program that tests once and continues is caught at its
+//! first read.
 
 use super::access::AccessKind;
 use super::async_shadow::{CHUNK, Missing, Needed, Taken};
@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 #[derive(Clone, Copy, Debug)]
 pub struct SharedBox {
     pub at: u32,
-    /// Of the address bits from 7 on, those that are added without carry from bit 4 on.
+    /// Of the address bits from 7 on, those that are XORed onto the bits from 4 on.
     pub swizzle: u32,
 }
 
@@ -53,7 +53,7 @@ pub struct Bulk {
     pub stores: BTreeMap<(u32, u32), StoreGroups>,
     /// The last load that landed on each mbarrier: instruction, warp and lane.
     landed: HashMap<u32, (Instr, u32, u32)>,
-    /// The warps that have asked after an mbarrier, by its address, since something landed there.
+    /// The warps that have tested an mbarrier, by its address, since something landed there.
     pub asked: HashSet<(u32, u32)>,
     /// Tensor maps that this block has acquired.
     pub acquired_maps: HashSet<u64>,
@@ -68,7 +68,7 @@ impl Bulk {
         self.acquired_maps.clear();
     }
 
-    /// An empty buffer, of earlier copies if there is one.
+    /// An empty buffer, reused from earlier copies if possible.
     pub fn buffer(&mut self, bytes: usize) -> Vec<u8> {
         let mut data = self.spare.pop().unwrap_or_default();
         data.clear();
@@ -99,7 +99,7 @@ impl Block<'_> {
         self.address_fault(kind, w, i, lane as u32, message, "shared", at)
     }
 
-    /// A tile of `bytes` bytes at a shared address, which must lie inside and at a multiple of `align`.
+    /// A tile of `bytes` bytes at a shared address, which must be in range and a multiple of `align`.
     #[expect(clippy::too_many_arguments)]
     pub(super) fn tile(
         &self,
@@ -125,7 +125,7 @@ impl Block<'_> {
         Ok(SharedBox { at: at as u32, swizzle })
     }
 
-    /// Takes the bytes of a load on their way to `tile`.
+    /// Takes the bytes of a load in flight to `tile`.
     pub(super) fn bulk_load(
         &mut self,
         w: &mut Warp,
@@ -173,7 +173,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    /// The oldest load that an mbarrier waits for lands, if there is one.
+    /// Lands the oldest load that an mbarrier waits for, if there is one.
     pub(super) fn land_load(&mut self, w: &mut Warp, i: &Instr, mbar: u32) -> Checked<bool> {
         let Some(at) = self.bulk.loads.iter().position(|l| l.mbar == mbar) else {
             return Ok(false);
@@ -199,7 +199,7 @@ impl Block<'_> {
         Ok(true)
     }
 
-    /// Reports bytes that an asynchronous read finds unwritten or owed, where that is checked.
+    /// Reports bytes that an asynchronous read finds unwritten or owed, if that is checked.
     pub(super) fn unreadable(
         &self,
         w: &Warp,
@@ -224,7 +224,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    /// Reports what this warp must know, and does not, before an asynchronous read.
+    /// Reports what this warp must know before an asynchronous read, and does not.
     pub(super) fn readable(
         &self,
         w: &Warp,
@@ -256,7 +256,8 @@ impl Block<'_> {
         Err(self.shared_fault(kind, w, i, lane, at as u64, message))
     }
 
-    /// A block has ended: every load must have landed, and every mbarrier have got the bytes that it was told to expect.
+    /// A block has ended: every load must have landed, and every mbarrier must have got the bytes it was told to
+    /// expect.
     pub(super) fn bulk_end(&self) -> Checked<()> {
         if !self.g.config.checks.async_copies {
             return Ok(());
@@ -269,7 +270,7 @@ impl Block<'_> {
         Err(self.shared_fault(FaultKind::PendingAsyncCopy, w, &load.instr, lane, at, message))
     }
 
-    /// What came to an mbarrier in a phase must be what was expected.
+    /// The bytes an mbarrier received in a phase must be those expected.
     fn bytes_end(&self) -> Checked<()> {
         let mut all: Vec<_> = self.bulk.landed.iter().collect();
         all.sort_by_key(|(at, _)| **at);
@@ -287,7 +288,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    /// cp.async.bulk: a plain range, either way. The size is in `c`.
+    /// cp.async.bulk: a plain range, in either direction. The size is in `c`.
     pub(super) fn bulk_plain(
         &mut self,
         w: &mut Warp,

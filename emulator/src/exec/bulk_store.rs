@@ -1,6 +1,6 @@
-//! Bulk copies out of shared memory. A store takes its bytes when it is issued, and what it reads must not be overwritten
-//! before its thread has waited for its group. It writes when its thread waits for more than the reading, or at the latest
-//! when its block ends; until then nobody may touch the place.
+//! Bulk copies out of shared memory. A store takes its bytes when it is issued, and its source must not be overwritten
+//! before its thread has waited for its group. It writes when its thread waits for more than the reading, or at the
+//! latest when its block ends; until then nothing may touch the destination.
 
 use super::access::{AccessKind, Target};
 use super::async_shadow::{CHUNK, Needed};
@@ -18,18 +18,18 @@ use crate::ptx::types::Space;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// Bytes on their way to global memory.
+/// Bytes in flight to global memory.
 #[derive(Debug)]
 pub struct BulkStore {
     data: Vec<u8>,
     /// Its place among its warp's stores.
     number: u32,
     rows: Vec<StoreRow>,
-    /// It changes the elements that are there, indivisibly.
+    /// It changes the existing elements, atomically.
     reduce: Option<(AtomFn, AtomTy)>,
 }
 
-/// Where a part of the bytes goes: allocation and offset there.
+/// Where part of the bytes goes: allocation and offset there.
 #[derive(Debug)]
 struct StoreRow {
     allocation: usize,
@@ -40,7 +40,7 @@ struct StoreRow {
 #[derive(Debug, Default)]
 struct StoreGroup {
     stores: Vec<BulkStore>,
-    /// Waited for as far as reading goes.
+    /// Waited for, as far as reading is concerned.
     read: bool,
 }
 
@@ -88,7 +88,7 @@ impl Block<'_> {
         Ok(BulkStore { data, number, rows: Vec::new(), reduce })
     }
 
-    /// A part of a store goes to a global address.
+    /// Directs part of a store to a global address.
     pub(super) fn store_row(
         &mut self,
         w: &mut Warp,
@@ -114,7 +114,7 @@ impl Block<'_> {
         if store.reduce.is_some() {
             self.shadow_lane(w, i, &t, lane, bytes, AccessKind::Atomic, false)?;
         } else if checks.global_races {
-            // CUTLASS lets all lanes of a warp issue the same store: once or several times is the same.
+            // CUTLASS lets all lanes of a warp issue the same store: repeating it makes no difference.
             let words = offset as usize / 4..(offset + bytes).div_ceil(4) as usize;
             if !global_race::owed_by(&a.race_shadow()[words], self.g.epoch, self.index) {
                 self.note_global(w, i, lane, a, address, bytes, false, true)?;
@@ -129,7 +129,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    /// A store is on its way.
+    /// A store is in flight.
     pub(super) fn bulk_issue(&mut self, w: &Warp, lane: usize, store: BulkStore) {
         let groups = self.bulk.stores.entry((w.place.warp, lane as u32)).or_default();
         groups.open.stores.push(store);
@@ -143,7 +143,7 @@ impl Block<'_> {
         }
     }
 
-    /// Waits until at most `imm` of a thread's groups are not over, or only read shared memory no more.
+    /// Waits until at most `imm` of a thread's groups are unfinished or, for reads, still reading shared memory.
     pub(super) fn bulk_wait(&mut self, w: &Warp, i: &Instr, read_only: bool, m: u32) {
         let warp = w.place.warp as usize;
         for l in lanes(m) {
@@ -197,7 +197,7 @@ impl Block<'_> {
         }
     }
 
-    /// A block has ended: whatever it has stored is written.
+    /// A block has ended: everything it has stored is written.
     pub(super) fn stores_end(&mut self) {
         for (_, groups) in std::mem::take(&mut self.bulk.stores) {
             groups.closed.into_iter().for_each(|group| self.land_stores(group));

@@ -1,4 +1,4 @@
-//! One body for each Rust type that an instruction's type stands for.
+//! One body per Rust type that an instruction's type maps to.
 
 /// Runs `$body` with `$t` the Rust type of an integer type.
 macro_rules! by_int {

@@ -1,4 +1,5 @@
-//! Calls of subroutines, by recursion or through pointers: a stack of saved registers for each warp, whose entries say which lanes they belong to.
+//! Calls of subroutines, by recursion or through pointers: a stack of saved registers per warp, whose entries say which
+//! lanes they belong to.
 
 use super::block::{Block, Checked};
 use super::regs::lanes;
@@ -18,7 +19,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    /// A call through a pointer: the lanes part by where theirs leads.
+    /// A call through a pointer: the lanes diverge by target.
     pub(super) fn call_pointer(
         &mut self,
         w: &mut Warp,
@@ -48,7 +49,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    /// Saves what a call must find again at `back`, and moves the frame pointer behind the caller's frame.
+    /// Saves what a call must restore at `back`, and moves the frame pointer past the caller's frame.
     fn open_frame(&mut self, w: &mut Warp, i: &Instr, m: u32, back: u32) -> Checked<()> {
         let p = self.g.program;
         if w.frames.len() >= MAX_DEPTH {

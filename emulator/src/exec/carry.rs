@@ -1,10 +1,10 @@
-//! Extended-precision integer arithmetic: sums, differences and products with a carry bit a lane in and out.
+//! Extended-precision integer arithmetic: sums, differences and products with a carry bit per lane in and out.
 
 use super::regs::Regs;
 use crate::decode::ir::*;
 use crate::numeric::int;
 
-/// Adds or subtracts lane by lane, with a carry bit a lane in and out.
+/// Adds or subtracts lane by lane, with a carry bit per lane in and out.
 fn carried<T: Copy + Default>(
     x: &[T; 32],
     y: &[T; 32],
@@ -30,7 +30,7 @@ pub(super) fn add_carry(
     carry_in: bool,
     carry_out: bool,
 ) {
-    // The flag is a carry for subtractions too: set where nothing was borrowed. Compilers mix both in one chain.
+    // The flag is a carry for subtractions too: set if nothing was borrowed. Compilers mix both in one chain.
     let carry = match (carry_in, subtract) {
         (false, _) => 0,
         (true, false) => w.carry,

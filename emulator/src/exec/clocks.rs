@@ -1,8 +1,8 @@
 //! Order between warps as vector clocks: a warp's own clock advances when it releases (arrives at a barrier), and a
 //! warp that waits takes over what the arrivals knew.
 //!
-//! What runs beside the warps has clocks of its own: copies that land, a warpgroup's products, and bulk stores. Such an
-//! agent never knows anything; warps come to know it by waiting.
+//! Whatever runs alongside the warps has its own clocks: copies that land, a warpgroup's products, and bulk stores.
+//! Such an agent never knows anything; warps come to know it by waiting.
 
 pub const WARPS: usize = 32;
 
@@ -18,8 +18,8 @@ const STORES: usize = 56;
 /// Clocks have 17 bits in a cell.
 const CLOCK_LIMIT: u32 = (1 << 17) - 8;
 
-/// The column of what lands on the mbarrier at `at`. Two that share one are taken for one, which can hide a defect and
-/// never makes one up.
+/// The column of whatever lands on the mbarrier at `at`. Two that share a column are treated as one, which can hide a
+/// defect but never invents one.
 pub fn landings(at: u32) -> usize {
     LANDINGS + at as usize / 8 % (PRODUCTS - LANDINGS)
 }
@@ -62,9 +62,9 @@ pub struct Clocks {
     pub(super) exhausted: bool,
     /// Warps of the block; the others have no clock that matters.
     warps: usize,
-    /// The last number that each column which is no warp gave out.
+    /// The last number given out by each non-warp column.
     given: [u32; AGENTS],
-    /// The columns that gave out any.
+    /// The columns that have given out any.
     used: u64,
 }
 
@@ -87,7 +87,7 @@ impl Clocks {
         self.of[warp].join(from);
     }
 
-    /// A proxy fence: whatever the warp knows of is visible to asynchronous reads that come behind it.
+    /// A proxy fence: everything the warp knows of is visible to later asynchronous reads.
     pub fn fence(&mut self, warp: usize) {
         let known = &mut self.of[warp];
         for (fenced, seen) in known.fenced.iter_mut().zip(&known.seen) {
@@ -106,7 +106,7 @@ impl Clocks {
         }
     }
 
-    /// The next number of a column that is no warp's.
+    /// The next number of a non-warp column.
     pub fn give(&mut self, agent: usize) -> u32 {
         let number = self.given[agent] + 1;
         self.number(agent, number);
@@ -120,7 +120,7 @@ impl Clocks {
         self.used |= 1 << agent;
     }
 
-    /// Entries below this are known to a warp, whoever made them, its own earlier ones included; 0 if there is no such
+    /// Entries below this are known to a warp, whoever made them, including its own earlier ones; 0 if there is no such
     /// bound.
     pub(super) fn settled(&self, warp: usize) -> u32 {
         if self.exhausted {
@@ -144,11 +144,11 @@ impl Clocks {
     }
 }
 
-/// What arrivals published: of the phase that is open, and of those that are complete.
+/// What arrivals published: for the open phase, and for completed ones.
 #[derive(Clone, Debug, Default)]
 pub struct MbarClocks {
     pub open: Known,
     pub complete: Known,
-    /// The warp that initialised the mbarrier, and its clock then.
+    /// The warp that initialised the mbarrier, and its clock at that time.
     pub made: (usize, u32),
 }

@@ -1,4 +1,5 @@
-//! set and setp: comparisons of every type (PTX ISA, comparison and selection instructions), compiled into the variants of `alu`.
+//! set and setp: comparisons of every type (PTX ISA, comparison and selection instructions), compiled into the variants
+//! of `alu`.
 
 use super::by_type::by_int;
 use super::regs::{Lane, Regs};
@@ -16,7 +17,7 @@ pub(super) fn bool_op(f: BoolOp, a: u32, b: u32) -> u32 {
     }
 }
 
-/// One bit a lane for each of the (one or two) comparisons.
+/// One bit per lane for each of the (one or two) comparisons.
 #[inline(always)]
 fn compare(w: &Regs, op: Cmp, ty: CmpTy, a: R, b: R) -> (u32, u32) {
     let p = match ty {

@@ -12,7 +12,7 @@ pub(super) fn convert(w: &mut Regs, op: Cvt, i: &Instr, mask: u32) {
     let (d, a, b) = (i.d, i.a, i.b);
     use IntType as I;
     match op {
-        // The pairs that address arithmetic and mixed precision use most.
+        // The most common pairs in address arithmetic and mixed precision.
         Cvt::IntToInt { from: I::U32, to: I::U64 | I::S64, sat: false } => {
             w.map1(d, a, mask, |a: u32| u64::from(a))
         }

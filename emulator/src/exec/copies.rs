@@ -1,4 +1,4 @@
-//! cp.async. The bytes land at the wait, as late as they may, so that a missing wait shows.
+//! cp.async. The bytes land at the wait, as late as possible, so that a missing wait shows.
 
 use super::access::AccessKind;
 use super::block::{Block, Checked};
@@ -41,7 +41,7 @@ impl Block<'_> {
         let reading = lanes(m).filter(|&l| length[l] > 0).fold(0u32, |s, l| s | 1 << l);
         let mut pointers = [std::ptr::null(); 32];
         if reading != 0 {
-            // A short copy reads only its first bytes: those must exist, and the whole be aligned.
+            // A short copy reads only its first bytes: those must exist, and all of it must be aligned.
             let full = lanes(reading).all(|l| length[l] == bytes);
             let source = if full {
                 let source = self.resolve(w, i, Space::Global, from, n, reading)?;
@@ -89,7 +89,7 @@ impl Block<'_> {
                 self.shared.set_pending(target.offsets[l] as usize, bytes.into(), true);
             }
         }
-        // Lanes that have committed different numbers of groups get entries of their own.
+        // Lanes that have committed different numbers of groups get separate entries.
         let mut rest = m;
         while rest != 0 {
             let group = w.copies.committed[rest.trailing_zeros() as usize];
@@ -120,7 +120,7 @@ impl Block<'_> {
         self.arrive_where_landed(w, i)
     }
 
-    /// Lets copies land that `due` accepts, given how many groups their lane has committed.
+    /// Lands the copies that `due` accepts, given how many groups their lane has committed.
     fn land(
         &mut self,
         w: &mut Warp,
@@ -198,7 +198,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    /// cp.async.mbarrier.arrive: an arrival for when all earlier copies of these lanes have landed.
+    /// cp.async.mbarrier.arrive: an arrival once all earlier copies of these lanes have landed.
     pub(super) fn cp_async_arrive(
         &mut self,
         w: &mut Warp,
@@ -234,7 +234,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    /// Somebody waits for the mbarrier at `at`: copies land whose arrival it waits for, of whichever warp.
+    /// Someone waits for the mbarrier at `at`: the copies whose arrival it waits for land, from any warp.
     pub(super) fn land_for(&mut self, w: &mut Warp, i: &Instr, at: u64) -> Checked<()> {
         self.land_of(w, i, at)?;
         for n in 0..self.warps.len() {
@@ -249,7 +249,7 @@ impl Block<'_> {
     }
 
     fn land_of(&mut self, w: &mut Warp, i: &Instr, at: u64) -> Checked<()> {
-        // The oldest alone: a later one may belong to the next phase.
+        // Only the oldest: a later one may belong to the next phase.
         let oldest = w.copies.arrivals.iter().find_map(|a| {
             let here = lanes(a.mask).filter(|&l| a.at[l] == at);
             let here = here.fold(0u32, |s, l| s | 1 << l);

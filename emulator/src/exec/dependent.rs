@@ -1,4 +1,4 @@
-//! Programmatic dependent launches: what the launch before has written must not be touched before griddepcontrol.wait.
+//! Programmatic dependent launches: the previous launch's results must not be touched before griddepcontrol.wait.
 
 use super::access::Target;
 use super::block::{Block, Checked};
@@ -17,7 +17,7 @@ impl Block<'_> {
         }
     }
 
-    /// Reports an access of global memory that comes before the wait it needs.
+    /// Reports a global memory access that comes before the wait it needs.
     #[inline]
     pub(super) fn not_too_early(
         &self,

@@ -1,5 +1,5 @@
-//! Warp-wide exchange: shfl, vote, match, redux, elect, bar.warp.sync; and the waiting of lanes for the others of
-//! their member mask.
+//! Warp-wide exchange: shfl, vote, match, redux, elect, bar.warp.sync; and how lanes wait for the others of their
+//! member mask.
 
 use super::block::{Block, Checked};
 use super::regs::lanes;
@@ -8,7 +8,7 @@ use crate::check::{Fault, FaultKind};
 use crate::decode::ir::*;
 
 impl Block<'_> {
-    /// Runs a warp-wide instruction for the groups of lanes that are complete; the others wait.
+    /// Runs a warp-wide instruction for the complete groups of lanes; the others wait.
     pub(super) fn gather(&mut self, w: &mut Warp, k: usize, i: &Instr, m: u32) -> Checked<Next> {
         if i.op.of_all_lanes() && w.splits.len() == 1 && m == w.splits[k].mask {
             // Every lane that has not left is here.
@@ -145,7 +145,7 @@ impl Block<'_> {
     }
 }
 
-/// Step, or wait here for other warps if the instruction said so.
+/// Steps, or waits here for other warps if the instruction asked for it.
 fn hold(w: &mut Warp, k: usize) -> Next {
     if !std::mem::take(&mut w.held) {
         return Next::Step;

@@ -1,4 +1,5 @@
-//! Floating-point instructions (PTX ISA, floating point and half precision floating point instructions), compiled into the variants of `alu`.
+//! Floating-point instructions (PTX ISA, floating point and half precision floating point instructions), compiled into
+//! the variants of `alu`.
 
 use super::regs::Regs;
 use crate::decode::ir::*;
@@ -31,7 +32,7 @@ pub(super) fn f32_op<const FMA: bool>(
             }
         };
     }
-    // The long ones stand in the loop itself: as a closure they would be compiled, and called, lane by lane.
+    // The long ones are in the loop itself: a closure would be compiled, and called, lane by lane.
     macro_rules! long {
         ($x:ident => $body:expr) => {{
             let from = *w.r32(a);

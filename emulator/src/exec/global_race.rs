@@ -1,20 +1,20 @@
 //! Conflicting accesses of global memory by different blocks of one launch.
 //!
-//! A shadow word for each four bytes remembers the last writing and the last reading block. Blocks may order
-//! themselves: a fence and then an atomic or volatile store publishes, a later atomic or volatile load of the
-//! same address by another block takes over, and what came before is then no conflict.
+//! A shadow word per four bytes remembers the last writing and the last reading block. Blocks may order themselves: a
+//! fence followed by an atomic or volatile store publishes, a later atomic or volatile load of the same address by
+//! another block takes over, and earlier accesses then do not conflict.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// Blocks are known by 24 bits; this one stands for "several".
+/// Blocks are identified by 24 bits; this one means "several".
 const MANY: u64 = 0xff_ffff;
 
-/// Stands as the reader of a word that a bulk store has yet to write; its writer is the block of that store.
+/// The reader of a word that a bulk store has yet to write; its writer is that store's block.
 const STORE: u64 = MANY - 1;
 
-/// Who released what, in the order of a common sequence.
+/// Who released what, in one common sequence.
 #[derive(Default)]
 pub struct Ordering {
     any: AtomicBool,
@@ -56,7 +56,7 @@ impl Ordering {
         }
     }
 
-    /// Whether block `a` published something that block `b` has since taken over, through others perhaps.
+    /// Whether block `a` published something that block `b` has since taken over, perhaps through others.
     pub fn ordered(&self, a: u64, b: u64) -> bool {
         if !self.any.load(Relaxed) {
             return false;
@@ -105,8 +105,8 @@ fn entry(epoch: u64, writer: u64, wmask: u64, reader: u64, rmask: u64) -> u64 {
     epoch << 56 | writer << 32 | wmask << 28 | reader << 4 | rmask
 }
 
-/// Notes a read of whole words by `block`, the quick way. False, with nothing said of the rest, at the first word that
-/// was written in this launch or read in part.
+/// Notes a read of whole words by `block`, the fast path. Returns false, saying nothing about the rest, at the first
+/// word that was written in this launch or read in part.
 #[inline]
 pub fn note_reads(cells: &[AtomicU64], epoch: u64, block: u64) -> bool {
     let me = block.min(MANY - 3) + 1;
@@ -136,13 +136,13 @@ pub fn written(cells: &[AtomicU64], epoch: u64) -> bool {
     })
 }
 
-/// A bulk store of `block` is on its way to the bytes `mask` of a word.
+/// A bulk store of `block` is in flight to the bytes `mask` of a word.
 pub fn owe(cell: &AtomicU64, epoch: u64, block: u64, mask: u64) {
     let me = block.min(MANY - 3) + 1;
     cell.store(entry(epoch, me, mask, STORE, mask), Relaxed);
 }
 
-/// Whether bulk stores of `block` are on their way to all of these words.
+/// Whether bulk stores of `block` are in flight to all of these words.
 pub fn owed_by(cells: &[AtomicU64], epoch: u64, block: u64) -> bool {
     let me = block.min(MANY - 3) + 1;
     cells.iter().all(|cell| {
@@ -159,7 +159,7 @@ pub fn pay(cell: &AtomicU64) {
     }
 }
 
-/// Whether a bulk store of this launch is on its way to any of these words.
+/// Whether a bulk store of this launch is in flight to any of these words.
 pub fn owed(cells: &[AtomicU64], epoch: u64) -> bool {
     cells.iter().any(|cell| {
         let old = cell.load(Relaxed);
@@ -167,7 +167,7 @@ pub fn owed(cells: &[AtomicU64], epoch: u64) -> bool {
     })
 }
 
-/// Notes an access of the bytes `mask` of a shadow word by `block`; says with whom it conflicts.
+/// Notes an access of the bytes `mask` of a shadow word by `block`; returns what it conflicts with.
 #[inline]
 pub fn note(
     cell: &AtomicU64,
@@ -176,7 +176,7 @@ pub fn note(
     mask: u64,
     write: bool,
 ) -> Option<BlockConflict> {
-    // Block numbers from 1; beyond the bits that there are, blocks are not told apart.
+    // Block numbers from 1; beyond the available bits, blocks are not told apart.
     let me = block.min(MANY - 3) + 1;
     let old = cell.load(Relaxed);
     if old >> 56 != epoch {

@@ -1,4 +1,4 @@
-//! One launch: what is asked for, and what all its blocks share.
+//! One launch: what is requested, and what all its blocks share.
 
 use super::alu::AluFn;
 use super::global_race::Ordering;
@@ -17,8 +17,8 @@ pub struct Launch {
     pub block: [u32; 3],
     pub dynamic_shared: u32,
     pub params: Vec<u8>,
-    /// It may begin before another has ended, the one that ran last or that a graph names (programmatic dependent launch):
-    /// what that one wrote is there only behind `griddepcontrol.wait`.
+    /// It may begin before another has ended, either the last one run or one named by a graph (programmatic dependent
+    /// launch): what that one wrote is available only after `griddepcontrol.wait`.
     pub dependent: bool,
 }
 
@@ -33,10 +33,10 @@ pub struct Grid<'l> {
     pub alu: AluFn,
     /// Marks this launch's entries in the race shadow.
     pub epoch: u64,
-    /// The mark of the launch before, if this one depends on it.
+    /// The epoch of the previous launch, if this one depends on it.
     pub after: Option<u64>,
     pub ordering: Ordering,
     pub l2: Option<Mutex<L2>>,
-    /// A block has failed: the others stop at their next chance.
+    /// A block has failed: the others stop at their next opportunity.
     pub stop: AtomicBool,
 }

@@ -1,5 +1,5 @@
-//! Registers that asynchronous products read and write: what other instructions must not touch before a wait, and what
-//! `wgmma.fence` must stand behind.
+//! Registers that asynchronous products read and write: other instructions must not touch them before a wait, and
+//! `wgmma.fence` must come after uses of them.
 
 use super::block::{Block, Checked};
 use super::warp::Warp;
@@ -13,11 +13,11 @@ const SLOT: u32 = 128;
 struct Slot {
     /// The group of the newest product that uses it.
     group: u32,
-    /// What that product is to it.
+    /// The register's role in that product.
     role: u32,
-    /// How many fences must have been run before a product may use it.
+    /// How many fences must have run before a product may use it.
     fences: u32,
-    /// Something has used it, and so presumably given it a value.
+    /// Something has used it, and so presumably set it.
     set: bool,
 }
 
@@ -26,7 +26,7 @@ const FRESH: Slot = Slot { group: 0, role: 0, fences: 1, set: false };
 /// The role of a register that a product only reads.
 pub const READ: u32 = u32::MAX;
 
-/// A warp's products that have been issued.
+/// A warp's issued products.
 #[derive(Debug, Default)]
 pub struct InFlight {
     slots: Vec<Slot>,
@@ -35,7 +35,7 @@ pub struct InFlight {
     /// Groups up to this one have been waited for.
     pub over: u32,
     pub fences: u32,
-    /// Registers a thread has, where that is known.
+    /// Registers per thread, if known.
     pub registers: u32,
 }
 
@@ -57,7 +57,7 @@ impl InFlight {
 }
 
 impl Block<'_> {
-    /// An instruction that is no product uses registers that products use elsewhere.
+    /// A non-product instruction uses registers that products use elsewhere.
     #[cold]
     pub(super) fn touch(&self, w: &mut Warp, i: &Instr, m: u32) -> Checked<()> {
         if !self.g.config.checks.async_copies || m == 0 {
@@ -79,7 +79,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    /// A product takes a register, for `role`; `add` says that it adds to what is there.
+    /// A product takes a register, for `role`; `add` says that it adds to the existing value.
     pub(super) fn take_register(
         &self,
         w: &mut Warp,

@@ -1,4 +1,4 @@
-//! The loop that runs one warp, instruction by instruction, along the path of lanes whose turn it is.
+//! The loop that runs one warp, instruction by instruction, along the current path of lanes.
 
 use super::block::{Block, Checked};
 use super::warp::{CREDIT, Next, Split, Wait, Warp};
@@ -282,7 +282,7 @@ impl Block<'_> {
         self.tally.mma_flops += 2 * products as u64;
     }
 
-    /// mapa: every block is a cluster of its own.
+    /// mapa: every block is its own cluster.
     fn map_rank(&mut self, w: &mut Warp, i: &Instr, wide: bool, m: u32) -> Checked<()> {
         let ranks = w.regs.r32(i.b);
         if let Some(l) = (0..32).find(|&l| m >> l & 1 != 0 && ranks[l] != 0) {

@@ -1,4 +1,4 @@
-//! A launch from its refusal to its counters: blocks are handed to the host's cores, and the first failed check stops all.
+//! A launch from its checks to its counters: blocks run on the host's cores, and the first failed check stops all.
 
 use super::alu;
 use super::block::Block;
@@ -14,7 +14,7 @@ use crate::module::Kernel;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// Runs a kernel to its end, or to the first failed check. A dependent one depends on what ran last.
+/// Runs a kernel to its end, or to the first failed check. A dependent one depends on the last one run.
 pub fn launch(
     kernel: &Kernel,
     launch: &Launch,
@@ -24,7 +24,7 @@ pub fn launch(
     launch_after(kernel, launch, memory, config, memory.epoch())
 }
 
-/// The same where a dependent launch depends on the one with the number `before`.
+/// The same for a dependent launch that depends on the one with the number `before`.
 pub fn launch_after(
     kernel: &Kernel,
     launch: &Launch,
@@ -68,7 +68,7 @@ pub fn launch_after(
             if let Err(fault) = block.run(n, &mut tally) {
                 grid.stop.store(true, Relaxed);
                 let mut failure = failure.lock().unwrap_or_else(|e| e.into_inner());
-                // The report must not depend on which block's thread came first, as far as that goes.
+                // As far as possible, the report must not depend on which block's thread came first.
                 if failure.as_ref().is_none_or(|(at, _)| n < *at) {
                     *failure = Some((n, fault));
                 }
@@ -132,7 +132,7 @@ fn invalid(kernel: &Kernel, kind: FaultKind, message: String) -> Box<Fault> {
     })
 }
 
-/// What the device or the kernel's own declarations rule out.
+/// Launches that the device or the kernel's own declarations rule out.
 fn refuse(kernel: &Kernel, launch: &Launch, config: &DeviceConfig) -> Result<(), Box<Fault>> {
     let fail = |message: String| Err(invalid(kernel, FaultKind::InvalidLaunch, message));
     for axis in 0..3 {

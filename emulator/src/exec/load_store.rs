@@ -10,7 +10,7 @@ use crate::decode::ir::*;
 use crate::ptx::types::Space;
 
 impl Block<'_> {
-    /// The lanes of `m` whose generic addresses lie in the space of the first: almost always all.
+    /// The lanes of `m` whose generic addresses are in the same space as the first: almost always all.
     fn same_space(space: Space, at: &[u64; 32], m: u32) -> u32 {
         if space != Space::Generic {
             return m;

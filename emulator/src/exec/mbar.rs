@@ -87,8 +87,8 @@ impl Block<'_> {
         Ok(Next::Step)
     }
 
-    /// test_wait and try_wait. While a copy is owed to an mbarrier, a warp's first question is answered with no, and its
-    /// second makes the copies land.
+    /// test_wait and try_wait. While a copy is owed to an mbarrier, a warp's first test fails, and its second makes the
+    /// copies land.
     fn mbar_test(
         &mut self,
         w: &mut Warp,
@@ -99,7 +99,7 @@ impl Block<'_> {
     ) -> Checked<Next> {
         let warp = w.place.warp;
         let mut done = 0u32;
-        // An instruction asks once, however many of its lanes name the mbarrier.
+        // An instruction tests once, however many of its lanes name the mbarrier.
         let mut first = Vec::new();
         for l in lanes(m) {
             let waited = match parity {
@@ -140,7 +140,7 @@ impl Block<'_> {
             || self.warps.iter().any(|other| other.copies.owes(at))
     }
 
-    /// Copies land on an mbarrier, the oldest first, until its phase is complete or nothing is owed.
+    /// Lands copies on an mbarrier, the oldest first, until its phase is complete or nothing is owed.
     fn land_until(
         &mut self,
         w: &mut Warp,

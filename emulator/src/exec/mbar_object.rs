@@ -1,7 +1,7 @@
-//! mbarrier objects: eight bytes of shared memory that only the instructions of `mbar` look into.
+//! mbarrier objects: eight bytes of shared memory that only the instructions of `mbar` interpret.
 //!
-//! The word holds, from the lowest bit: pending arrivals (20), expected arrivals (20), pending transaction bytes
-//! (22, signed), a mark that the object is live (1), and the phase (1).
+//! The word holds, from the lowest bit: pending arrivals (20), expected arrivals (20), pending transaction bytes (22,
+//! signed), a mark that the object is live (1), and the phase (1).
 
 use super::block::{Block, Checked};
 use super::warp::Warp;
@@ -46,7 +46,7 @@ impl MbarState {
     }
 }
 
-/// The bytes that the mbarrier in this word waits for; 0 if none is there.
+/// The bytes that the mbarrier in this word waits for; 0 if there is none.
 pub fn mbar_owes(word: u64) -> i64 {
     if word & LIVE == 0 { 0 } else { MbarState(word).tx() }
 }
@@ -147,7 +147,7 @@ impl Block<'_> {
         Ok(state.0)
     }
 
-    /// Bytes to expect, or with a minus sign bytes that have come.
+    /// Bytes to expect or, if negative, bytes that have arrived.
     pub(super) fn mbar_transact(
         &mut self,
         w: &mut Warp,
@@ -192,7 +192,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    /// Whoever asks after this mbarrier next asks for the first time.
+    /// The next test of this mbarrier counts as the first again, for every warp.
     pub(super) fn mbar_answered(&mut self, at: u32) {
         if !self.bulk.asked.is_empty() {
             self.bulk.asked.retain(|&(mbar, _)| mbar != at);

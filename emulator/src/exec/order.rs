@@ -7,7 +7,7 @@ use super::warp::Warp;
 use crate::ptx::types::Space;
 
 impl Block<'_> {
-    /// A strong store or an atomic publishes: what came before it in this block is ordered before whoever takes it over.
+    /// A strong store or an atomic publishes: this block's earlier accesses are ordered before whoever takes it over.
     pub(super) fn release_at(&mut self, w: &Warp, t: &Target, m: u32, release: bool) {
         let checks = self.g.config.checks;
         match t.space {
@@ -26,8 +26,8 @@ impl Block<'_> {
         }
     }
 
-    /// The counterpart of [`Self::release_at`]. Other blocks run beside this one: release is noted before the access, acquire
-    /// after it, so that what the access saw is never noted too late.
+    /// The counterpart of [`Self::release_at`]. Other blocks run concurrently: release is noted before the access,
+    /// acquire after it, so that what the access saw is never noted too late.
     pub(super) fn acquire_at(&mut self, w: &Warp, t: &Target, m: u32) {
         let checks = self.g.config.checks;
         match t.space {

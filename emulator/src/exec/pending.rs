@@ -1,4 +1,4 @@
-//! What a warp's asynchronous copies still owe: the bytes that have not landed, and the arrivals that wait for them.
+//! What a warp's asynchronous copies still owe: bytes that have not landed, and the arrivals that wait for them.
 
 use super::regs::lanes;
 
@@ -9,7 +9,7 @@ pub struct PendingCopy {
     pub mask: u32,
     /// How many groups those lanes had committed when they issued it.
     pub group: u32,
-    /// Its place among the warp's copies.
+    /// Its position among the warp's copies.
     pub number: u32,
     pub bytes: u8,
     pub to: [u32; 32],
@@ -21,7 +21,7 @@ pub struct PendingCopy {
 // SAFETY: the pointers lead into allocations that the launch keeps alive.
 unsafe impl Send for PendingCopy {}
 
-/// A cp.async.mbarrier.arrive that has not arrived: it does when the earlier copies of its lane have landed.
+/// A cp.async.mbarrier.arrive still outstanding: it arrives once the earlier copies of its lane have landed.
 #[derive(Debug)]
 pub struct PendingArrival {
     /// Lanes still owed.

@@ -205,7 +205,7 @@ impl Regs {
         self.put(d, &out, mask);
     }
 
-    /// One bit a lane.
+    /// One bit per lane.
     #[inline(always)]
     pub fn test1<A: Lane>(&self, a: R, f: impl Fn(A) -> bool) -> u32 {
         let a = self.all::<A::Store>(a);

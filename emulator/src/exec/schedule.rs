@@ -1,4 +1,4 @@
-//! Which warp of a block runs next, and what it means when none can.
+//! Which warp of a block runs next, and what it means if none can.
 
 use super::block::{BARRIERS, Block, Checked};
 use super::interpret::Status;
@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Warp instructions a warp runs before the next gets its turn, unless a seed decides.
 const QUANTUM: u64 = 1 << 16;
 
-/// Answers of no in a row, with nothing else happening in the block, after which an mbarrier counts as never completed.
+/// Consecutive failed tests, with nothing else happening in the block, after which an mbarrier never completes.
 const REFUSALS: u32 = 1 << 12;
 
 impl Block<'_> {
@@ -81,7 +81,7 @@ impl Block<'_> {
             if ran {
                 continue;
             }
-            // With a seed the draw may have missed the warps that can run.
+            // With a seed, the draw may have missed the warps that can run.
             left |= self.live.iter().any(|&l| l != 0);
             if !left {
                 self.products_end()?;
@@ -106,7 +106,7 @@ impl Block<'_> {
         self.fault(FaultKind::Deadlock, warp, &self.g.program.code[pc as usize], lane, message)
     }
 
-    /// Whether every warp that is there waits, or asks after mbarriers in vain.
+    /// Whether every remaining warp waits, or tests mbarriers in vain.
     fn all_refused(&self) -> bool {
         let progress = self.progress;
         self.warps.iter().zip(&self.live).all(|(w, &live)| {
@@ -118,7 +118,7 @@ impl Block<'_> {
     fn never_completed(&mut self, at: usize) -> Box<Fault> {
         let warp = std::mem::take(&mut self.warps[at]);
         let code = &self.g.program.code;
-        // A path stands behind its test, or at it where a loop has gone round.
+        // A path is just after its test, or at it if a loop has come round.
         let test = |s: &Split| {
             [s.pc.wrapping_sub(1), s.pc].into_iter().find_map(|pc| {
                 let i = code.get(pc as usize)?;
@@ -151,7 +151,7 @@ impl Block<'_> {
         fault
     }
 
-    /// No warp can run and some have not left: complete what exits made complete, or report.
+    /// No warp can run and some have not left: complete whatever the exits made complete, or report.
     fn resolve_stuck(&mut self) -> Checked<()> {
         for id in 0..BARRIERS {
             if self.barriers[id].any() && self.try_complete(id, None)? {
@@ -216,7 +216,7 @@ impl Block<'_> {
         Err(self.fault(kind, warp, i, lane, message))
     }
 
-    /// Where the first thread that has not arrived stands.
+    /// Where the first thread that has not arrived is.
     fn missing_from(&self, id: usize) -> String {
         for (at, warp) in self.warps.iter().enumerate() {
             let missing = self.exists[at] & !self.barriers[id].arrived[at];

@@ -133,7 +133,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    /// Notes a plain access of global memory; reports what it conflicts with.
+    /// Notes a plain access of global memory; reports any conflict.
     #[expect(clippy::too_many_arguments)]
     pub(super) fn note_global(
         &self,
@@ -166,7 +166,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    /// Reports an atomic or strong access of what a bulk store has yet to write.
+    /// Reports an atomic or strong access to something a bulk store has yet to write.
     fn not_owed(
         &self,
         w: &Warp,
@@ -263,12 +263,12 @@ impl Block<'_> {
     ) -> Checked<()> {
         let checks = self.g.config.checks;
         if !matches!(t.space, Space::Shared | Space::Local | Space::Param) {
-            // Nothing to look at where all of an allocation is written and races are not checked.
+            // Nothing to check if all of an allocation is written and races are not checked.
             if !checks.uninitialised && !checks.global_races {
                 return Ok(());
             }
         }
-        // Lanes that read the same place need one look.
+        // Lanes that read the same place need only one look.
         let first = m.trailing_zeros() as usize;
         let uniform = lanes(m).all(|l| t.offsets[l] == t.offsets[first]);
         if uniform && t.space != Space::Local {
@@ -286,7 +286,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    /// [`Self::check_read`] for a load that only copies: what was not written may travel within local memory.
+    /// [`Self::check_read`] for a load that only copies: unwritten bytes may move within local memory.
     pub(super) fn check_copied(
         &mut self,
         w: &mut Warp,
@@ -362,7 +362,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    /// Whether a plain access of shared memory is found clean, and noted, the quick way.
+    /// Whether the fast path finds a plain access of shared memory clean, and notes it.
     #[inline]
     pub(super) fn sweep_shared(
         &mut self,
@@ -378,8 +378,8 @@ impl Block<'_> {
             && self.shared.sweep(&self.clocks, w.place.warp, &t.offsets, m, bytes, how)
     }
 
-    /// Whether a plain read of whole words is found clean, and noted, the quick way: all of the allocation is written,
-    /// and nothing of these words in this launch.
+    /// Whether the fast path finds a plain read of whole words clean, and notes it: all of the allocation is written,
+    /// and none of these words in this launch.
     #[inline]
     pub(super) fn sweep_global(&self, t: &Target, bytes: u64, m: u32) -> bool {
         let first = t.allocations[m.trailing_zeros() as usize];

@@ -1,5 +1,5 @@
-//! A block's shared memory and its shadow: what has been written, what an asynchronous copy still owes, and who
-//! touched each word last. Two accesses conflict when one of them writes and neither's clock is known to the other.
+//! A block's shared memory and its shadow: what has been written, what an asynchronous copy still owes, and who touched
+//! each word last. Two accesses conflict if one of them writes and neither's clock is known to the other.
 
 use super::clocks::{AGENTS, Clocks};
 
@@ -15,7 +15,7 @@ pub(super) struct Cell {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneConflict {
-    /// A warp, or what runs beside the warps (see `clocks`).
+    /// A warp, or an agent that runs alongside the warps (see `clocks`).
     pub agent: u32,
     pub lane: u32,
     pub other_wrote: bool,
@@ -63,7 +63,7 @@ impl Shared {
         self.cells.fill(Cell::default());
     }
 
-    /// Zeros, as something that was written.
+    /// Writes zeros, which count as written.
     pub fn clear(&mut self, offset: usize, bytes: usize) {
         assert!(offset + bytes <= self.bytes);
         // SAFETY: the range was just found to lie in this memory.
@@ -119,9 +119,9 @@ impl Shared {
         }
     }
 
-    /// The quick way for a whole warp and whole words, with all checks on: true if every word is written, owed nothing,
-    /// and free of conflicts, the accesses then being noted. Else nothing is said, and lane by lane must tell; what
-    /// has been noted meanwhile does not change what those calls find.
+    /// The fast path for a whole warp and whole words, with all checks on: true if every word is written, owed nothing,
+    /// and free of conflicts, the accesses then being noted. Otherwise it says nothing, and lane by lane must decide;
+    /// what has been noted meanwhile does not change what those calls find.
     pub fn sweep(
         &mut self,
         clocks: &Clocks,
@@ -148,7 +148,7 @@ impl Shared {
         sweep(&mut self.cells, offsets, known, me, how)
     }
 
-    /// Notes a read; says with which write it conflicts.
+    /// Notes a read; returns the write it conflicts with.
     #[inline]
     pub fn read(
         &mut self,
@@ -186,7 +186,7 @@ impl Shared {
         conflict
     }
 
-    /// Notes a write; says with which access it conflicts.
+    /// Notes a write; returns the access it conflicts with.
     #[inline]
     pub fn write(
         &mut self,
@@ -260,11 +260,11 @@ fn sweep(cells: &mut [Cell], o: Offsets, known: &[u32; AGENTS], me: u32, how: Sw
                 if cell.flags != 0xf || !past(cell.writer) {
                     return false;
                 }
-                // An entry that later writes need not look at any more, or the warp's own, gives way.
+                // Replaces an entry that later writes need not look at any more, or the warp's own.
                 let slot = usize::from(!past(a) && a >> 9 != me >> 9);
                 cell.readers[slot] = me;
             } else {
-                // What the quick way has already noted is no conflict with itself.
+                // What the fast path has already noted does not conflict with itself.
                 let written = !past(cell.writer) && cell.writer != me;
                 let used = written || !past(a) || !past(b);
                 if used || how == Sweep::Write && cell.flags > 0xf {
@@ -279,7 +279,7 @@ fn sweep(cells: &mut [Cell], o: Offsets, known: &[u32; AGENTS], me: u32, how: Sw
 
 #[cfg(target_arch = "x86_64")]
 mod vector {
-    //! The same for 16 bytes a lane: four cells at once.
+    //! The same for 16 bytes per lane: four cells at once.
 
     use super::{Cell, Offsets, Sweep};
     use std::arch::x86_64::*;
@@ -356,7 +356,7 @@ pub(super) fn told(e: u32, other_wrote: bool) -> LaneConflict {
 mod tests {
     use super::*;
 
-    /// The quick way and the slow one agree on random accesses by four warps with barriers between some.
+    /// The fast path and the slow one agree on random accesses by four warps with barriers between some.
     #[test]
     fn sweeps_find_what_single_accesses_find() {
         let mut state = 5u64;
@@ -401,7 +401,7 @@ mod tests {
                 assert!(!(ok && found), "a sweep missed a conflict");
                 quick += u32::from(ok);
                 clean += u32::from(!found);
-                // Both go on from the same shadow.
+                // Both continue from the same shadow.
                 a.cells.copy_from_slice(&b.cells);
             }
         }

@@ -1,4 +1,4 @@
-//! Where a warp is, and what special registers answer from that (PTX ISA, special registers).
+//! Where a warp is, and the values of special registers that follow from it (PTX ISA, special registers).
 
 use super::regs::Regs;
 use crate::decode::ir::*;

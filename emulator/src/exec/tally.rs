@@ -1,4 +1,4 @@
-//! Plain counters of one worker, summed at the end of a launch.
+//! One worker's plain counters, summed at the end of a launch.
 
 use crate::counters::KernelCounters;
 use crate::decode::ir::Class;
@@ -51,15 +51,15 @@ impl Tally {
     }
 }
 
-/// Extra passes a shared-memory request needs: 32 banks of four bytes, one word from each in a pass. Accesses
-/// of 8 and 16 bytes go by half and quarter warps, where a lane's 8 or 16 bytes share their fate.
+/// Extra passes a shared-memory request needs: 32 banks of four bytes, one word from each per pass. Accesses of 8 and
+/// 16 bytes go by half and quarter warps, and a lane's 8 or 16 bytes stay together.
 pub fn conflicts(offsets: &[u64; 32], mask: u32, bytes: u64) -> u64 {
     let (shift, lanes) = match bytes {
         0..=4 => (2, 32),
         5..=8 => (3, 16),
         _ => (4, 8),
     };
-    // Neighbouring lanes at neighbouring places, the commonest request, never conflict.
+    // Neighbouring lanes at neighbouring places, the most common request, never conflict.
     let step = 1u64 << shift;
     if mask == u32::MAX && bytes == step {
         let mut off = 0;
@@ -96,7 +96,7 @@ pub fn conflicts(offsets: &[u64; 32], mask: u32, bytes: u64) -> u64 {
     extra
 }
 
-/// The most distinct units that fall into one bank.
+/// The largest number of distinct units that fall into one bank.
 #[cold]
 fn deepest(offsets: &[u64], mask: u32, shift: u32) -> u64 {
     let banks = offsets.len() as u64;

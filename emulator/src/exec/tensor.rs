@@ -44,7 +44,7 @@ impl Block<'_> {
                 let product = if self.g.config.truncate_sums { mma::truncated } else { mma::mma };
                 let mut out = [[0; 32]; 4];
                 if op.m8 {
-                    // The lower eight rows are nothing, and nobody takes their result.
+                    // The lower eight rows are empty, and nobody uses their result.
                     let [a, b, c0, c1] = [0, 1, 2, 3].map(|n| w.regs.r32(uses[n]));
                     let none = &[0; 32];
                     product(op, &[a, none], &[b], &[c0, c1, none, none], &mut out);

@@ -1,4 +1,4 @@
-//! Copies of boxes of a tensor between global and shared memory, and tensor maps where kernels find and make them.
+//! Copies of boxes of a tensor between global and shared memory, and how kernels find and make tensor maps.
 
 use super::access::{AccessKind, Target, window};
 use super::block::{Block, Checked};
@@ -18,7 +18,7 @@ struct BoxRow {
     to: u64,
 }
 
-/// The rows of a box, outermost dimension slowest; `None` for one that lies outside the tensor.
+/// The rows of a box, outermost dimension slowest; `None` for a row outside the tensor.
 fn rows(map: &TensorMap, start: [i64; 5]) -> impl Iterator<Item = Option<BoxRow>> + '_ {
     let counts = map.counts();
     let inside = move |d: usize, at: i64| at >= 0 && (at as u64) < map.dims[d];
@@ -48,7 +48,7 @@ fn rows(map: &TensorMap, start: [i64; 5]) -> impl Iterator<Item = Option<BoxRow>
 }
 
 impl Block<'_> {
-    /// Looks up `bytes` bytes of global memory and notes that they are read; `act` gets the pointer.
+    /// Looks up `bytes` bytes of global memory and notes the read; `act` gets the pointer.
     #[expect(clippy::too_many_arguments)]
     pub(super) fn global_bytes(
         &mut self,
@@ -342,7 +342,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    /// fence.proxy.tensormap::generic.acquire: copies from here on see what was written into the map.
+    /// fence.proxy.tensormap::generic.acquire: copies from here on see what was written to the map.
     pub(super) fn map_acquire(&mut self, w: &Warp, i: &Instr, m: u32) {
         let at = w.regs.addresses(i.a, i.imm, true);
         for l in lanes(m & FULL) {

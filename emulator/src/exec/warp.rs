@@ -1,8 +1,8 @@
-//! One warp: its registers and memory, and the paths of lanes that stand at different instructions.
+//! One warp: its registers and memory, and the paths of lanes that are at different instructions.
 //!
-//! Lanes at the same instruction run together. When they part, the path that comes first in the program's order
-//! runs first and stops wherever another may join it. A path that keeps looping gives the others a turn, so that
-//! a lane may wait for another of its warp.
+//! Lanes at the same instruction run together. When they diverge, the path that comes first in the program's order runs
+//! first and stops wherever another may join it. A path that keeps looping lets the others run in turn, so that a lane
+//! may wait for another of its warp.
 
 use super::grid::Grid;
 use super::in_flight::InFlight;
@@ -19,13 +19,13 @@ pub enum Wait {
     Run,
     /// For the other lanes of a member mask.
     Gather,
-    /// They have come, though at other instructions.
+    /// They have arrived, but at other instructions.
     Gathered,
     /// At a block barrier.
     Bar(u8),
     /// It is complete; the result of its reduction.
     BarDone(u32),
-    /// For the other warps of its warpgroup, or for registers that they give up.
+    /// For the other warps of its warpgroup, or for registers that they release.
     Warpgroup,
 }
 
@@ -59,16 +59,16 @@ pub struct Warp {
     pub splits: Vec<Split>,
     pub place: Place,
     pub local: Vec<u8>,
-    /// One for each byte of `local`: it has been written.
+    /// One per byte of `local`: whether it has been written.
     pub local_init: Vec<u8>,
     pub copies: Copies,
-    /// Which bytes of a register, in each lane, nothing has written: on their way from local memory to another place there.
+    /// Bytes of a register, per lane, that nothing has written: in transit from local memory to another place there.
     pub undefined: Vec<(R, [u8; 32])>,
     pub frames: Vec<Frame>,
     pub products: InFlight,
     /// The instruction that just ran must run again once another warp has moved on.
     pub held: bool,
-    /// How often in a row an mbarrier has said no, and the block's progress since when.
+    /// How often in a row an mbarrier test has failed, and the block's progress since when.
     pub refused: (u64, u32),
 }
 
@@ -123,7 +123,7 @@ impl Warp {
         self.splits.iter().any(|s| matches!(s.wait, Wait::Run | Wait::Gathered | Wait::BarDone(_)))
     }
 
-    /// Joins paths that stand at the same instruction, and picks the next to run.
+    /// Joins paths at the same instruction, and picks the next to run.
     pub fn select(&mut self, rank: &[u32]) -> Option<usize> {
         if self.splits.len() > 1 {
             self.merge();
@@ -196,7 +196,7 @@ impl Warp {
         self.splits.iter().fold(0, |m, s| m | s.mask)
     }
 
-    /// The lanes of path `k` that are not in `m` go on behind the instruction; the path keeps `m`.
+    /// The lanes of path `k` that are not in `m` continue after the instruction; the path keeps `m`.
     pub fn keep(&mut self, k: usize, m: u32) {
         let s = self.splits[k];
         if s.mask & !m != 0 {
@@ -208,7 +208,7 @@ impl Warp {
 
 /// What the loop does after an instruction that handles its path itself.
 pub enum Next {
-    /// On with the following instruction.
+    /// Continue with the next instruction.
     Step,
     /// Choose a path again.
     Select,

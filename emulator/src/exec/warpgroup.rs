@@ -1,4 +1,4 @@
-//! What the four warps of a warpgroup owe each other: commits that a wait needs, and registers given up and taken.
+//! What the four warps of a warpgroup owe each other: commits that a wait needs, and registers released and taken.
 
 use super::block::{Block, Checked};
 use super::clocks::PRODUCTS;
@@ -6,7 +6,7 @@ use super::warp::{Wait, Warp};
 use crate::check::FaultKind;
 use crate::decode::ir::*;
 
-/// Registers of a multiprocessor.
+/// Registers per multiprocessor.
 const REGISTER_FILE: u32 = 1 << 16;
 
 impl Block<'_> {
@@ -33,7 +33,7 @@ impl Block<'_> {
         *seen = (*seen).max(target);
     }
 
-    /// Whoever was held looks again.
+    /// Every held warp checks again.
     fn wake(&mut self) {
         for split in self.warps.iter_mut().flat_map(|w| &mut w.splits) {
             if split.wait == Wait::Warpgroup {
@@ -42,7 +42,7 @@ impl Block<'_> {
         }
     }
 
-    /// Registers of a thread at the kernel's start, where its bounds say; `setmaxnreg` has no effect elsewhere.
+    /// Registers per thread at the kernel's start, if its bounds say; otherwise `setmaxnreg` has no effect.
     pub(super) fn entry_registers(&self) -> Option<u32> {
         let kernel = self.g.kernel;
         if let Some(n) = kernel.max_registers {

@@ -1,5 +1,5 @@
-//! wgmma.mma_async: each warp computes its sixteen rows when it issues, from operands that the first warp of the four has
-//! gathered. What makes the product asynchronous is in the checks: its registers and its reads stay open until a wait.
+//! wgmma.mma_async: each warp computes its sixteen rows at issue, from operands that the first of the four warps has
+//! gathered. What makes the product asynchronous is in the checks: its registers and reads stay open until a wait.
 
 use super::async_shadow::{CHUNK, Needed};
 use super::block::{Block, Checked};
@@ -36,7 +36,7 @@ pub struct Warpgroup {
     log: Vec<Product>,
     /// The number of the first.
     first: u64,
-    /// Buffers of products that are over.
+    /// Buffers of finished products, for reuse.
     spare: Vec<Vec<Unit>>,
 }
 
@@ -56,7 +56,7 @@ struct Matrix {
     sbo: u32,
     /// Bytes that one row of the swizzled pattern spans; 16 without a swizzle.
     span: u32,
-    /// Neighbours in k are apart; those in m or n are side by side.
+    /// Neighbours in k are apart; those in m or n are contiguous.
     mn_major: bool,
 }
 
@@ -75,7 +75,7 @@ impl Matrix {
         (at ^ (at >> 7 & (span / 16 - 1)) << 4) as usize
     }
 
-    /// Why a matrix with `count` rows or columns cannot lie so.
+    /// Why a matrix with `count` rows or columns cannot have this layout.
     fn misplaced(self, count: u32) -> Option<String> {
         let Matrix { start, lbo, sbo, span, mn_major } = self;
         if span == 16 {

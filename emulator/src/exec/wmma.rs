@@ -1,4 +1,4 @@
-//! wmma: tiles between memory and registers, and their product. An element is one access, whatever a device makes of it.
+//! wmma: tiles between memory and registers, and their product. An element is one access, whatever a device does.
 
 use super::access::AccessKind;
 use super::block::{Block, Checked};

@@ -1,4 +1,4 @@
-//! One allocation: its bytes, a bit for each that says whether anything has written it, and who touched them.
+//! One allocation: its bytes, a bit per byte that says whether anything has written it, and who touched them.
 
 use serde::Serialize;
 use std::alloc::Layout;
@@ -46,13 +46,13 @@ pub struct Allocation {
     pub size: u64,
     pub kind: AllocationKind,
     data: *mut u8,
-    /// `None` where the bytes belong to the host program.
+    /// `None` if the bytes belong to the host program.
     layout: Option<Layout>,
-    /// A bit for each byte: has it been written?
+    /// A bit per byte: has it been written?
     init: Box<[AtomicU64]>,
     /// Every byte has been written; lets reads skip the bits.
     all_init: AtomicBool,
-    /// Who read and wrote each word in the current launch; made at the first launch that checks for races.
+    /// Who read and wrote each word in the current launch; created at the first launch that checks for races.
     race: OnceLock<Box<[AtomicU64]>>,
 }
 
@@ -186,13 +186,13 @@ impl Allocation {
         }
     }
 
-    /// The race shadow, one word for each four bytes.
+    /// The race shadow, one word per four bytes.
     #[inline(always)]
     pub fn race_shadow(&self) -> &[AtomicU64] {
         self.race.get_or_init(|| zeroed_atomics(self.size.div_ceil(4) as usize))
     }
 
-    /// Forgets who touched what; for when launch numbers wrap.
+    /// Forgets who touched what, for when launch numbers wrap.
     pub fn clear_race_shadow(&self) {
         if let Some(shadow) = self.race.get() {
             for cell in shadow {

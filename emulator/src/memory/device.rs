@@ -1,8 +1,8 @@
-//! The device's global memory: allocations at made-up addresses, each with its own host buffer and with a bit
-//! for each byte that says whether anything has written it.
+//! The device's global memory: allocations at made-up addresses, each with its own host buffer and with a bit per byte
+//! that says whether anything has written it.
 //!
-//! Addresses are never used twice, so that a dangling pointer is always recognised, and allocations keep a
-//! red zone between them, so that running off the end of one never lands in another.
+//! Addresses are never reused, so that a dangling pointer is always recognised, and allocations keep a red zone between
+//! them, so that running off the end of one never lands in another.
 
 use super::allocation::{Allocation, AllocationInfo, AllocationKind};
 use super::error::MemoryError;
@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, RwLock};
 
 const ALIGNMENT: u64 = 256;
-/// The least distance between two allocations.
+/// The minimum distance between two allocations.
 const RED_ZONE: u64 = 4096;
-/// Far from where user-space code, heap and stacks live on Linux, so that a host pointer never looks like a
-/// device pointer, nor the other way round.
+/// Far from where user-space code, heap and stacks live on Linux, so that a host pointer never looks like a device
+/// pointer, nor vice versa.
 const FIRST_ADDRESS: u64 = 0x1000_0000_0000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct MemoryUsage {
 
 struct Allocations {
     live: BTreeMap<u64, Arc<Allocation>>,
-    /// Size and kind of what was freed, for reports.
+    /// Size and kind of freed allocations, for reports.
     freed: BTreeMap<u64, (u64, AllocationKind)>,
     next: u64,
     used: u64,
@@ -142,7 +142,7 @@ impl DeviceMemory {
         nearest(&self.read(), address)
     }
 
-    /// All live allocations, in the order of their addresses.
+    /// All live allocations, in address order.
     pub fn live(&self) -> Vec<AllocationInfo> {
         self.read().live.values().map(|a| a.info()).collect()
     }

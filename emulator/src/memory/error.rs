@@ -14,7 +14,7 @@ pub enum MemoryError {
         address: u64,
         nearest: Option<AllocationInfo>,
     },
-    /// A host operation that leaves its allocation, or touches none.
+    /// A host operation that leaves its allocation, or hits none.
     OutOfBounds {
         address: u64,
         bytes: u64,

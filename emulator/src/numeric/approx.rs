@@ -1,7 +1,7 @@
 //! The approximate functions, and their half-precision forms.
 //!
-//! The manual bounds their error; all here are computed in f64 well inside those bounds. The ones that softmax and
-//! GELU use are branch-free, so that a loop over lanes vectorises; sine and cosine call the host's library.
+//! The manual bounds their error; all here are computed in f64 well inside those bounds. The ones that softmax and GELU
+//! use are branch-free, so that a loop over lanes vectorises; sine and cosine call the host's library.
 
 use super::f32ops::{canonical, flush};
 
@@ -18,7 +18,7 @@ fn output(x: f64, ftz: bool) -> f32 {
 /// 2^x for |x| ≤ 1000, to about 1e-11: the fraction by a Taylor series in x·ln 2, the integer through the exponent.
 #[inline(always)]
 pub fn exp2_f64(x: f64) -> f64 {
-    // Adding and taking away 1.5·2^52 rounds to an integer, which then sits in the low bits.
+    // Adding and subtracting 1.5·2^52 rounds to an integer, which then sits in the low bits.
     const SHIFT: f64 = 6_755_399_441_055_744.0;
     let x = if x < -1000.0 { -1000.0 } else { x };
     let x = if x > 1000.0 { 1000.0 } else { x };
@@ -142,7 +142,7 @@ fn gross_f64(x: f64, f: impl Fn(f64) -> f64) -> f64 {
         if x.is_subnormal() { 0f64.copysign(x) } else { x }
     };
     let r = f(flush(f64::from_bits(x.to_bits() & HIGH)));
-    // A NaN whose payload lies in the low word must stay one.
+    // A NaN whose payload is in the low word must stay one.
     if x.is_nan() || r.is_nan() {
         return f64::from_bits(0x7fff_ffff_0000_0000);
     }

@@ -63,8 +63,7 @@ pub fn brev<T: Int>(a: T) -> T {
     a.reverse_()
 }
 
-/// bfe: `len` bits from `pos`; signed types extend the field's top bit, or the register's where the
-/// field runs past it
+/// bfe: `len` bits from `pos`; signed types extend the field's top bit, or the register's if the field runs past it
 #[inline(always)]
 pub fn bfe<T: Int>(a: T, pos: u32, len: u32) -> T {
     let (pos, len) = (pos & 0xff, len & 0xff);

@@ -64,7 +64,7 @@ impl Cmp {
     }
 }
 
-/// The optional boolean that folds a third predicate in.
+/// The optional boolean operator that folds in a third predicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BoolOp {
     And,
@@ -102,7 +102,7 @@ pub fn int<T: Int>(op: Cmp, a: T, b: T) -> bool {
 /// Any floating-point type, without `.ftz`.
 #[inline(always)]
 fn float<T: PartialOrd + Copy>(op: Cmp, a: T, b: T) -> bool {
-    // Ordered where one of the three holds.
+    // Ordered if one of the three holds.
     let number = a < b || a == b || a > b;
     match op {
         Cmp::Eq => a == b,

@@ -1,4 +1,4 @@
-//! Conversions: cvt. Integers travel as 64-bit patterns, sign- or zero-extended from their type.
+//! Conversions: cvt. Integers are passed as 64-bit patterns, sign- or zero-extended from their type.
 
 use super::f32ops::{canonical, flush, narrow, saturate};
 use super::half::{f32_to_bf16, f32_to_f16};
@@ -65,7 +65,7 @@ pub enum IntRound {
     Rpi,
 }
 
-/// Integer to integer. The result is extended to 64 bits as its type says; a wider register takes as many as it has.
+/// Integer to integer. The result is extended to 64 bits by its type; a wider register takes as many bits as it has.
 #[inline(always)]
 pub fn int_to_int(bits: u64, from: IntType, to: IntType, sat: bool) -> u64 {
     let x = from.extend(bits);
@@ -100,8 +100,8 @@ pub fn round_f32(x: f32, round: IntRound, ftz: bool, sat: bool) -> f32 {
     if sat { saturate(r) } else { r }
 }
 
-/// Float to integer, from f64 (f32 and f16 sources widen exactly). Out of range clamps. NaN gives the highest bit alone
-/// where either side has 64 bits (`double` says that the source has), else 0.
+/// Float to integer, from f64 (f32 and f16 sources widen exactly). Out of range clamps. NaN gives only the highest bit
+/// if either side has 64 bits (`double` says that the source has), else 0.
 #[inline(always)]
 pub fn float_to_int(x: f64, to: IntType, round: IntRound, double: bool) -> u64 {
     if x.is_nan() {
@@ -262,7 +262,7 @@ pub fn pack_bf16x2(a: f32, b: f32, m: Narrow) -> u32 {
 /// cvt.f32.f16
 #[inline(always)]
 pub fn f16_to_f32(h: u16, ftz: bool, sat: bool) -> f32 {
-    // Every f16 subnormal is a normal f32, so `.ftz` finds nothing to flush after the widening.
+    // Every f16 subnormal is a normal f32, so `.ftz` has nothing to flush after widening.
     let x = canonical(super::half::f16_to_f32(h));
     let x = if ftz { flush(x) } else { x };
     if sat { saturate(x) } else { x }

@@ -1,7 +1,7 @@
 //! Single-precision arithmetic, and the shared tools for rounding from f64.
 //!
-//! Sums, products and fused products of f32 values are formed in f64 (exactly, or rounded to odd, which keeps what
-//! a second rounding needs to know), then rounded once to f32 in the mode asked for.
+//! Sums, products and fused products of f32 values are formed in f64 (exactly, or rounded to odd, which keeps what a
+//! second rounding needs to know), then rounded once to f32 in the requested mode.
 
 #![expect(
     clippy::double_comparisons,
@@ -30,14 +30,14 @@ pub fn canonical(x: f32) -> f32 {
 pub fn saturate(x: f32) -> f32 {
     if x > 0.0 { if x < 1.0 { x } else { 1.0 } } else { 0.0 }
 }
-/// What every arithmetic instruction does last.
+/// The last step of every arithmetic instruction.
 #[inline(always)]
 fn finish(x: f32, ftz: bool, sat: bool) -> f32 {
     let x = canonical(flush_if(x, ftz));
     if sat { saturate(x) } else { x }
 }
 
-/// The sum a + b rounded to odd: inexact results have an odd last bit, so a later rounding to fewer bits is right.
+/// The sum a + b rounded to odd: inexact results have an odd last bit, so a later rounding to fewer bits is correct.
 #[inline(always)]
 pub fn add_odd(a: f64, b: f64) -> f64 {
     let s = a + b;
@@ -106,7 +106,7 @@ pub fn add(a: f32, b: f32, round: Round, ftz: bool, sat: bool) -> f32 {
         Round::Rn => a + b,
         _ => {
             let exact = add_odd(f64::from(a), f64::from(b));
-            // A true zero only: a tiny sum that rounds to zero has its own sign already.
+            // Only a true zero: a tiny sum that rounds to zero already has its own sign.
             let sum = narrow(exact, round);
             if exact == 0.0 {
                 zero_sign(sum, a.is_sign_negative(), b.is_sign_negative(), round)
@@ -146,16 +146,16 @@ pub fn fma(a: f32, b: f32, c: f32, round: Round, ftz: bool, sat: bool) -> f32 {
     };
     finish(sum, ftz, sat)
 }
-/// fma.rn.f32 through the host's own instruction: for callers compiled with `target_feature = "fma"`
-/// (elsewhere it is a slow call, though just as right).
+/// fma.rn.f32 through the host's own instruction: for callers compiled with `target_feature = "fma"` (elsewhere it is a
+/// slow call, but just as correct).
 #[inline(always)]
 pub fn fma_rn_host(a: f32, b: f32, c: f32, ftz: bool, sat: bool) -> f32 {
     let (a, b, c) = (flush_if(a, ftz), flush_if(b, ftz), flush_if(c, ftz));
     finish(a.mul_add(b, c), ftz, sat)
 }
 
-/// div.{rn,rz,rm,rp}.f32. The f64 quotient of two f32 values is never so near an f32 value or midpoint,
-/// without being one, that a second rounding goes wrong (53 ≥ 2·24 + 2).
+/// div.{rn,rz,rm,rp}.f32. The f64 quotient of two f32 values is never so near an f32 value or midpoint, without being
+/// one, that a second rounding goes wrong (53 ≥ 2·24 + 2).
 #[inline(always)]
 pub fn div(a: f32, b: f32, round: Round, ftz: bool) -> f32 {
     let (a, b) = (flush_if(a, ftz), flush_if(b, ftz));

@@ -6,9 +6,9 @@ use super::simd2::{high, low, pack};
 /// The two formats; both write NaN as 0x7f.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fp8 {
-    /// 4 exponent bits, 3 of mantissa, no infinity, largest 448.
+    /// 4 exponent bits, 3 mantissa bits, no infinity, largest value 448.
     E4m3,
-    /// 5 exponent bits, 2 of mantissa, largest finite 57344.
+    /// 5 exponent bits, 2 mantissa bits, largest finite value 57344.
     E5m2,
 }
 

@@ -97,7 +97,7 @@ pub fn f32_to_bf16(x: f32, round: Round) -> u16 {
     }
 }
 
-/// f64 to f32 rounded to odd, so that a further rounding to 16 bits is right in every mode.
+/// f64 to f32 rounded to odd, so that a further rounding to 16 bits is correct in every mode.
 #[inline(always)]
 pub fn f64_to_f32_odd(x: f64) -> f32 {
     let near = x as f32;
@@ -151,7 +151,7 @@ pub fn flush_bf16(h: u16) -> u16 {
     if h & 0x7f80 == 0 { h & 0x8000 } else { h }
 }
 
-/// One of the two 16-bit formats; the arithmetic is written once over it.
+/// One of the two 16-bit formats; the arithmetic is generic over it.
 pub trait Half {
     fn to_f32(h: u16) -> f32;
     fn from_f32_rn(x: f32) -> u16;
@@ -265,7 +265,7 @@ pub fn mul<H: Half>(a: u16, b: u16, m: HalfMode) -> u16 {
 pub fn fma<H: Half>(a: u16, b: u16, c: u16, m: HalfMode) -> u16 {
     finish::<H>(H::fused(input::<H>(a, m.ftz), input::<H>(b, m.ftz), input::<H>(c, m.ftz)), m)
 }
-/// fma.oob (with `.relu`): 0 where an input is the out-of-bounds NaN 0xffff
+/// fma.oob (with `.relu`): 0 if an input is the out-of-bounds NaN 0xffff
 #[inline(always)]
 pub fn fma_oob<H: Half>(a: u16, b: u16, c: u16, m: HalfMode) -> u16 {
     if a == 0xffff || b == 0xffff { 0 } else { fma::<H>(a, b, c, m) }

@@ -254,12 +254,12 @@ pub fn sad<T: Int>(a: T, b: T, c: T) -> T {
     c.wadd(if a < b { b.wsub(a) } else { a.wsub(b) })
 }
 
-/// div. By zero the manual leaves the value open; the machine gives all ones. MIN / −1 wraps to MIN.
+/// div. By zero the manual leaves the value undefined; the hardware gives all ones. MIN / −1 wraps to MIN.
 #[inline(always)]
 pub fn div<T: Int>(a: T, b: T) -> T {
     if b == T::ZERO { T::ones() } else { a.wdiv(b) }
 }
-/// rem, with the dividend's sign. By zero the machine gives all ones, as for div; MIN rem −1 is 0.
+/// rem, with the dividend's sign. By zero the hardware gives all ones, as for div; MIN rem −1 is 0.
 #[inline(always)]
 pub fn rem<T: Int>(a: T, b: T) -> T {
     if b == T::ZERO { T::ones() } else { a.wrem(b) }

@@ -1,6 +1,6 @@
 //! Logic, shifts and byte permutation, prmt.
 
-/// cnot: 1 where the source is 0
+/// cnot: 1 if the source is 0
 #[inline(always)]
 pub fn cnot_u32(a: u32) -> u32 {
     u32::from(a == 0)
@@ -11,12 +11,12 @@ pub fn cnot_u64(a: u64) -> u64 {
     u64::from(a == 0)
 }
 
-/// lop3.b32: bit i of the table is the result where (a, b, c) spells i
+/// lop3.b32: bit i of the table is the result if (a, b, c) spells i
 #[inline(always)]
 pub fn lop3(a: u32, b: u32, c: u32, lut: u8) -> u32 {
     let mut d = 0;
     for i in 0..8u32 {
-        // A mask of all ones or none, so that a constant table folds to a few operations.
+        // A mask of all ones or zeros, so that a constant table folds to a few operations.
         let on = 0u32.wrapping_sub(u32::from(lut >> i & 1));
         let ta = if i & 4 != 0 { a } else { !a };
         let tb = if i & 2 != 0 { b } else { !b };

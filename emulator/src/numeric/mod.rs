@@ -1,9 +1,9 @@
-//! The arithmetic of PTX as pure functions: one lane at a time (or one warp-wide matrix product), no state, no
-//! heap, nothing of the rest of the emulator.
+//! The arithmetic of PTX as pure functions: one lane at a time (or one warp-wide matrix product), no state, no heap,
+//! independent of the rest of the emulator.
 //!
-//! One file a family, each function naming the instruction that it follows. Lane functions are
-//! `#[inline(always)]` so that a caller's loop over 32 lanes is compiled for the caller's instruction set; the
-//! rounding mode and the other modifiers are meant to be constants there.
+//! One file per family, each function naming the instruction it implements. Lane functions are `#[inline(always)]` so
+//! that a caller's loop over 32 lanes is compiled for the caller's instruction set; the rounding mode and the other
+//! modifiers are meant to be constants there.
 //!
 //! The host's rounding mode is never touched: directed roundings come from exact residuals in a wider format.
 

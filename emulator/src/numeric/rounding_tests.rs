@@ -35,7 +35,7 @@ impl Scaled {
     fn times(self, o: Scaled) -> Scaled {
         Scaled { n: self.n * o.n, e: self.e + o.e }
     }
-    /// None when the terms lie too far apart for i128.
+    /// None if the terms are too far apart for i128.
     fn plus(self, o: Scaled) -> Option<Scaled> {
         if self.n == 0 || o.n == 0 {
             return Some(if self.n == 0 { o } else { self });
@@ -194,7 +194,7 @@ fn half_arithmetic<H: Half>(format: Format, seed: u64, exponents: Option<(u16, u
             continue;
         };
         if i % 3 == 0 {
-            // Cancel against the product, or sit half a unit from it.
+            // Cancel against the product, or land half a unit from it.
             c = half::mul::<H>(a, b, m) ^ 0x8000;
         }
         if !H::to_f32(c).is_finite() {
@@ -235,12 +235,12 @@ fn fused_products_next_to_a_midpoint() {
     let m = HalfMode::default();
     // 2048 + 1·1 = 2049 is the midpoint of 2048 and 2050: to even.
     assert_eq!(half::fma::<F16>(0x3c00, 0x3c00, 0x6800, m), 0x6800);
-    // 2050 − 1.0009766 lies just below that midpoint, 2050 − 0.9995117 just above.
+    // 2050 − 1.0009766 is just below that midpoint, 2050 − 0.9995117 just above.
     assert_eq!(half::fma::<F16>(0x3c01, 0xbc00, 0x6801, m), 0x6800);
     assert_eq!(half::fma::<F16>(0x3bff, 0xbc00, 0x6801, m), 0x6801);
     // 1 + 2^-24 is far below half a unit.
     assert_eq!(half::fma::<F16>(0x0001, 0x3c00, 0x3c00, m), 0x3c00);
-    // bf16: 256 + 1.5·1.5 = 258.25 lies past the midpoint 257 and below 259.
+    // bf16: 256 + 1.5·1.5 = 258.25 is past the midpoint 257 and below 259.
     assert_eq!(half::fma::<Bf16>(0x3fc0, 0x3fc0, 0x4380, m), 0x4381);
 }
 
@@ -278,7 +278,7 @@ fn f32_to_halves_in_every_mode() {
                 Scaled::from_f32(wide).round(BFLOAT16, mode),
                 "{wide:e} {mode:?}"
             );
-            // From f64, a hair beside an f32 value.
+            // From f64, just next to an f32 value.
             let beside = f64::from(x) * (1.0 + f64::EPSILON);
             let n = Scaled::from_f32(x).n;
             let e = Scaled::from_f32(x).e;

@@ -1,4 +1,4 @@
-//! Packed pairs: `.f16x2 .bf16x2 .s16x2 .u16x2`. The first element lies in the low half.
+//! Packed pairs: `.f16x2 .bf16x2 .s16x2 .u16x2`. The first element is in the low half.
 
 /// One-operand instruction on both halves.
 #[inline(always)]

@@ -33,7 +33,7 @@ fn round(x: Unpacked, mode: Round) -> f64 {
     let (kept, lost, half) = if shift <= 0 {
         (x.mant << -shift, 0, 0)
     } else if shift >= 128 {
-        // All of it lies below half of the last place.
+        // All of it is below half of the last place.
         (0, 1, 2)
     } else {
         (x.mant >> shift, x.mant & ((1 << shift) - 1), 1u128 << (shift - 1))
@@ -47,7 +47,7 @@ fn round(x: Unpacked, mode: Round) -> f64 {
             Round::Rna => lost >= half,
         };
     let kept = kept as u64 + u64::from(up);
-    // A carry out of the mantissa runs into the exponent field, which is just right.
+    // A carry out of the mantissa runs into the exponent field, which is exactly right.
     let field = (last + 1074) as u64;
     let magnitude = if kept >= 1 << 52 { (field << 52) + kept } else { kept };
     const INFINITE: u64 = 0x7ff << 52;
@@ -96,7 +96,7 @@ pub fn fma(a: f64, b: f64, c: f64, mode: Round) -> f64 {
         return mul(a, b, mode);
     }
     let (ua, ub, uc) = (unpack(a), unpack(b), unpack(c));
-    // Both terms with the top bit at 125: room for a carry, and a distance of 2^-125 for what falls off.
+    // Both terms with the top bit at 125: room for a carry, and a distance of 2^-125 for what is shifted out.
     let top = |x: Unpacked| {
         let up = x.mant.leading_zeros() as i32 - 2;
         Unpacked { mant: x.mant << up, exp: x.exp - up, ..x }
@@ -207,7 +207,7 @@ mod tests {
         }
     }
 
-    /// The directed results bracket the exact one and lie at most one step apart.
+    /// The directed results bracket the exact one and are at most one step apart.
     #[test]
     fn directed_modes_bracket() {
         let v = values();

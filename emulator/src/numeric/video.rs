@@ -1,6 +1,6 @@
-//! Video instructions: scalar ones on parts of registers, and those on two or four lanes of one.
+//! Video instructions: scalar ones on parts of registers, and SIMD ones on two or four lanes of one register.
 
-/// What all of them compute first.
+/// The first operation of all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VideoOp {
     Add,

@@ -1,9 +1,9 @@
 //! The tiles of wmma: load, store and product of whole matrices held by a warp.
 //!
-//! How a fragment's elements lie over the lanes is left open by the manual. Here lane l holds the elements
-//! l·n to l·n + n − 1 of the matrix in row-major order, n being the matrix's size over 32, and a fragment with room for
+//! The manual does not say how a fragment's elements are distributed over the lanes. Here lane l holds the elements l·n
+//! to l·n + n − 1 of the matrix in row-major order, n being the matrix's size over 32, and a fragment with room for
 //! more repeats them. It is the same for every type and layout, so whatever a program does to all elements of a
-//! fragment, or carries from one fragment to another of its shape, means the same as on any device.
+//! fragment, or carries over to another fragment of the same shape, means the same as on any device.
 
 use super::NAN_F32;
 use super::half::{bf16_to_f32, f16_to_f32, f32_to_f16_rn};
@@ -40,7 +40,7 @@ impl Element {
         match self {
             Element::F16 => f16_to_f32(bits as u16).into(),
             Element::Bf16 => bf16_to_f32(bits as u16).into(),
-            // The lower 13 bits are not looked at.
+            // The lower 13 bits are ignored.
             Element::Tf32 => f32::from_bits(bits as u32 & 0xffff_e000).into(),
             Element::F32 => f32::from_bits(bits as u32).into(),
             Element::F64 => f64::from_bits(bits),
@@ -105,7 +105,7 @@ impl Tile {
         fits.then_some(Tile { rows, columns, element, registers: registers as u8 })
     }
 
-    /// Elements of the matrix in a lane, repetitions aside.
+    /// Elements of the matrix per lane, not counting repetitions.
     pub fn share(self) -> usize {
         usize::from(self.rows) * usize::from(self.columns) / 32
     }

@@ -9,7 +9,7 @@ pub struct SyntaxTree<'a> {
     pub files: Vec<(u32, &'a str)>,
     pub variables: Vec<Variable<'a>>,
     pub functions: Vec<Function<'a>>,
-    /// Another name of a function, and the function.
+    /// An alias of a function, and the function.
     pub aliases: Vec<(&'a str, &'a str)>,
 }
 
@@ -27,7 +27,7 @@ pub struct Variable<'a> {
     pub init: Vec<Init<'a>>,
 }
 
-/// One element of an initialiser, in the order of the bytes.
+/// One element of an initialiser, in byte order.
 #[derive(Clone, Copy, Debug)]
 pub enum Init<'a> {
     Value(Immediate),
@@ -65,7 +65,7 @@ pub struct Function<'a> {
 #[derive(Clone, Debug)]
 pub enum Param<'a> {
     Memory(Variable<'a>),
-    /// `vector` registers, 1 if it is none.
+    /// `vector` registers, or 1 if it is not a vector.
     Register {
         line: u32,
         ty: Type,

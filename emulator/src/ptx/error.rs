@@ -1,4 +1,4 @@
-//! The error of loading: at the bottom, because lexer, parser, decoder and module all give it.
+//! The loading error: at the bottom, because lexer, parser, decoder and module all return it.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ pub type LoadResult<T> = Result<T, LoadError>;
 /// PTX that cannot be loaded: the first thing not understood, with its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadError {
-    /// 1-based; 0 where the module as a whole is concerned.
+    /// 1-based; 0 if the module as a whole is concerned.
     pub line: u32,
     pub text: String,
     pub message: String,

@@ -1,7 +1,7 @@
 //! Characters to tokens (PTX ISA, chapter 4).
 //!
-//! A word keeps its dots and double colons (`ld.global.v4.f32`, `%tid.x`, `shared::cta`): opcodes, directives and
-//! identifiers are told apart by the parser, which knows what may stand where.
+//! A word keeps its dots and double colons (`ld.global.v4.f32`, `%tid.x`, `shared::cta`): the parser tells opcodes,
+//! directives and identifiers apart, since it knows what may appear where.
 
 use super::error::{LoadResult, error};
 use super::types::Type;
@@ -96,11 +96,11 @@ pub fn tokens(source: &str) -> LoadResult<Vec<Spanned<'_>>> {
                     error(source, line, format!("`{}` is not a number", &source[start..at]))
                 })?
             }
-            // `%` alone is the remainder operator.
+            // `%` on its own is the remainder operator.
             _ if word_start(c) && (c != b'%' || word_part(peek(at + 1))) => {
                 let start = at;
                 at += 1;
-                // Directives may stand without a space between: `.reg.b32`.
+                // Directives may follow each other without a space: `.reg.b32`.
                 let next = |c: u8| word_part(c) && (bytes[start] != b'.' || c != b'.');
                 loop {
                     if next(peek(at)) {
@@ -136,7 +136,7 @@ pub fn tokens(source: &str) -> LoadResult<Vec<Spanned<'_>>> {
     Ok(out)
 }
 
-/// Whether a literal's beginning is that of a decimal floating-point number (so that `1e-5` is one token).
+/// Whether a literal starts like a decimal floating-point number (so that `1e-5` is one token).
 fn decimal_float(text: &str) -> bool {
     !text.starts_with("0x")
         && !text.starts_with("0X")

@@ -1,5 +1,5 @@
-//! PTX text to syntax tree. The parser knows the grammar of directives and operands; which opcodes and
-//! modifiers exist is the decoder's business.
+//! PTX text to syntax tree. The parser knows the grammar of directives and operands; the decoder knows which opcodes
+//! and modifiers exist.
 
 pub mod ast;
 pub mod error;

@@ -1,4 +1,4 @@
-//! The parser's hold on the tokens, and the rules that all parts of a module share. Tokens become a syntax tree by
+//! The parser's access to tokens, and the rules that all parts of a module share. Tokens become a syntax tree by
 //! recursive descent; rules name the chapter or directive of the PTX ISA manual.
 
 use super::ast::*;
@@ -187,7 +187,7 @@ impl<'a> Parser<'a> {
                 '«' | '»' => 7,
                 '&' => 6,
                 '^' => 5,
-                // `a|b` means a pair of destinations: no constant is ever written so outside brackets.
+                // `a|b` means a pair of destinations: constants are never written this way outside brackets.
                 '|' => 4,
                 _ => break,
             };

@@ -1,4 +1,4 @@
-//! What stands inside functions: statements, instructions and their operands.
+//! The contents of functions: statements, instructions and their operands.
 
 use super::ast::*;
 use super::error::LoadResult;
@@ -98,7 +98,7 @@ impl<'a> Parser<'a> {
         Ok(Prototype { line, name, params, returns })
     }
 
-    /// How many registers stand under one name.
+    /// The number of registers under one name.
     pub(super) fn vector_width(&mut self) -> u32 {
         if self.eat_word(".v2") {
             2
@@ -134,7 +134,7 @@ impl<'a> Parser<'a> {
         Ok(Statement::Registers { line, ty, vector, names })
     }
 
-    /// .loc: the innermost position counts; where it was inlined is skipped.
+    /// .loc: the innermost position counts; the call site it was inlined at is skipped.
     pub(super) fn loc(&mut self) -> LoadResult<Loc> {
         self.next();
         let file = self.int32()?;

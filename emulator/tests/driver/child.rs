@@ -8,7 +8,7 @@ use emulator::driver::Handle;
 
 const CHILD: &str = "EMULATOR_TEST_CHILD";
 
-/// Runs the body in a process of its own, which must succeed, and gives its output to `examine`. `name` is the test's
+/// Runs the body in a separate process, which must succeed, and passes its output to `examine`. `name` is the test's
 /// full name.
 pub fn in_child(
     name: &str,
@@ -214,7 +214,7 @@ pub fn pinned(count: usize) -> &'static mut [u32] {
     unsafe { std::slice::from_raw_parts_mut(address as *mut u32, count) }
 }
 
-/// What lies in host memory now: read as a device program may have changed it.
+/// The current content of host memory: read as a device program may have changed it.
 pub fn now(place: &u32) -> u32 {
     // SAFETY: a reference is valid for reads.
     unsafe { std::ptr::from_ref(place).read_volatile() }

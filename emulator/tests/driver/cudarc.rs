@@ -69,7 +69,7 @@ fn program() {
     // SAFETY: filled before it is read.
     let mut pinned = unsafe { context.alloc_pinned::<f32>(8) }.expect("page-locked memory");
     stream.memcpy_dtoh(&y, &mut pinned).expect("a copy");
-    // Without its events cudarc does not wait here by itself.
+    // Without its events cudarc does not wait here on its own.
     stream.synchronize().expect("no fault");
     assert_eq!(pinned.as_slice().expect("an event that happens"), [8.0; 8]);
     let blocks =

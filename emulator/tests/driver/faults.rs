@@ -29,7 +29,7 @@ fn a_fault_sticks_to_its_context() {
             assert_eq!(cu!(cuMemAlloc_v2(Out::from(&mut other), 4)), 700);
             assert_eq!(cu!(cuMemFree_v2(x)), 700);
             assert_eq!(cu!(cuStreamSynchronize(Handle::NULL)), 700);
-            // Another context is not concerned, and ending the first one clears it away.
+            // Another context is not affected, and ending the first one clears the error.
             let second = context();
             let y = upload(&[5]);
             assert_eq!(download(y, 1), [5]);

@@ -108,7 +108,7 @@ fn what_a_capture_forbids() {
             );
             assert_eq!(cu!(cuStreamEndCapture(stream, Out::from(&mut graph))), 401, "no capture");
             assert_eq!(cu!(cuStreamBeginCapture_v2(Handle::NULL, GLOBAL)), 900);
-            // The streams are as good as before.
+            // The streams work as before.
             ok!(cuMemsetD32Async(x, 8, 1, stream));
             ok!(cuStreamSynchronize(stream));
             assert_eq!(download(x, 1), [8]);
@@ -272,7 +272,7 @@ const DEPENDENT: &str = "
 }
 \0";
 
-/// A launch that may begin before the one before has ended.
+/// A launch that may begin before the previous one has ended.
 fn launch_dependent(function: Handle, stream: Handle, args: &[usize]) -> c_int {
     let mut attribute = LaunchAttribute { id: 6, pad: [0; 4], value: [0; 16] };
     attribute.value[0] = 1;
@@ -288,7 +288,7 @@ fn launch_dependent(function: Handle, stream: Handle, args: &[usize]) -> c_int {
 }
 
 /// What the second of two launches does in a stream, in a captured graph, and in one made edge by edge; and in a graph
-/// with an ordinary kernel between them in the order of running.
+/// with an ordinary kernel between them in running order.
 fn dependent_launches(second: &std::ffi::CStr) -> [c_int; 4] {
     let attempt = |run: &dyn Fn(Handle, Handle, Handle, u64)| {
         let context = context();

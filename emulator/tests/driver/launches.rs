@@ -1,4 +1,4 @@
-//! What a module and a launch may ask for: images, limits, occupancy.
+//! What a module and a launch may request: images, limits, occupancy.
 
 use std::ffi::{CStr, c_int};
 

@@ -1,4 +1,4 @@
-//! Tensor maps as programs make them, and a kernel that loads by one.
+//! Tensor maps as programs make them, and a kernel that loads with one.
 
 use emulator::driver::{Handle, In, Out};
 

@@ -1,4 +1,4 @@
-//! A Python program that calls the driver through ctypes, found by `LD_LIBRARY_PATH` alone.
+//! A Python program that calls the driver through ctypes, found only by `LD_LIBRARY_PATH`.
 
 use std::process::Command;
 

@@ -36,7 +36,7 @@ fn work_waits_until_something_waits_for_it() {
             ok!(cuStreamSynchronize(stream));
             assert_eq!((download(x, 1), download(y, 1)), (vec![21], vec![30]));
 
-            // A copy to pageable memory is done at return: drivers do so, and programs rely on it.
+            // A copy to pageable memory is done at return: drivers do this, and programs rely on it.
             let mut pageable = [0u32];
             ok!(cuMemcpyDtoHAsync_v2(pageable.as_mut_ptr() as usize, x, 4, stream));
             assert_eq!(now(&pageable[0]), 21);

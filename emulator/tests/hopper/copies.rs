@@ -1,4 +1,4 @@
-//! Bulk copies and tensor maps: boxes of one to five dimensions both ways, swizzles, edges, and maps in every place where
+//! Bulk copies and tensor maps: boxes of one to five dimensions both ways, swizzles, edges, and maps in every place
 //! they may be. Expected bytes are cut from a plain array.
 
 use crate::device::{Hopper, Param, kernel};
@@ -62,7 +62,7 @@ fn walk(start: &[i32], box_dims: &[u32]) -> Vec<Vec<i64>> {
         .collect()
 }
 
-/// Where byte `at` of a dense box is with this swizzle: in each run of eight rows, chunks change places by the row.
+/// Where byte `at` of a dense box is with this swizzle: in each run of eight rows, chunks are permuted by row.
 fn swizzled(at: usize, swizzle: u8) -> usize {
     let span = 16usize << swizzle;
     let row = at / 128 % 8;
@@ -138,7 +138,7 @@ fn boxes_of_one_to_five_dimensions() {
     check_load(&[16, 5, 4, 3, 6], &[8, 2, 2, 2, 3], 0, &[8, 1, 2, 2, 4]);
 }
 
-/// Rows beyond a count that comes in the coordinates read as zeros; the addresses wrap around 2⁶⁴.
+/// Rows beyond a count given in the coordinates read as zeros; the addresses wrap around 2⁶⁴.
 #[test]
 fn a_ragged_tensor() {
     let hopper = Hopper::new();
@@ -230,7 +230,7 @@ fn plain_ranges_both_ways() {
     assert_eq!(hopper.bytes(out + 16, 240), data[..240]);
 }
 
-/// CUTLASS has every lane of a warp issue the same store. Two blocks that write to one place are another matter.
+/// CUTLASS has every lane of a warp issue the same store. Two blocks that write to one place are a different matter.
 #[test]
 fn a_store_that_every_lane_issues_is_one_store_and_that_of_two_blocks_a_race() {
     let hopper = Hopper::new();
@@ -246,7 +246,7 @@ fn a_store_that_every_lane_issues_is_one_store_and_that_of_two_blocks_a_race() {
     assert_eq!(fault.kind, emulator::FaultKind::GlobalRace, "{fault}");
 }
 
-/// Blocks add, or take the larger, of what they have in shared memory and what is in global memory.
+/// Blocks add, or take the larger of, what they have in shared memory and what is in global memory.
 #[test]
 fn reductions_of_plain_ranges() {
     for (op, ty, word, before, want) in [
@@ -300,7 +300,7 @@ fn reductions_of_boxes_are_clipped() {
     for _ in 0..2 {
         reduce(m.clone()).unwrap_or_else(|f| panic!("{f}"));
     }
-    // What the kernel stores are small bit patterns, subnormal numbers: twice one is the double pattern.
+    // What the kernels store are small bit patterns, subnormal numbers: doubling one doubles the pattern.
     let got = hopper.bytes(big, 2 * size);
     for (n, place) in walk(&[80, 30], &[64, 8]).iter().enumerate() {
         if let Some(to) = element(&dims, place) {

@@ -12,7 +12,7 @@ fn the_correct_product_is_right_and_not_accused() {
     }
 }
 
-/// A line of the correct kernel becomes another; one of these reports comes under every order.
+/// A line of the correct kernel is replaced; one of these reports appears under every order.
 fn planted(from: &str, to: &str, kinds: &[FaultKind]) {
     let text = gemm::text();
     assert_eq!(text.matches(from).count(), 1, "{from}");
@@ -158,7 +158,7 @@ fn ordinary_stores_that_a_product_reads() {
     for seed in seeds() {
         assert_eq!(written_by_threads("", "", seed), Ok(()), "{seed:?}");
         assert_eq!(written_by_threads("fence.proxy.async;\n", "", seed), Err(MissingFence));
-        // The reader may fence as well, behind the barrier, and the fence alone is not enough.
+        // The reader may also fence, after the barrier, and the fence on its own is not enough.
         let turned = "bar.sync 0;\nfence.proxy.async;\n";
         assert_eq!(written_by_threads("fence.proxy.async;\nbar.sync 0;\n", turned, seed), Ok(()));
         let alone = written_by_threads("bar.sync 0;\n", "", seed);
@@ -192,7 +192,7 @@ fn a_register_pool_overdrawn() {
     }
 }
 
-/// A launch that may overlap with the one before reads what that wrote, after a wait or not.
+/// A launch that may overlap with the previous one reads its results, after a wait or without one.
 #[test]
 fn a_dependent_launch_that_reads_before_its_wait() {
     let write = kernel(
@@ -225,7 +225,7 @@ fn a_dependent_launch_that_reads_before_its_wait() {
     }
 }
 
-/// One load whose phase another arrival completes: nobody waits for the bytes that do not fit.
+/// One load whose phase another arrival completes: nothing waits for the bytes that do not fit.
 #[test]
 fn bytes_that_were_not_expected() {
     let run = |expected: u32, seed| {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub struct Hopper {
     pub memory: Arc<DeviceMemory>,
     pub config: DeviceConfig,
-    /// Launches may begin before the one before has ended.
+    /// Launches may begin before the previous one has ended.
     pub dependent: bool,
 }
 
@@ -117,8 +117,8 @@ pub enum Param {
     Map(TensorMap),
 }
 
-/// Copies `bytes` bytes from global `%in` to the start of dynamic shared memory `smem`, sixteen a thread, and makes them
-/// visible to asynchronous reads.
+/// Copies `bytes` bytes from global `%in` to the start of dynamic shared memory `smem`, sixteen per thread, and makes
+/// them visible to asynchronous reads.
 pub fn fill(bytes: usize, threads: u32) -> String {
     format!(
         "mov.u32 %i, %tid.x;\nshl.b32 %i, %i, 4;\nFILL:\nsetp.ge.u32 %p, %i, {bytes};\n@%p bra FILLED;\n\

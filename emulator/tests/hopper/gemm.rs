@@ -1,5 +1,5 @@
-//! A small product in the manner of real ones: a producer warp that loads tiles of A and B into a ring of two stages, a
-//! warpgroup that multiplies them, and an epilogue through shared memory with a bulk store.
+//! A small product like real ones: a producer warp that loads tiles of A and B into a ring of two stages, a warpgroup
+//! that multiplies them, and an epilogue through shared memory with a bulk store.
 
 use crate::device::{HEAD, Hopper, Param, REGISTERS, map_of_halves};
 use emulator::Fault;
@@ -9,7 +9,7 @@ use half::f16;
 pub const SIDE: usize = 64;
 pub const DEPTH: usize = 384;
 
-/// The correct kernel. Each line that a defect changes is there once.
+/// The correct kernel. Each line that a defect changes occurs exactly once.
 pub fn text() -> String {
     let sums: Vec<String> = (0..32).map(|j| format!("%d{j}")).collect();
     let sums = sums.join(", ");
@@ -57,7 +57,7 @@ pub fn text() -> String {
              xor.b32 %stage, %stage, 1;\nsetp.eq.u32 %p, %stage, 0;\n@%p xor.b32 %phase, %phase, 1;\n\
              add.u32 %step, %step, 1;\nsetp.lt.u32 %p, %step, 6;\n@%p bra CONSUME;\n\
              wgmma.wait_group.sync.aligned 0;\n";
-    // Row 16·warp + g + 8·(j/2%2), column 8·(j/4) + 2t: the tile of f32 behind the ring.
+    // Row 16·warp + g + 8·(j/2%2), column 8·(j/4) + 2t: the tile of f32 after the ring.
     body += "sub.u32 %n, %tid0, 128;\nshr.u32 %i, %n, 5;\nshl.b32 %i, %i, 4;\nand.b32 %j, %n, 31;\nshr.u32 %t, %j, 2;\n\
              add.u32 %i, %i, %t;\nshl.b32 %i, %i, 8;\nand.b32 %j, %j, 3;\nshl.b32 %j, %j, 3;\nadd.u32 %i, %i, %j;\n\
              add.u32 %s, %smem, %i;\nadd.u32 %s, %s, 32768;\n";

@@ -1,5 +1,5 @@
-//! The same one-instruction kernels on the machine's own driver, with `EMULATOR_TEST_CUDA=1`: what the emulator computes is
-//! worth as much as hardware computes the same. For `scripts/gpu-check`, which names the tests that expect no fault.
+//! The same one-instruction kernels on the machine's own driver, with `EMULATOR_TEST_CUDA=1`: the emulator's results
+//! count only if hardware gives the same. For `scripts/gpu-check`, which names the tests that expect no fault.
 
 use crate::child;
 use crate::device::Param;
@@ -103,7 +103,7 @@ pub fn run(text: &str, (blocks, threads, shared): (u32, u32, u32), params: &[Par
 
 fn encode(map: &TensorMap) -> DriverMap {
     let mut out = DriverMap([0; 16]);
-    // SAFETY: the arrays have as many elements as the rank says at least. The numbers are the driver's, and name variants.
+    // SAFETY: the arrays have at least as many elements as the rank. The numbers are the driver's, and name variants.
     unsafe {
         sys::cuTensorMapEncodeTiled(
             std::ptr::from_mut(&mut out).cast(),
@@ -125,7 +125,7 @@ fn encode(map: &TensorMap) -> DriverMap {
     out
 }
 
-/// The emulator's own driver stands in for hardware: what is checked is that the tests reach it.
+/// The emulator's own driver stands in for hardware: this checks that the tests reach it.
 #[test]
 fn single_instructions_run_on_a_driver() {
     if wanted() {

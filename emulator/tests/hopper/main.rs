@@ -1,6 +1,6 @@
 //! What `sm_90a` adds: products of warpgroups (wgmma), bulk copies and tensor maps, mbarriers that count bytes, and the
-//! checks that go with them. Expected values come from plain loops over layouts as the PTX manual draws them, never from the
-//! emulator's own formulas.
+//! checks that go with them. Expected values come from plain loops over layouts as the PTX manual draws them, never
+//! from the emulator's own formulas.
 
 #[allow(
     dead_code,

@@ -1,4 +1,4 @@
-//! mbarriers that count bytes: phases, parities, and questions that are answered with no.
+//! mbarriers that count bytes: phases, parities, and tests that fail.
 
 use crate::device::{Hopper, Param, kernel};
 use emulator::FaultKind;

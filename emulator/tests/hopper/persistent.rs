@@ -1,4 +1,5 @@
-//! Persistent, warp-specialised products as nvcc compiles them (fixtures/hopper), on small matrices with edges on every side.
+//! Persistent, warp-specialised products as nvcc compiles them (fixtures/hopper), on small matrices with all kinds of
+//! edges.
 
 use crate::device::{Hopper, Param, kernel, map_of_halves};
 use emulator::{Fault, Launch, Module, launch};
@@ -36,11 +37,11 @@ pub struct Product {
     /// W is stored by k.
     pub by_k: bool,
     pub shared: u32,
-    /// The epilogue's factor by element, if it has a slope.
+    /// The epilogue's factor per element, if it has a slope.
     pub slope: bool,
 }
 
-/// The sums of products for the tokens, row by row. The matrices follow from their sizes, and so do these.
+/// The sums of products for the tokens, row by row. The matrices, and hence the sums, depend only on the sizes.
 fn sums(x: &[f32], w: &[f32], [n, k]: [usize; 2], by_k: bool) -> Arc<Vec<f64>> {
     type Known = HashMap<(usize, usize, bool), Arc<Vec<f64>>>;
     static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
@@ -65,7 +66,7 @@ impl Product {
         alone(&fixture(self.file), self.kernel)
     }
 
-    /// Runs the kernel as it stands in `text`. What it says is which number is wrong, if one is.
+    /// Runs the kernel as given in `text`. Returns which number is wrong, if any.
     pub fn run(
         &self,
         text: &str,
@@ -83,7 +84,7 @@ impl Product {
         let slope: Vec<u8> = (0..BUCKET * n).map(|i| (i % 251) as u8).collect();
         let at_slope = hopper.upload(&slope);
         if hopper.dependent {
-            // The launch before writes x, as it is.
+            // The previous launch writes x, unchanged.
             let body = "mov.u32 %i, %ctaid.x;\nshl.b32 %i, %i, 8;\nadd.u32 %i, %i, %tid0;\nmul.wide.u32 %w, %i, 4;\n\
                     add.u64 %w, %w, %in;\nld.global.u32 %i, [%w];\nst.global.u32 [%w], %i;\n";
             let params = [Param::Pointer(at_x), Param::Pointer(at_x)];
@@ -150,7 +151,7 @@ impl Product {
     }
 }
 
-/// One kernel of a module, with what stands before the first.
+/// One kernel of a module, with what comes before the first.
 fn alone(text: &str, kernel: &str) -> String {
     let entry = ".visible .entry ";
     let (head, _) = text.split_once(entry).expect("a kernel");

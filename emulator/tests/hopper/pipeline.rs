@@ -1,5 +1,5 @@
-//! Persistent, warp-specialised products of matrices as nvcc compiles them (fixtures/hopper): rings of stages filled by
-//! tensor maps, two consumer warpgroups, edges on every side, epilogues from registers and through shared memory.
+//! Persistent, warp-specialised matrix products as compiled by nvcc (fixtures/hopper): rings of stages filled by tensor
+//! maps, two consumer warpgroups, edges on every side, epilogues from registers and through shared memory.
 
 use crate::device::{Hopper, map_of_halves, seeds};
 use crate::persistent::{Product, fixture, halves, shared};
@@ -118,7 +118,7 @@ fn what_the_headers_of_cuda_make() {
     }
 }
 
-/// Attention of 64 queries as it stands in `text`; the numbers must be right if nothing is reported.
+/// Attention of 64 queries as given in `text`; the numbers must be right if nothing is reported.
 pub fn attend(text: &str, seed: Option<u64>) -> Result<(), Box<Fault>> {
     let keys = 192;
     let (q, q_bytes) = halves(3, 64 * 64);

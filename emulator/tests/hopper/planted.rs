@@ -1,12 +1,12 @@
-//! The same defects planted in what nvcc compiled (fixtures/hopper): a line of the PTX goes, moves or changes. Each is found
-//! under twenty warp orders, by a report or where said by the numbers, and nothing in the correct twin.
+//! The same defects planted in nvcc's output (fixtures/hopper): a line of the PTX is removed, moved or changed. Each is
+//! found under twenty warp orders, by a report or, if noted, by the numbers, and the correct twin has no report.
 
 use crate::device::{Hopper, seeds};
 use crate::persistent::{Product, fixture, shared};
 use crate::pipeline::attend;
 use emulator::FaultKind::{self, *};
 
-/// Its epilogue goes straight from registers.
+/// Its epilogue stores directly from registers.
 const DIRECT: Product = Product {
     file: "products.ptx.gz",
     kernel: "nt_128x192_plain",
@@ -24,13 +24,13 @@ const STAGED: Product = Product {
     ..DIRECT
 };
 
-/// W stands by k: descriptors of the other major.
+/// W is stored by k: descriptors of the other major order.
 const BY_K: Product = Product { kernel: "nn_128x192", by_k: true, ..STAGED };
 
-/// Two tiles for each of two blocks, and more steps than there are stages.
+/// Two tiles for each of two blocks, and more steps than stages.
 const SIZES: [usize; 2] = [328, 264];
 
-/// All lines that begin so become another, or go.
+/// Replaces or removes all lines that begin this way.
 fn lines(text: &str, begin: &str, mut change: impl FnMut(&str) -> String) -> String {
     let mut found = false;
     let changed = text.lines().map(|line| match line.trim_start().starts_with(begin) {
@@ -49,7 +49,7 @@ fn without(text: &str, begin: &str) -> String {
     lines(text, begin, |_| String::new())
 }
 
-/// Only the `n`th of the lines that begin so goes.
+/// Removes only the `n`th of the lines that begin this way.
 fn without_one(text: &str, begin: &str, n: usize) -> String {
     let mut at = 0;
     lines(text, begin, |line| {
@@ -74,7 +74,7 @@ fn found(products: &[Product], change: impl Fn(&str) -> String, kinds: &[FaultKi
     }
 }
 
-/// Nothing may be reported, but then a number is wrong.
+/// Without a report, a number must be wrong.
 fn wrong(p: Product, change: impl Fn(&str) -> String, kinds: &[FaultKind]) {
     let changed = change(&p.text());
     match p.run(&changed, SIZES, &Hopper::new()) {
@@ -84,7 +84,7 @@ fn wrong(p: Product, change: impl Fn(&str) -> String, kinds: &[FaultKind]) {
     }
 }
 
-/// The consumers' part of a kernel and the producer's, which nvcc puts behind it.
+/// The consumers' part of a kernel, and the producer's, which nvcc puts after it.
 fn parts(text: &str) -> (&str, &str) {
     text.split_at(text.find("setmaxnreg.dec").expect("a producer"))
 }
@@ -185,7 +185,7 @@ fn expected_bytes_too_many_or_too_few() {
 #[test]
 fn staging_memory_that_is_not_guarded() {
     let begin = "bar.sync %r";
-    // The first barrier of the two says that the last store has read, the second that all have written.
+    // The first of the two barriers says that the last store has read, the second that all have written.
     found(&[STAGED], |t| without_one(t, begin, 0), &[SharedRace]);
     found(&[STAGED], |t| without_one(t, begin, 1), &[SharedRace, UninitialisedRead]);
     found(&[STAGED], |t| without(t, "fence.proxy.async"), &[MissingFence]);
@@ -195,7 +195,7 @@ fn staging_memory_that_is_not_guarded() {
     found(&[STAGED], few, &[SharedRace]);
 }
 
-/// After its store a thread of the first block reads the first word that this block stores: behind a wait, or not.
+/// After its store, a thread of the first block reads the first word that this block stores: with a wait, or without.
 #[test]
 fn what_a_bulk_store_has_yet_to_write_is_read() {
     let text = |wait: &str| {
@@ -281,7 +281,7 @@ fn a_warpgroup_in_parts() {
     found(&[DIRECT, STAGED], warp, &[BadMemberMask, Deadlock]);
 }
 
-/// The launch before has written what this one reads.
+/// The previous launch has written what this one reads.
 #[test]
 fn a_dependent_launch_that_does_not_wait() {
     let p = DIRECT;

@@ -1,4 +1,4 @@
-//! wgmma.mma_async, one instruction a kernel: every width, layout, type and option.
+//! wgmma.mma_async, one instruction per kernel: every width, layout, type and option.
 
 use crate::device::{Hopper, Param, fill, kernel};
 use crate::layouts::{Operand, SPANS};
@@ -14,7 +14,7 @@ struct Case {
     a_registers: bool,
     spans: [usize; 2],
     mn_major: [bool; 2],
-    /// What stands for scale-d.
+    /// What is passed as scale-d.
     scale_d: &'static str,
     signs: [i32; 2],
     /// k16 steps to skip within swizzled rows.
@@ -39,7 +39,7 @@ fn a(m: usize, k: usize) -> i32 {
 fn b(n: usize, k: usize) -> i32 {
     (n * 3 + k * 11) as i32 % 5 - 2
 }
-/// What the sums hold before.
+/// The initial value of the sums.
 const BEFORE: i32 = 5;
 
 fn bits(case: Case, x: i32) -> u16 {
@@ -175,7 +175,7 @@ fn both_majors_and_every_swizzle() {
 fn every_width() {
     for n in (8..=256).step_by(8) {
         check(Case { n, ..CASE });
-        // The last panel of columns may be used in part.
+        // The last panel of columns may be partly used.
         check(Case { n, mn_major: [false, true], ..CASE });
     }
 }

@@ -1,4 +1,4 @@
-//! What is refused by its name: other targets, other devices, and forms that are not there.
+//! What is refused by name: other targets, other devices, and unsupported forms.
 
 use crate::device::{Hopper, kernel};
 use emulator::{DeviceConfig, DeviceMemory, Module};

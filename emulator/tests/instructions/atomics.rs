@@ -130,7 +130,7 @@ fn guarded_lanes() {
     assert!(lanes(declarations, body, 1, &inputs).iter().all(|d| d[0] == 45));
 }
 
-/// A loop on cas: the way that wider float atomics are built.
+/// A loop on cas: how wider float atomics are built.
 #[test]
 fn compare_and_swap_loop() {
     let body = "st.shared.b32 [box], 0;\nbar.sync 0;\nld.volatile.shared.b32 %o, [box];\nLOOP:\n\

@@ -1,4 +1,4 @@
-//! comparison and selection Comparison and selection.
+//! Comparison and selection.
 
 use crate::harness::*;
 

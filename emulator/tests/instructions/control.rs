@@ -1,4 +1,4 @@
-//! control flow Control flow, guards, and divergence.
+//! Control flow, guards, and divergence.
 
 use crate::harness::*;
 
@@ -82,7 +82,7 @@ fn branches_and_loops() {
     );
 }
 
-/// Some lanes leave early; the others go on and still converge.
+/// Some lanes leave early; the others continue and still converge.
 #[test]
 fn early_exit() {
     let body = "mov.u32 %d0, 1;\nst.global.b32 [%ao], %d0;\nsetp.lt.u32 %p, %a0, 20;\n@%p exit;\nactivemask.b32 %d0;";
@@ -108,7 +108,7 @@ fn reconvergence() {
     expect("a shuffle after a divergent loop", REGS, body, |i| if i < 32 { 31 } else { 63 });
 }
 
-/// Lanes of one warp wait for each other: what independent thread scheduling promises.
+/// Lanes of one warp wait for each other, as independent thread scheduling promises.
 #[test]
 fn lanes_that_wait_for_each_other() {
     let declarations = ".shared .align 4 .b32 flag[1];\n.reg .b32 %v, %n;\n.reg .pred %p, %q;\n";

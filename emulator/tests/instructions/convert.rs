@@ -139,7 +139,7 @@ fn float_to_float() {
         Row("data movement and conversion: cvt.rp", "cvt.rp.f16.f32 d, a", "h=r", &[&[f(1e-20), 1]]),
         Row("data movement and conversion: cvt.relu", "cvt.rn.relu.f16.f32 d, a", "h=r", &[&[f(-1.0), 0], &[f(1.0), 0x3c00], &[QNAN, 0x7fff]]),
         Row("data movement and conversion: cvt.satfinite", "cvt.rn.satfinite.f16.f32 d, a", "h=r", &[&[f(1e9), 0x7bff], &[NINF, 0xfbff]]),
-        // 1 + 2^-11 + 2^-40 lies past the midpoint of two f16; through f32 it would tie to even and be lost.
+        // 1 + 2^-11 + 2^-40 is past the midpoint of two f16; through f32 it would tie to even and be lost.
         Row("data movement and conversion: cvt.rn", "cvt.rn.f16.f64 d, a", "h=d", &[&[0x3ff0_0200_0000_1000, 0x3c01], &[0x3ff0_0200_0000_0000, 0x3c00]]),
         Row("data movement and conversion: cvt", "cvt.f32.bf16 d, a", "r=h", &[&[0x3fc0, f(1.5)]]),
         Row("data movement and conversion: cvt.rn", "cvt.rn.bf16.f32 d, a", "h=r", &[&[0x3f80_8000, 0x3f80], &[0x3f81_8000, 0x3f82], &[0x3f80_8001, 0x3f81], &[0x7f7f_ffff, 0x7f80]]),

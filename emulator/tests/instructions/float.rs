@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 
-/// The least positive subnormal, and the least normal.
+/// The smallest positive subnormal, and the smallest normal.
 const TINY: u64 = 1;
 const NTINY: u64 = 0x8000_0001;
 const NORMAL: u64 = 0x0080_0000;
@@ -14,7 +14,7 @@ const HALF_ULP: u64 = 0x3380_0000;
 const MAX: u64 = 0x7f7f_ffff;
 const THIRD_DOWN: u64 = 0x3eaa_aaaa;
 const THIRD_UP: u64 = 0x3eaa_aaab;
-/// √2 lies between these.
+/// √2 is between these.
 const ROOT_DOWN: u64 = 0x3fb5_04f3;
 const ROOT_UP: u64 = 0x3fb5_04f4;
 
@@ -141,7 +141,7 @@ fn approximations_keep_the_stated_error() {
     for (text, reference, low, high, bound, relative) in cases {
         let spread = |i: usize| {
             let t = (i as f32 + 0.37) / 256.0;
-            // Geometric where the range spans magnitudes.
+            // Geometric if the range spans magnitudes.
             if low > 0.0 && high > 100.0 {
                 (f64::from(low) * (f64::from(high) / f64::from(low)).powf(t.into())) as f32
             } else {

@@ -2,14 +2,14 @@
 
 use crate::harness::{Row, check};
 
-/// f16: 1, 2, 3, −1, least subnormal, infinity, NaN.
+/// f16: 1, 2, 3, −1, smallest subnormal, infinity, NaN.
 const ONE: u64 = 0x3c00;
 const TWO: u64 = 0x4000;
 const THREE: u64 = 0x4200;
 const NONE: u64 = 0xbc00;
 const INF: u64 = 0x7c00;
 const NAN: u64 = 0x7fff;
-/// bf16 likewise.
+/// The same in bf16.
 const B1: u64 = 0x3f80;
 const B2: u64 = 0x4000;
 const B3: u64 = 0x4040;
@@ -38,7 +38,7 @@ fn f16() {
         Row("half precision floating point: mul.ftz", "mul.ftz.f16 d, a, b", "h=hh", &[&[0x0400, 0x3800, 0], &[0x03ff, TWO, 0]]),
         Row("half precision floating point: mul.sat", "mul.sat.f16 d, a, b", "h=hh", &[&[TWO, TWO, ONE]]),
         Row("half precision floating point: mul", "mul.f16x2 d, a, b", "r=rr", &[&[x2(ONE, TWO), x2(THREE, TWO), x2(THREE, 0x4400)]]),
-        // 2050 − 1.0009766 lies below the midpoint 2049, 2050 − 0.9995117 above it: one rounding only.
+        // 2050 − 1.0009766 is below the midpoint 2049, 2050 − 0.9995117 above it: one rounding only.
         Row("half precision floating point: fma.rn", "fma.rn.f16 d, a, b, c", "h=hhh", &[&[TWO, THREE, ONE, 0x4700], &[0x3c01, NONE, 0x6801, 0x6800], &[0x3bff, NONE, 0x6801, 0x6801], &[INF, 0, ONE, NAN], &[0x3c01, 0x3c01, 0xbc02, 0x0010]]),
         Row("half precision floating point: fma.ftz", "fma.rn.ftz.f16 d, a, b, c", "h=hhh", &[&[1, ONE, 1, 0], &[0x3c01, 0x3c01, 0xbc02, 0]]),
         Row("half precision floating point: fma.sat", "fma.rn.sat.f16 d, a, b, c", "h=hhh", &[&[TWO, THREE, ONE, ONE], &[NONE, ONE, 0, 0]]),

@@ -1,7 +1,7 @@
 //! Wraps rows of a table, or bodies of PTX, into kernels and runs them through the public interface.
 //!
-//! With `EMULATOR_TEST_PTX_DIR` set, every kernel is written there too, so that NVIDIA's assembler can be asked
-//! whether it is PTX at all: `for f in $DIR/*.ptx; do ptxas -arch=sm_90 $f -o /dev/null || echo $f; done`.
+//! With `EMULATOR_TEST_PTX_DIR` set, every kernel is also written there, so that NVIDIA's assembler can check whether
+//! it is valid PTX: `for f in $DIR/*.ptx; do ptxas -arch=sm_90 $f -o /dev/null || echo $f; done`.
 
 use emulator::{AllocationKind, DeviceConfig, DeviceMemory, Launch, Module, launch};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Section, instruction text, signature, cases.
 ///
-/// The signature is `outputs=inputs`, a letter a register: `h` 16 bits, `r` 32, `d` 64, `p` predicate. In the text
+/// The signature is `outputs=inputs`, one letter per register: `h` 16 bits, `r` 32, `d` 64, `p` predicate. In the text
 /// the outputs are `d q s`, the inputs `a b c e f`. A case lists the inputs, then the expected outputs.
 pub struct Row(pub &'static str, pub &'static str, pub &'static str, pub &'static [&'static [u64]]);
 
@@ -142,7 +142,7 @@ fn register_type(kind: u8) -> &'static str {
     }
 }
 
-/// The kernel for one row, a thread a case.
+/// The kernel for one row, one thread per case.
 fn row_text(row: &Row) -> String {
     let (outs, ins) = row.2.split_once('=').expect("outputs=inputs");
     let (outs, ins) = (outs.as_bytes(), ins.as_bytes());

@@ -173,7 +173,7 @@ fn extended_precision() {
         Row("extended-precision integer arithmetic: addc.cc", "add.cc.s32 d, a, b; addc.cc.s32 q, c, e; addc.s32 s, 0, 0", "rrr=rrrr", &[&[ONES, 1, ONES, 0, 0, 0, 1], &[1, 1, ONES, 0, 2, ONES, 0]]),
         Row("extended-precision integer arithmetic: add.cc, 64 bits", "add.cc.u64 d, a, b; addc.u64 q, c, e", "dd=dddd", &[&[ONES64, 2, 2, 3, 1, 6]]),
         Row("extended-precision integer arithmetic: sub.cc, subc", "sub.cc.u32 d, a, b; subc.u32 q, c, e", "rr=rrrr", &[&[0, 1, 5, 3, ONES, 1], &[1, 1, 5, 3, 0, 2]]),
-        // What was not borrowed is carried.
+        // The carry is set if nothing was borrowed.
         Row("extended-precision integer arithmetic: sub.cc, addc", "sub.cc.u32 d, a, b; addc.u32 q, c, 0", "rr=rrr", &[&[0, 1, 5, ONES, 5], &[1, 1, 5, 0, 6]]),
         Row("video: vadd", "vadd.s32.u32.u32 d, a.b0, b.b3", "r=rr", &[&[0x11ff, 0x0300_0000, 0x102]]),
         Row("video: vsub.sat", "vsub.u32.u32.u32.sat d, a.h0, b.h0", "r=rr", &[&[1, 2, 0], &[9, 2, 7]]),

@@ -1,6 +1,6 @@
-//! One-instruction tests in the order of the PTX manual. Each row names the manual's section and one instruction;
-//! each of its cases runs in a lane of its own. Expected values are worked by hand or computed by the test itself,
-//! never by the emulator's arithmetic.
+//! One-instruction tests in the order of the PTX manual. Each row names the manual's section and one instruction; each
+//! of its cases runs in its own lane. Expected values are worked out by hand or computed by the test itself, never by
+//! the emulator's arithmetic.
 
 mod atomics;
 mod barriers;

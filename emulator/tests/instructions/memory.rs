@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 
-/// Stores `stored` of each type in a slot of its own and loads it back: (type, register, value, value loaded).
+/// Stores `stored` of each type in its own slot and loads it back: (type, register, value, value loaded).
 const WIDTHS: [(&str, &str, u64, u64); 15] = [
     ("b8", ".b32", 0x1f2, 0xf2),
     ("u8", ".b32", 0x1f2, 0xf2),

@@ -1,4 +1,4 @@
-//! What is not PTX, or not supported, is refused at load, naming the line and its text.
+//! Invalid or unsupported PTX is refused at load, naming the line and its text.
 
 use crate::harness::{config, module_text};
 use emulator::{DeviceMemory, Module};
@@ -11,13 +11,13 @@ const REGISTERS: &str =
 fn unknown_instructions_and_modifiers() {
     let memory = Arc::new(DeviceMemory::new(1 << 20));
     for text in [
-        // No such instruction, or one that the emulator does not have.
+        // No such instruction, or one that the emulator does not support.
         "frobnicate.u32 r0, r1;",
         "vavrg.s32.s32.s32 r0, r1, r2;",
         "mma.sync.aligned.m16n8k256.row.col.s32.b1.b1.s32.and.popc {r0, r0, r0, r0}, {r1, r1, r1, r1}, {r2, r2}, {r0, r0, r0, r0};",
         "tex.2d.v4.f32.s32 {r0, r0, r1, r1}, [d0, {r1, r2}];",
         "wgmma.fence.sync.aligned;",
-        // Types and modifiers that the instruction does not take.
+        // Types and modifiers that the instruction does not accept.
         "add.b32 r0, r1, r2;",
         "add.sat.u32 r0, r1, r2;",
         "add.rn.s32 r0, r1, r2;",
@@ -75,7 +75,7 @@ fn unknown_instructions_and_modifiers() {
     }
 }
 
-/// Cutting a module anywhere, or flipping a byte of it, gives a value or an error and never a panic.
+/// Cutting a module anywhere, or flipping a byte of it, gives a value or an error, never a panic.
 #[test]
 fn damaged_text() {
     let memory = Arc::new(DeviceMemory::new(1 << 24));

@@ -1,5 +1,5 @@
-//! Warp-level matrix instructions. Fragments are built and read by the element formulas of the manual,
-//! products are plain triple loops in f64.
+//! Warp-level matrix instructions. Fragments are built and read by the manual's element formulas, products are plain
+//! triple loops in f64.
 
 use crate::harness::*;
 
@@ -236,7 +236,7 @@ fn mma_special_values() {
     }
 }
 
-/// Eight rows of 16 bytes a matrix; element value = 1000·matrix + 8·row + column.
+/// Eight rows of 16 bytes per matrix; element value = 1000·matrix + 8·row + column.
 fn matrices(count: usize) -> Vec<u16> {
     (0..count * 64).map(|i| (1000 * (i / 64) + i % 64) as u16).collect()
 }

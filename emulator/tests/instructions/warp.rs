@@ -52,7 +52,7 @@ fn shfl() {
     let inputs: Vec<Vec<u32>> = (0..32).map(|i| vec![i * 3, 31 - i]).collect();
     let out = column("", body, &inputs);
     assert!(out.iter().enumerate().all(|(i, &x)| x == 3 * (31 - i as u32)));
-    // A sub-warp mask: the upper half alone.
+    // A sub-warp mask: only the upper half.
     let body = "setp.ge.u32 %p, %tid0, 16;\n@%p shfl.sync.bfly.b32 %d0, %a0, 1, 31, 0xffff0000;";
     let out = column(".reg .pred %p;\n", body, &hundreds());
     for (i, &x) in out.iter().enumerate() {
@@ -189,7 +189,7 @@ fn redux() {
     assert_eq!(out[4], 0xdddd_dddd);
 }
 
-/// The idioms that reductions are made of.
+/// The idioms that reductions are built from.
 #[test]
 fn tree_reductions() {
     let mut body = String::from("mov.b32 %d0, %a0;\n");

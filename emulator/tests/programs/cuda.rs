@@ -1,4 +1,4 @@
-//! CUDA C++ compiled by nvcc, to values computed here.
+//! CUDA C++ compiled by nvcc, compared with values computed here.
 
 use crate::rig::{Arg, Rig, close, line, seeds, text, value, wide};
 use half::{bf16, f16};

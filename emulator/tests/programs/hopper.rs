@@ -1,4 +1,4 @@
-//! What Triton and Gluon compile for sm_90a, to what NumPy computes (`fixtures/hopper/triton/make.py`).
+//! What Triton and Gluon compile for sm_90a, compared with NumPy's results (`fixtures/hopper/triton/make.py`).
 
 use crate::rig::{Arg, Rig, close, read, seeds, text, value};
 use crate::triton::{decode, encode, number, width};
@@ -10,13 +10,13 @@ fn integers(value: &Value) -> Vec<u64> {
     list.iter().map(|n| n.as_u64().expect("a number")).collect()
 }
 
-/// A descriptor of the host, as Triton says what must be in it.
+/// A host descriptor, with the content that Triton specifies.
 fn described(parameter: &Value, address: u64) -> TensorMap {
     let (dims, strides) = (integers(&parameter["dims"]), integers(&parameter["strides"]));
     let sides = integers(&parameter["box"]);
     TensorMap {
         address,
-        // The driver has another number for bf16 than the device.
+        // The driver and the device number bf16 differently.
         element: match number(parameter, "element") as u8 {
             10 => 9,
             n => n,
@@ -68,7 +68,7 @@ fn run(case: &Value, seed: Option<u64>) {
         });
     }
     let grid: Vec<u32> = integers(&case["grid"]).into_iter().map(|n| n as u32).collect();
-    // Each block has its own part of the scratch memory, in which it makes descriptors.
+    // Each block has its own part of the scratch memory, in which it builds descriptors.
     let blocks: u32 = grid.iter().product();
     let scratch = match number(case, "scratch") as usize {
         0 => 0,
@@ -99,7 +99,7 @@ fn run(case: &Value, seed: Option<u64>) {
     assert_eq!(at, expected.len(), "{name}: outputs");
 }
 
-/// Runs the cases whose names start so, under every seed.
+/// Runs the cases whose names start with a prefix, under every seed.
 fn all(prefix: &str) {
     let cases: Value = serde_json::from_str(&text("hopper/triton/cases.json")).expect("JSON");
     let mut ran = 0;

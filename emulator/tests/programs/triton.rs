@@ -1,4 +1,4 @@
-//! What Triton compiled, to the outputs of its interpreter (`fixtures/triton/kernels.py`).
+//! What Triton compiled, compared with the outputs of its interpreter (`fixtures/triton/kernels.py`).
 
 use crate::rig::{Arg, Plain, Rig, close, read, seeds, text, value, wide};
 use half::{bf16, f16};

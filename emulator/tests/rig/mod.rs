@@ -18,7 +18,7 @@ pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// The bytes of a fixture, unpacked where it is packed.
+/// The bytes of a fixture, unpacked if it is packed.
 pub fn read(name: &str) -> Vec<u8> {
     let bytes = std::fs::read(fixture(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
     if !name.ends_with(".gz") {
@@ -97,7 +97,7 @@ pub fn line(grid: u32, block: u32) -> LaunchExtent {
 
 impl Rig {
     pub fn new(ptx: &str, seed: Option<u64>) -> Rig {
-        // Small live-lock limit: these kernels are short.
+        // Small livelock limit: these kernels are short.
         let config =
             DeviceConfig { warp_order_seed: seed, spin_limit: 1 << 20, ..DeviceConfig::default() };
         Self::on(config, ptx)

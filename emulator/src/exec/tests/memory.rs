@@ -24,7 +24,7 @@ fn out_of_bounds_and_use_after_free() {
     assert_eq!(d.run(&text, 1, 128, &[pa, pc, pc]).unwrap_err().kind, FaultKind::InvalidLaunch);
 }
 
-/// What a block did behind a lock is ordered before the next that takes it, however closely it follows.
+/// What a block did while holding a lock is ordered before the next holder, however closely it follows.
 #[test]
 fn a_lock_that_passes_from_block_to_block_orders_what_they_do() {
     let mut d = Device::new();
@@ -82,10 +82,10 @@ fn blocks_that_race() {
     let out = d.upload(&[0u32; 64]);
     let body = "mov.u32 %r1, %ctaid.x; st.global.u32 [%a0], %r1; ret;";
     assert_eq!(d.run(&kernel(1, "", body), 8, 32, &[out]).unwrap_err().kind, FaultKind::GlobalRace);
-    // Neighbouring halves of one word are no conflict.
+    // Neighbouring halves of one word do not conflict.
     let body = "mov.u32 %r1, %ctaid.x; cvt.u16.u32 %h1, %r1; mul.wide.u32 %d1, %r1, 2; add.u64 %d1, %a0, %d1; st.global.u16 [%d1], %h1; ret;";
     d.run(&kernel(1, "", body), 8, 32, &[out]).unwrap();
-    // The last block to finish adds the others' results up: a fence and an atomic order it behind them.
+    // The last block to finish adds up the others' results: a fence and an atomic order it after them.
     let body = "
 mov.u32 %r1, %tid.x; mov.u32 %r2, %ctaid.x; mul.wide.u32 %d1, %r2, 4; add.u64 %d2, %a0, %d1;
 setp.ne.u32 %p1, %r1, 0; @%p1 bra $done;

@@ -1,4 +1,4 @@
-//! Small kernels, one a feature of the executor. Instructions have their own table in `tests/`.
+//! Small kernels, one per feature of the executor. Instructions have their own table in `tests/`.
 
 mod barriers;
 mod device;

@@ -3,7 +3,7 @@
 use super::device::{Device, kernel};
 use crate::FaultKind;
 
-/// Every lane loops as often as its number says, then adds up across the warp.
+/// Every lane loops as many times as its number, then adds up across the warp.
 #[test]
 fn loops_diverge_and_join() {
     let d = Device::new();
@@ -72,7 +72,7 @@ mul.wide.u32 %d1, %r1, 4; add.u64 %d1, %a0, %d1; st.global.u32 [%d1], %r3; ret;"
     assert_eq!(d.run(&bad, 1, 32, &[out]).unwrap_err().kind, FaultKind::UninitialisedRead);
 }
 
-/// Each lane computes the Fibonacci number of its own index, so that the lanes' stacks differ all the time.
+/// Each lane computes the Fibonacci number of its own index, so that the lanes' stacks always differ.
 #[test]
 fn recursion() {
     let d = Device::new();

@@ -15,8 +15,8 @@ pub fn ldmatrix(rows: &[[u32; 4]; 8]) -> Reg {
     out
 }
 
-/// ldmatrix.trans: lane l takes elements (row 2·(l % 4), column l / 4) and the one of the next row: the transposed
-/// matrix, row after row.
+/// ldmatrix.trans: lane l takes the element (row 2·(l % 4), column l / 4) and the one in the next row: the transposed
+/// matrix, row by row.
 #[inline(always)]
 pub fn ldmatrix_trans(rows: &[[u32; 4]; 8]) -> Reg {
     #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,4 @@
-//! mma.sync, by whichever code suits the processor.
+//! mma.sync, by whichever implementation suits the processor.
 
 use super::portable::{float_product, int_product};
 use super::shape::{Mma, MmaType, Reg};
@@ -135,7 +135,7 @@ mod tests {
                     let mut sum = 0f64;
                     for k in 0..m.k as usize {
                         let (w, e) = (k / per, k % per);
-                        // Row `row` and word w live in lane (row % 8)·4 + w % 4 of register (row / 8) + 2·(w / 4).
+                        // Row `row` and word w are in lane (row % 8)·4 + w % 4 of register (row / 8) + 2·(w / 4).
                         let aw = a[row / 8 + 2 * (w / 4)][row % 8 * 4 + w % 4];
                         let bw = b[w / 4][col * 4 + w % 4];
                         sum += if m.a.is_int() {

@@ -1,4 +1,4 @@
-//! What a product is of: element types, shape, and the registers these take.
+//! A product's element types and shape, and the registers these take.
 
 use crate::numeric::fp8::Fp8;
 use crate::numeric::half::{bf16_to_f32, f16_to_f32};
@@ -49,7 +49,7 @@ impl MmaType {
         match self {
             MmaType::F16 => f16_to_f32((word >> (16 * i)) as u16),
             MmaType::Bf16 => bf16_to_f32((word >> (16 * i)) as u16),
-            // The lower 13 bits are not looked at.
+            // The lower 13 bits are ignored.
             MmaType::Tf32 => f32::from_bits(word & 0xffff_e000),
             MmaType::E4m3 => Fp8::E4m3.to_f32((word >> (8 * i)) as u8),
             _ => Fp8::E5m2.to_f32((word >> (8 * i)) as u8),

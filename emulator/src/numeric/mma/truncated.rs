@@ -1,13 +1,13 @@
-//! Products as tensor cores may sum them: a program's tolerances can be tried on them.
+//! Products as tensor cores may sum them, to try a program's tolerances on them.
 //!
-//! Of eight products at a time, and what was summed before, each is cut off below the last of 24 bits of the largest,
-//! and so is the sum. Chips that were measured keep as many bits or a few more, so this is the most that they lose.
+//! Eight products at a time, together with the sum so far, are each truncated below the last of the largest's 24 bits,
+//! and so is the sum. Measured chips keep as many bits or a few more, so this is the most that they lose.
 
 use super::product::mma;
 use super::shape::{Mma, Reg};
 use crate::numeric::NAN_F32;
 
-/// Products that are summed at once.
+/// Products summed at once.
 const AT_ONCE: usize = 8;
 
 /// mma.sync of floating-point numbers with sums in f32; all others are exact or rounded as in [`mma`].
@@ -29,7 +29,7 @@ pub fn truncated(m: Mma, a: &[&Reg], b: &[&Reg], c: &[&Reg], d: &mut [Reg; 4]) {
                 let mut terms = [sum; AT_ONCE + 1];
                 for (i, term) in terms[1..].iter_mut().enumerate() {
                     let k = first + i;
-                    // Beyond the end (k = 4) there is nothing.
+                    // Past the end (k = 4) there is nothing.
                     *term = if k < m.k as usize {
                         element(a, 2, row, k, m.a) * element(b, 1, col, k, m.b)
                     } else {
@@ -44,21 +44,21 @@ pub fn truncated(m: Mma, a: &[&Reg], b: &[&Reg], c: &[&Reg], d: &mut [Reg; 4]) {
     }
 }
 
-/// The sum of numbers that are cut off below 24 bits of the largest, cut off to 24 bits.
+/// The sum of numbers truncated below the largest's 24 bits, itself truncated to 24 bits.
 fn aligned_sum(terms: &[f64]) -> f64 {
     let largest = terms.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
     if largest == 0.0 || !terms.iter().all(|x| x.is_finite()) {
         return terms.iter().sum();
     }
     let unit = last_bit(largest);
-    // Multiples of one unit, of 28 bits at most: exact in f64.
+    // Multiples of one unit, at most 28 bits: exact in f64.
     let sum: f64 = terms.iter().map(|x| (x / unit).trunc() * unit).sum();
     if sum == 0.0 { 0.0 } else { (sum / last_bit(sum.abs())).trunc() * last_bit(sum.abs()) }
 }
 
-/// What the last of 24 bits of a number counts.
+/// The value of the last of a number's 24 bits.
 fn last_bit(x: f64) -> f64 {
-    // The exponent of f64 alone, 23 lower. Numbers are products of 16-bit ones, far from the smallest f64.
+    // Only the exponent of f64, minus 23. Numbers are products of 16-bit ones, far from the smallest f64.
     f64::from_bits((x.to_bits() >> 52) << 52) * 2f64.powi(-23)
 }
 
@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(aligned_sum(&[1.0, 2f64.powi(-23)]), 1.0 + 2f64.powi(-23));
         assert_eq!(aligned_sum(&[1.0, 2f64.powi(-24), 2f64.powi(-24)]), 1.0);
         assert_eq!(aligned_sum(&[-1.0, -1.9 * 2f64.powi(-23)]), -1.0 - 2f64.powi(-23));
-        // The sum, too, has 24 bits: rounding would go up.
+        // The sum also has 24 bits: rounding would go up.
         assert_eq!(aligned_sum(&[1.0, 1.0 + 2f64.powi(-23)]), 2.0);
         assert_eq!(aligned_sum(&[0.0, -0.0]), 0.0);
         assert!(aligned_sum(&[f64::INFINITY, f64::NEG_INFINITY]).is_nan());

@@ -18,7 +18,7 @@ fn load4(reg: &Reg, row: usize) -> __m128i {
     unsafe { _mm_loadu_si128(words.as_ptr().cast()) }
 }
 
-/// An 8 × 8 matrix of 16-bit elements, transposed, with what every x86-64 has.
+/// An 8 × 8 matrix of 16-bit elements, transposed, with instructions that every x86-64 has.
 #[inline(always)]
 pub fn transpose16(rows: &[[u32; 4]; 8]) -> Reg {
     // SAFETY: SSE2 is part of the architecture; each row is 16 readable bytes, each group of four lanes 16
@@ -52,7 +52,7 @@ pub fn transpose16(rows: &[[u32; 4]; 8]) -> Reg {
     }
 }
 
-/// Eight consecutive k of one row: `block` counts eights, `regs_down` is 2 for A and 1 for B.
+/// Eight consecutive k of one row: `block` counts groups of eight, `regs_down` is 2 for A and 1 for B.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn eight(kind: MmaType, regs: &[&Reg], regs_down: usize, block: usize, row: usize) -> __m256 {
@@ -128,7 +128,7 @@ fn transpose(r: [__m256; 8]) -> [__m256; 8] {
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub fn product_any(m: Mma, a: &[&Reg], b: &[&Reg], c: &[&Reg], d: &mut [Reg; 4]) {
-    // One compiled body a float type and number of eights of k, so that everything inside is unrolled.
+    // One compiled body per float type and number of groups of eight k, so that everything inside is unrolled.
     match (m.a, m.k) {
         (MmaType::F16, 16) => product::<0, 2>(m, a, b, c, d),
         (MmaType::F16, _) => product::<0, 1>(m, a, b, c, d),
