@@ -59,7 +59,7 @@ struct Mapped {
 
     __device__ __forceinline__ explicit Mapped(const RingArgs& args) : args(args), column(0) {}
 
-    // May run before the previous kernel has ended: nothing changes W meanwhile.
+    // May run before the previous kernel has ended: it only brings W to the L2 cache, where later writes land as well.
     static __device__ __forceinline__ void ahead(const RingArgs& args, int first, int steps) {
         for (int step = 0; step < steps; ++step) {
             boxes(step, first, [&](int, int along, int down) { prefetch_box(&args.w, along, down); });
