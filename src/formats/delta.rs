@@ -25,8 +25,7 @@
 //! | `tool_version` | of the program that wrote the file |
 //!
 //! The model of a full fine-tuning (`model.safetensors`) has the same keys with `method` `full`, except that `format`
-//! is `pt`, as `transformers` requires. If its head is in a separate file, it names that too: see
-//! [`super::model_head`].
+//! is `pt`, as `transformers` requires. A head in a separate file is named too: see [`super::model_head`].
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -98,23 +98,9 @@ impl<'a> Decoder<'_, 'a> {
         }
         let satfinite = m.flag("satfinite");
         let read = |m: &mut Mods| {
-            m.pick(|p| match p {
-                "e4m3" => Some((Type::B8, Some(MmaType::E4m3))),
-                "e5m2" => Some((Type::B8, Some(MmaType::E5m2))),
-                "s4" => Some((Type::B8, Some(MmaType::S4))),
-                "u4" => Some((Type::B8, Some(MmaType::U4))),
-                _ => {
-                    let ty = Type::parse(p)?;
-                    let t = match ty {
-                        Type::F16 => Some(MmaType::F16),
-                        Type::Bf16 => Some(MmaType::Bf16),
-                        Type::Tf32 => Some(MmaType::Tf32),
-                        Type::S8 => Some(MmaType::S8),
-                        Type::U8 => Some(MmaType::U8),
-                        _ => None,
-                    };
-                    Some((ty, t))
-                }
+            m.pick(|p| {
+                let t = mma_type(p);
+                Some((Type::parse(p).or(t.map(|_| Type::B8))?, t))
             })
         };
         let (d, a, b, c) = (read(m), read(m), read(m), read(m));
@@ -186,4 +172,20 @@ impl<'a> Decoder<'_, 'a> {
         self.emit(i)?;
         Ok(true)
     }
+}
+
+/// The type of a product's elements that a modifier names.
+pub(super) fn mma_type(name: &str) -> Option<MmaType> {
+    Some(match name {
+        "f16" => MmaType::F16,
+        "bf16" => MmaType::Bf16,
+        "tf32" => MmaType::Tf32,
+        "s8" => MmaType::S8,
+        "u8" => MmaType::U8,
+        "e4m3" => MmaType::E4m3,
+        "e5m2" => MmaType::E5m2,
+        "s4" => MmaType::S4,
+        "u4" => MmaType::U4,
+        _ => return None,
+    })
 }

@@ -3,6 +3,7 @@
 use super::decoder::Decoder;
 use super::ir::*;
 use super::mods::Mods;
+use super::tensor::mma_type;
 use crate::numeric::mma::{Mma, MmaType};
 use crate::ptx::ast::{Immediate, Operand};
 use crate::ptx::error::LoadResult;
@@ -67,18 +68,7 @@ impl<'a> Decoder<'_, 'a> {
 
     /// The type of an operand's elements.
     fn element(&self, m: &mut Mods<'a>) -> LoadResult<MmaType> {
-        let ty = m.pick(|p| match p {
-            "e4m3" => Some(MmaType::E4m3),
-            "e5m2" => Some(MmaType::E5m2),
-            _ => match Type::parse(p)? {
-                Type::F16 => Some(MmaType::F16),
-                Type::Bf16 => Some(MmaType::Bf16),
-                Type::Tf32 => Some(MmaType::Tf32),
-                Type::S8 => Some(MmaType::S8),
-                Type::U8 => Some(MmaType::U8),
-                _ => None,
-            },
-        });
+        let ty = m.pick(mma_type).filter(|ty| !matches!(ty, MmaType::S4 | MmaType::U4));
         match ty {
             Some(ty) => Ok(ty),
             None => self.fail("`wgmma` is not supported for operands of this type"),

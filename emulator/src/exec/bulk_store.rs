@@ -2,7 +2,7 @@
 //! before its thread has waited for its group. It writes when its thread waits for more than the reading, or at the
 //! latest when its block ends; until then nothing may touch the destination.
 
-use super::access::{AccessKind, Target};
+use super::access::AccessKind;
 use super::async_shadow::{CHUNK, Needed};
 use super::atomic::{bytes_of, update};
 use super::block::{Block, Checked};
@@ -14,7 +14,6 @@ use super::shadow::shadow_words;
 use super::shared::pack;
 use super::warp::Warp;
 use crate::decode::ir::*;
-use crate::ptx::types::Space;
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -99,13 +98,7 @@ impl Block<'_> {
         part: Range<usize>,
     ) -> Checked<()> {
         let bytes = part.len() as u64;
-        let mut t = Target {
-            space: Space::Global,
-            pointers: [std::ptr::null_mut(); 32],
-            offsets: [address; 32],
-            allocations: [0; 32],
-        };
-        self.resolve_global(w, i, &mut t, bytes, 1 << lane)?;
+        let t = self.global_of_lane(w, i, lane, address, bytes)?;
         self.tally_bulk(address, bytes, true);
         let allocation = t.allocations[lane] as usize;
         let a = &self.g.allocations[allocation];

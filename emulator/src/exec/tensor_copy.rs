@@ -48,6 +48,25 @@ fn rows(map: &TensorMap, start: [i64; 5]) -> impl Iterator<Item = Option<BoxRow>
 }
 
 impl Block<'_> {
+    /// Looks up `bytes` bytes of global memory for one lane.
+    pub(super) fn global_of_lane(
+        &mut self,
+        w: &Warp,
+        i: &Instr,
+        lane: usize,
+        address: u64,
+        bytes: u64,
+    ) -> Checked<Target> {
+        let mut t = Target {
+            space: Space::Global,
+            pointers: [std::ptr::null_mut(); 32],
+            offsets: [address; 32],
+            allocations: [0; 32],
+        };
+        self.resolve_global(w, i, &mut t, bytes, 1 << lane)?;
+        Ok(t)
+    }
+
     /// Looks up `bytes` bytes of global memory and notes the read; `act` gets the pointer.
     #[expect(clippy::too_many_arguments)]
     pub(super) fn global_bytes(
@@ -60,13 +79,7 @@ impl Block<'_> {
         kind: AccessKind,
         act: impl FnOnce(*mut u8),
     ) -> Checked<()> {
-        let mut t = Target {
-            space: Space::Global,
-            pointers: [std::ptr::null_mut(); 32],
-            offsets: [address; 32],
-            allocations: [0; 32],
-        };
-        self.resolve_global(w, i, &mut t, bytes, 1 << lane)?;
+        let t = self.global_of_lane(w, i, lane, address, bytes)?;
         if !self.sweep_global(&t, bytes, 1 << lane) {
             self.shadow_lane(w, i, &t, lane, bytes, kind, false)?;
         }

@@ -117,6 +117,20 @@ fn what_a_capture_forbids() {
     );
 }
 
+/// A node of one thread; the arguments must outlive its use.
+fn one_thread(function: Handle, args: &[usize]) -> KernelNodeParams {
+    KernelNodeParams {
+        function,
+        grid: [1; 3],
+        block: [1; 3],
+        shared: 0,
+        params: args.as_ptr() as usize,
+        extra: 0,
+        kernel: Handle::NULL,
+        context: Handle::NULL,
+    }
+}
+
 #[test]
 fn graphs_node_by_node() {
     in_child(
@@ -140,16 +154,7 @@ fn graphs_node_by_node() {
                 get!(cuGraphAddMemsetNode(graph, In::NULL, 0, (&fill).into(), Handle::NULL));
             let kernel = |address: &u64, list: &mut [usize; 1]| {
                 list[0] = arg(address);
-                KernelNodeParams {
-                    function: bump,
-                    grid: [1; 3],
-                    block: [1; 3],
-                    shared: 0,
-                    params: list.as_ptr() as usize,
-                    extra: 0,
-                    kernel: Handle::NULL,
-                    context: Handle::NULL,
-                }
+                one_thread(bump, list)
             };
             let mut list = [0];
             let params = kernel(&x, &mut list);
@@ -353,16 +358,7 @@ fn dependent_launches(second: &std::ffi::CStr) -> [c_int; 4] {
             let graph: Handle = get!(cuGraphCreate(0));
             let args = [arg(&x)];
             let node = |function: Handle| -> Handle {
-                let params = KernelNodeParams {
-                    function,
-                    grid: [1; 3],
-                    block: [1; 3],
-                    shared: 0,
-                    params: args.as_ptr() as usize,
-                    extra: 0,
-                    kernel: Handle::NULL,
-                    context: Handle::NULL,
-                };
+                let params = one_thread(function, &args);
                 get!(cuGraphAddKernelNode_v2(graph, In::NULL, 0, In::from(&params)))
             };
             let (from, to) = (node(first), node(second));

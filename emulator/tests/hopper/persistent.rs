@@ -41,6 +41,24 @@ pub struct Product {
     pub slope: bool,
 }
 
+/// Its epilogue stores directly from registers.
+pub const DIRECT: Product = Product {
+    file: "products.ptx.gz",
+    kernel: "nt_128x192_plain",
+    tile: [128, 192],
+    by_k: false,
+    shared: shared([128, 192], 5, 0),
+    slope: false,
+};
+
+/// Its epilogue goes through shared memory and a bulk store.
+pub const STAGED: Product = Product {
+    file: "staged.ptx.gz",
+    kernel: "nt_128x192",
+    shared: shared([128, 192], 4, 128 * 192 * 2),
+    ..DIRECT
+};
+
 /// The sums of products for the tokens, row by row. The matrices, and hence the sums, depend only on the sizes.
 fn sums(x: &[f32], w: &[f32], [n, k]: [usize; 2], by_k: bool) -> Arc<Vec<f64>> {
     type Known = HashMap<(usize, usize, bool), Arc<Vec<f64>>>;

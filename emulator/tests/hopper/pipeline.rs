@@ -2,7 +2,7 @@
 //! maps, two consumer warpgroups, edges on every side, epilogues from registers and through shared memory.
 
 use crate::device::{Hopper, map_of_halves, seeds};
-use crate::persistent::{Product, fixture, halves, shared};
+use crate::persistent::{DIRECT, Product, STAGED, fixture, halves, shared};
 use emulator::tensor_map::TensorMap;
 use emulator::{Fault, Launch, Module, launch};
 
@@ -15,23 +15,15 @@ fn run(p: &Product, n: usize, k: usize, seed: Option<u64>) {
 #[test]
 fn epilogues_from_registers() {
     for seed in [None, Some(1), Some(2)] {
-        let plain = Product {
-            file: "products.ptx.gz",
-            kernel: "nt_128x192_plain",
-            tile: [128, 192],
-            by_k: false,
-            shared: shared([128, 192], 5, 0),
-            slope: false,
-        };
-        run(&plain, 328, 136, seed);
+        run(&DIRECT, 328, 136, seed);
         let wide = Product {
             kernel: "nt_128x256_plain",
             tile: [128, 256],
             shared: shared([128, 256], 4, 0),
-            ..plain
+            ..DIRECT
         };
         run(&wide, 264, 200, seed);
-        let back = Product { kernel: "nn_128x192_slope", by_k: true, slope: true, ..plain };
+        let back = Product { kernel: "nn_128x192_slope", by_k: true, slope: true, ..DIRECT };
         run(&back, 200, 328, seed);
     }
 }
@@ -39,23 +31,15 @@ fn epilogues_from_registers() {
 #[test]
 fn epilogues_through_shared_memory() {
     for seed in [None, Some(3)] {
-        let staged = Product {
-            file: "staged.ptx.gz",
-            kernel: "nt_128x192",
-            tile: [128, 192],
-            by_k: false,
-            shared: shared([128, 192], 4, 128 * 192 * 2),
-            slope: false,
-        };
-        run(&staged, 328, 136, seed);
+        run(&STAGED, 328, 136, seed);
         let tall = Product {
             kernel: "nt_256x128",
             tile: [256, 128],
             shared: shared([256, 128], 3, 256 * 128 * 2),
-            ..staged
+            ..STAGED
         };
         run(&tall, 136, 264, seed);
-        let back = Product { kernel: "nn_128x192", by_k: true, ..staged };
+        let back = Product { kernel: "nn_128x192", by_k: true, ..STAGED };
         run(&back, 200, 200, seed);
     }
 }

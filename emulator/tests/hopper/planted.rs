@@ -2,27 +2,9 @@
 //! found under twenty warp orders, by a report or, if noted, by the numbers, and the correct twin has no report.
 
 use crate::device::{Hopper, seeds};
-use crate::persistent::{Product, fixture, shared};
+use crate::persistent::{DIRECT, Product, STAGED, fixture};
 use crate::pipeline::attend;
 use emulator::FaultKind::{self, *};
-
-/// Its epilogue stores directly from registers.
-const DIRECT: Product = Product {
-    file: "products.ptx.gz",
-    kernel: "nt_128x192_plain",
-    tile: [128, 192],
-    by_k: false,
-    shared: shared([128, 192], 5, 0),
-    slope: false,
-};
-
-/// Its epilogue goes through shared memory and a bulk store.
-const STAGED: Product = Product {
-    file: "staged.ptx.gz",
-    kernel: "nt_128x192",
-    shared: shared([128, 192], 4, 128 * 192 * 2),
-    ..DIRECT
-};
 
 /// W is stored by k: descriptors of the other major order.
 const BY_K: Product = Product { kernel: "nn_128x192", by_k: true, ..STAGED };
