@@ -91,25 +91,6 @@ __device__ __forceinline__ Dropout dropout_of(const AttentionArgs& args) {
     return Dropout(args.dropout, args.batch, args.batch->first_token * args.heads);
 }
 
-// Four words from each of four lanes that are `Stride` apart: lane i gets word i of all four, in lane order.
-template <int Stride>
-__device__ __forceinline__ void transpose4(uint32_t (&w)[4]) {
-    const int i = int(threadIdx.x) / Stride % 4;
-    const bool low = i % 2 == 0, front = i < 2;
-    // Words i % 2 and i % 2 + 2 of both lanes of this pair.
-    const uint32_t got0 = __shfl_xor_sync(kFullWarp, low ? w[1] : w[0], Stride);
-    const uint32_t got1 = __shfl_xor_sync(kFullWarp, low ? w[3] : w[2], Stride);
-    const uint32_t a0 = low ? w[0] : got0, a1 = low ? got0 : w[1];
-    const uint32_t b0 = low ? w[2] : got1, b1 = low ? got1 : w[3];
-    // Word i of all four.
-    const uint32_t far0 = __shfl_xor_sync(kFullWarp, front ? b0 : a0, 2 * Stride);
-    const uint32_t far1 = __shfl_xor_sync(kFullWarp, front ? b1 : a1, 2 * Stride);
-    w[0] = front ? a0 : far0;
-    w[1] = front ? a1 : far1;
-    w[2] = front ? far0 : b0;
-    w[3] = front ? far1 : b1;
-}
-
 // Masks the scores of a slice: rows are queries g and g + 8 (dropout rows `row` and `row8`), columns are 2t and 2t + 1 of the
 // eight keys from `key`, and of the next eight. Four lanes share the four blocks of words of their two rows: each computes
 // one, and a 4 × 4 transposition gives every lane its word of all four.

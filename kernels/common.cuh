@@ -122,3 +122,24 @@ __device__ __forceinline__ float warp_max(float x) {
     for (int offset = 16; offset > 0; offset >>= 1) x = fmaxf(x, __shfl_xor_sync(kFullWarp, x, offset));
     return x;
 }
+
+// --- exchanges -------------------------------------------------------------------------------------------
+
+// Four words from each of four lanes that are `Stride` apart: lane i gets word i of all four, in lane order.
+template <int Stride, class Word>
+__device__ __forceinline__ void transpose4(Word (&w)[4]) {
+    const int i = int(threadIdx.x) / Stride % 4;
+    const bool low = i % 2 == 0, front = i < 2;
+    // Words i % 2 and i % 2 + 2 of both lanes of this pair.
+    const Word got0 = __shfl_xor_sync(kFullWarp, low ? w[1] : w[0], Stride);
+    const Word got1 = __shfl_xor_sync(kFullWarp, low ? w[3] : w[2], Stride);
+    const Word a0 = low ? w[0] : got0, a1 = low ? got0 : w[1];
+    const Word b0 = low ? w[2] : got1, b1 = low ? got1 : w[3];
+    // Word i of all four.
+    const Word far0 = __shfl_xor_sync(kFullWarp, front ? b0 : a0, 2 * Stride);
+    const Word far1 = __shfl_xor_sync(kFullWarp, front ? b1 : a1, 2 * Stride);
+    w[0] = front ? a0 : far0;
+    w[1] = front ? a1 : far1;
+    w[2] = front ? far0 : b0;
+    w[3] = front ? far1 : b1;
+}

@@ -4,20 +4,6 @@
 
 #include "ring.cuh"
 
-// Four lanes have four values each: lane i gets the i-th value of all four. `lane` is the index within the four.
-__device__ __forceinline__ void exchange4(float (&v)[4], int lane) {
-    const bool low = lane % 2 == 0, front = lane < 2;
-    const float near0 = __shfl_xor_sync(kFullWarp, low ? v[1] : v[0], 1);
-    const float near1 = __shfl_xor_sync(kFullWarp, low ? v[3] : v[2], 1);
-    const float a0 = low ? v[0] : near0, a1 = low ? near0 : v[1], b0 = low ? v[2] : near1, b1 = low ? near1 : v[3];
-    const float far0 = __shfl_xor_sync(kFullWarp, front ? b0 : a0, 2);
-    const float far1 = __shfl_xor_sync(kFullWarp, front ? b1 : a1, 2);
-    v[0] = front ? a0 : far0;
-    v[1] = front ? a1 : far1;
-    v[2] = front ? far0 : b0;
-    v[3] = front ? far1 : b1;
-}
-
 // The sum over the sixteen lanes that have the same eight columns, for the column given by the lane's upper three bits. Each
 // exchange halves what is left to add.
 __device__ __forceinline__ float column_sum(const Eight& e, int lane) {
@@ -59,8 +45,8 @@ struct RingEpilogue {
             for (int j = 0; j < kPiece; j += 8) {
                 float even[4] = {sums[j], sums[j + 4], sums[j + 2], sums[j + 6]};
                 float odd[4] = {sums[j + 1], sums[j + 5], sums[j + 3], sums[j + 7]};
-                exchange4(even, segment);
-                exchange4(odd, segment);
+                transpose4<1>(even);
+                transpose4<1>(odd);
                 Eight e = {{even[0], odd[0], even[1], odd[1], even[2], odd[2], even[3], odd[3]}};
                 const uint32_t column = first_column + within + 2 * j;
                 const bool inside = row < rows && column < args.n;

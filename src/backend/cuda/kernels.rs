@@ -202,6 +202,31 @@ impl Products {
             (Self::Hopper, Format::Int8 | Format::Nf4) => &GemmTile::RING_OF_CODES,
         }
     }
+
+    /// The kernels for frozen matrices of a type, and for matrices that train, which are in 16 bits.
+    fn kernels(self, weights: WeightType) -> Vec<ProductKernel> {
+        let mut formats = vec![Format::of_products(weights), Format::Half];
+        formats.dedup();
+        let mut kernels = Vec::new();
+        for format in formats {
+            for kind in GemmKind::ALL {
+                kernels.extend(self.tiles(format).iter().map(|&tile| ProductKernel {
+                    unit: self.unit(format),
+                    name: format!("{}_{}", kind.kernel(self, format), tile.name()),
+                    tile,
+                }));
+            }
+        }
+        kernels
+    }
+}
+
+/// A kernel that multiplies with a matrix in one format.
+struct ProductKernel {
+    /// Its source file.
+    unit: String,
+    name: String,
+    tile: GemmTile,
 }
 
 /// Which product a linear layer's kernel computes, and what it does to the result.
@@ -267,17 +292,9 @@ impl Kernels {
     /// If an image is missing or the driver refuses it, with the name of the file or kernel.
     pub fn load(device: &Device, half: HalfType, weights: WeightType) -> Result<Self> {
         let products = Products::of(device.info.capability)?;
-        let mut table: Vec<(String, String)> = Vec::new();
-        // Trained matrices are in 16 bits, next to frozen ones of any type.
-        for format in [Format::of_products(weights), Format::Half] {
-            for kind in GemmKind::ALL {
-                let name = kind.kernel(products, format);
-                let tiles = products.tiles(format).iter();
-                table.extend(
-                    tiles.map(|tile| (products.unit(format), format!("{name}_{}", tile.name()))),
-                );
-            }
-        }
+        let of_products = products.kernels(weights);
+        let names = of_products.iter().map(|kernel| (kernel.unit.clone(), kernel.name.clone()));
+        let mut table: Vec<(String, String)> = names.collect();
         for (unit, kernels, endings) in UNITS {
             for kernel in *kernels {
                 table.extend(
@@ -306,24 +323,16 @@ impl Kernels {
         let (device, stopwatch) = (device.clone(), Stopwatch::default());
         let begin_early = driver_version()? >= SINCE_DRIVER;
         let kernels = Self { device, half, products, begin_early, functions, stopwatch };
-        kernels.allow_shared_memory(weights)?;
+        kernels.allow_shared_memory(&of_products)?;
         Ok(kernels)
     }
 
     /// More than 48 KiB of dynamic shared memory must be requested once.
-    fn allow_shared_memory(&self, weights: WeightType) -> Result<()> {
+    fn allow_shared_memory(&self, of_products: &[ProductKernel]) -> Result<()> {
         let attention = HEAD_DIMS.into_iter().flat_map(|dim| {
             AttentionKind::ALL.map(|kind| (kind.kernel(dim), kind.most_shared(dim)))
         });
-        let products =
-            [Format::of_products(weights), Format::Half].into_iter().flat_map(|format| {
-                let tiles = self.products.tiles(format).iter();
-                tiles.flat_map(move |tile| {
-                    let of = |kind: GemmKind| kind.kernel(self.products, format);
-                    GemmKind::ALL
-                        .map(|kind| (format!("{}_{}", of(kind), tile.name()), tile.shared()))
-                })
-            });
+        let products = of_products.iter().map(|kernel| (kernel.name.clone(), kernel.tile.shared()));
         for (kernel, bytes) in attention.chain(products) {
             if bytes <= 48 * 1024 {
                 continue;
