@@ -73,8 +73,14 @@ impl BenchDevice {
             };
             params[decl.offset as usize..][..bytes.len()].copy_from_slice(&bytes);
         }
-        let launch =
-            Launch { grid, block: [threads, 1, 1], dynamic_shared: 0, params, dependent: false };
+        let launch = Launch {
+            grid,
+            block: [threads, 1, 1],
+            dynamic_shared: 0,
+            params,
+            dependent: false,
+            workspace: 0,
+        };
         Workload { memory: self.0.clone(), kernel, launch, _module: module }
     }
 }
@@ -216,6 +222,7 @@ fn hopper(c: &mut Criterion) {
         dynamic_shared: 4 * 49152 + 64 + 1024,
         params: args,
         dependent: false,
+        workspace: 0,
     };
     let program = Workload { memory: device.0.clone(), kernel, launch, _module: module };
     program.run(&of_hopper);

@@ -23,6 +23,9 @@ pub struct ParamDecl {
     pub align: u32,
 }
 
+/// A size, and the barrier of all blocks.
+const WORKSPACE_BYTES: u64 = 64;
+
 /// An entry function, ready to launch.
 #[derive(Debug)]
 pub struct Kernel {
@@ -43,6 +46,8 @@ pub struct Kernel {
     pub(crate) program: Program,
     pub(crate) constants: Buffer,
     pub(crate) heap: Option<Arc<Heap>>,
+    /// Where the grid's barrier of a cooperative launch is, if the module has one.
+    pub(crate) workspace: Option<u64>,
 }
 
 /// A loaded module. Dropping it frees its globals.
@@ -149,8 +154,19 @@ impl Module {
             }
             _ => None,
         };
+        let workspace = match text.contains(decode::WORKSPACE) {
+            true => {
+                let base = memory
+                    .alloc(WORKSPACE_BYTES, AllocationKind::Module)
+                    .and_then(|base| memory.mark_initialised(base, WORKSPACE_BYTES).map(|()| base))
+                    .map_err(|e| error(text, 0, e.to_string()))?;
+                module.placed.push(base);
+                Some(base)
+            }
+            false => None,
+        };
         for f in tree.functions.iter().filter(|f| f.entry && f.body.is_some()) {
-            let kernel = kernel(&symbols, f, heap.clone())?;
+            let kernel = Kernel { workspace, ..kernel(&symbols, f, heap.clone())? };
             module.kernels.insert(f.name.to_string(), Arc::new(kernel));
         }
         Ok(module)
@@ -216,6 +232,7 @@ fn kernel<'a>(
         program,
         constants,
         heap,
+        workspace: None,
     })
 }
 

@@ -4,9 +4,9 @@
 //! Liveness is that of one thread. It holds for a warp too, because a write touches active lanes only.
 
 use super::flow;
-use super::ir::{Instr, Op, Program, R};
+use super::ir::{Alu, Instr, Op, Program, R};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 
 const NARROW: u32 = 128;
 const WIDE: u32 = 256;
@@ -56,6 +56,42 @@ fn mark_touches(p: &mut Program, registers: usize) {
         uses(p, i, |v| touches |= taken[v as usize]);
         defs(p, i, |v| touches |= taken[v as usize]);
         p.code[at].touches = touches && !matches!(p.code[at].op, Op::Wgmma(_));
+    }
+    mark_early(p, registers);
+}
+
+/// Marks copies of constants, directly or through another register. A compiler may write them after the `wgmma.fence` that
+/// the program has after them, and `ptxas` moves them back.
+fn mark_early(p: &mut Program, registers: usize) {
+    let is_copy = |i: &Instr| matches!(i.op, Op::Alu(Alu::Mov { .. })) && i.d.is_reg();
+    // Registers that never hold anything but constants.
+    let mut constant = vec![true; registers];
+    let mut changed = true;
+    while changed {
+        changed = false;
+        for i in &p.code {
+            if !is_copy(i) || i.a.is_reg() && !constant[i.a.0 as usize] {
+                defs(p, i, |v| changed |= std::mem::replace(&mut constant[v as usize], false));
+            }
+        }
+    }
+    // Registers of products hold one at times: after such a copy, until the next label.
+    let mut holds = HashSet::new();
+    for at in 0..p.code.len() {
+        let i = &p.code[at];
+        if i.leader {
+            holds.clear();
+        }
+        let early =
+            is_copy(i) && (!i.a.is_reg() || constant[i.a.0 as usize] || holds.contains(&i.a.0));
+        if early && i.guard.is_none() {
+            holds.insert(i.d.0);
+        } else {
+            defs(p, i, |v| {
+                holds.remove(&v);
+            });
+        }
+        p.code[at].early = early && p.code[at].touches;
     }
 }
 

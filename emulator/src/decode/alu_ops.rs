@@ -245,6 +245,10 @@ pub enum Special {
     Clock64,
     GlobalTimer,
     DynamicSharedSize,
+    /// Half of the address of a cooperative launch's workspace.
+    Workspace {
+        high: bool,
+    },
     TotalSharedSize,
     /// Bytes from the start of the shared memory that belongs to the system.
     ReservedShared(u32),

@@ -70,7 +70,9 @@ impl<'a> Decoder<'_, 'a> {
         let Some(body) = &f.body else {
             return match f.name {
                 "__assertfail" | "__assert_fail" => self.emit(Instr::new(Op::Assert)),
-                "malloc" | "free" => self.heap_call(f.name == "malloc", returns, args),
+                "malloc" => self.runtime_call(Op::Malloc, 1, 8, returns, args),
+                "free" => self.runtime_call(Op::Free, 1, 0, returns, args),
+                "vprintf" => self.runtime_call(Op::Print, 2, 4, returns, args),
                 _ => self.fail(format!("function `{name}` has no body here")),
             };
         };
@@ -202,10 +204,12 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    /// malloc and free, which no PTX defines.
-    fn heap_call(
+    /// A function of the device's runtime, which no PTX defines. Its arguments have 8 bytes each.
+    fn runtime_call(
         &mut self,
-        malloc: bool,
+        op: Op,
+        arguments: usize,
+        result_bytes: u8,
         returns: &[Operand<'a>],
         args: &[Operand<'a>],
     ) -> LoadResult<()> {
@@ -213,10 +217,10 @@ impl<'a> Decoder<'_, 'a> {
             Operand::Name(name) => Operand::Address { base: Some(name), offset: 0, brackets: true },
             other => other.clone(),
         };
-        let (Some(arg), result) = (args.first(), returns.first()) else {
-            return self.fail("malloc and free take one argument");
-        };
-        let mut mem = Mem {
+        if args.len() != arguments {
+            return self.fail(format!("expected {arguments} arguments, found {}", args.len()));
+        }
+        let mem = Mem {
             space: Space::Local,
             bytes: 8,
             count: 1,
@@ -228,21 +232,26 @@ impl<'a> Decoder<'_, 'a> {
             acquire: false,
             copied: false,
         };
-        let r = self.temp(true);
-        let mut i = Instr::new(Op::Nop);
-        self.mem_address(&access(arg), &mut mem, &mut i)?;
-        i.op = Op::Ld(mem);
-        i.class = i.op.class();
-        self.list(&mut i, &[r], &[]);
-        self.emit(i)?;
-        let mut i = Instr::new(if malloc { Op::Malloc } else { Op::Free });
-        i.a = r;
-        if malloc {
-            i.d = self.temp(true);
+        let mut given = [R::NONE; 2];
+        for (arg, r) in args.iter().zip(&mut given) {
+            let mut mem = mem;
+            *r = self.temp(true);
+            let mut i = Instr::new(Op::Nop);
+            self.mem_address(&access(arg), &mut mem, &mut i)?;
+            i.op = Op::Ld(mem);
+            i.class = i.op.class();
+            self.list(&mut i, &[*r], &[]);
+            self.emit(i)?;
+        }
+        let mut i = Instr::new(op);
+        [i.a, i.b] = given;
+        if result_bytes > 0 {
+            i.d = self.temp(result_bytes == 8);
         }
         let d = i.d;
         self.emit(i)?;
-        if let (true, Some(result)) = (malloc, result) {
+        if let (true, Some(result)) = (result_bytes > 0, returns.first()) {
+            let mut mem = Mem { bytes: result_bytes, wide: result_bytes == 8, ..mem };
             let mut i = Instr::new(Op::Nop);
             self.mem_address(&access(result), &mut mem, &mut i)?;
             i.op = Op::St(mem);

@@ -57,6 +57,8 @@ pub struct Instr {
     pub leader: bool,
     /// Not a product, but uses registers that products use.
     pub touches: bool,
+    /// A copy of something that was ready before: compilers put it anywhere before the product that takes it.
+    pub early: bool,
     pub guard: P,
     pub pd: P,
     pub pq: P,
@@ -84,6 +86,7 @@ impl Instr {
             class: op.class(),
             leader: false,
             touches: false,
+            early: false,
             guard: P::NONE,
             pd: P::NONE,
             pq: P::NONE,
@@ -138,6 +141,7 @@ pub struct Program {
     pub uses_dynamic: bool,
     /// There is a `wgmma.mma_async`.
     pub has_products: bool,
+    pub has_bulk_loads: bool,
     /// Reads where the system's own shared memory is.
     pub uses_reserved: bool,
     /// The frame pointer of recursive calls, and what a call saves; all empty without recursion.

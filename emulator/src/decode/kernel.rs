@@ -217,6 +217,9 @@ impl<'a> Decoder<'_, 'a> {
             }
         }
         copied::mark(&mut self.p, self.wide.len());
+        let loads =
+            |i: &Instr| matches!(i.op, Op::BulkCopy(op) | Op::BulkTensor { op, .. } if op.load);
+        self.p.has_bulk_loads = self.p.code.iter().any(loads);
         flow::finish(&mut self.p);
         alloc::registers(&mut self.p, &self.wide);
         Ok(self.p)

@@ -39,3 +39,4 @@ mod wmma;
 pub use decoder::Symbols;
 pub use kernel::kernel;
 pub use layout::place;
+pub use special::WORKSPACE;

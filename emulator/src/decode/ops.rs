@@ -260,8 +260,11 @@ pub enum Op {
     },
     /// griddepcontrol.wait
     GridWait,
-    /// fence.proxy.async, if it is about shared memory.
-    FenceAsync,
+    /// fence.proxy.async, and the memory that it is about.
+    FenceAsync {
+        shared: bool,
+        global: bool,
+    },
     /// Descriptors in `a` (none: the list ends with four registers) and `b`, scale-d in `ps`; the list has D twice.
     Wgmma(Wgmma),
     WgmmaFence,
@@ -301,6 +304,8 @@ pub enum Op {
     NanoSleep,
     /// `a` bytes from the module's heap.
     Malloc,
+    /// vprintf: the format is at `a`, its arguments at `b`; `d` gets their number.
+    Print,
     Free,
     /// A failed device-side assertion.
     Assert,
@@ -411,7 +416,7 @@ impl Op {
             Op::Bar(_)
             | Op::BarWarp
             | Op::Fence { .. }
-            | Op::FenceAsync
+            | Op::FenceAsync { .. }
             | Op::GridWait
             | Op::MapAcquire
             | Op::WgmmaFence
@@ -447,6 +452,7 @@ impl Op {
             | Op::Nop
             | Op::NanoSleep
             | Op::Malloc
+            | Op::Print
             | Op::Free => Class::Other,
         }
     }

@@ -2,6 +2,9 @@
 
 use super::ir::{LaneMask, RESERVED_SHARED, Special};
 
+/// Begins the names of the registers that tell a cooperative launch where its workspace is.
+pub const WORKSPACE: &str = "%envreg";
+
 pub fn special(name: &str) -> Option<Special> {
     let axis = |n: &str| match n {
         "x" => Some(0),
@@ -44,10 +47,12 @@ pub fn special(name: &str) -> Option<Special> {
         "%reserved_smem_offset_1" => Special::ReservedShared(RESERVED_SHARED / 2),
         "%reserved_smem_offset_end" => Special::ReservedShared(RESERVED_SHARED),
         "%reserved_smem_offset_cap" => Special::ReservedSharedSize,
-        "%cluster_ctarank" => Special::Zero,
+        "%cluster_ctarank" | "%current_graph_exec" => Special::Zero,
         "%cluster_nctarank" => Special::One,
+        "%envreg1" => Special::Workspace { high: true },
+        "%envreg2" => Special::Workspace { high: false },
         _ => {
-            let n: u32 = name.strip_prefix("%envreg")?.parse().ok()?;
+            let n: u32 = name.strip_prefix(WORKSPACE)?.parse().ok()?;
             if n < 32 { Special::Zero } else { return None }
         }
     })

@@ -42,19 +42,18 @@ impl<'a> Decoder<'_, 'a> {
         let global = proxy && m.flag("global");
         let block = m.flag("cta");
         self.semantics(m);
+        let shared = m.any(&["shared::cta", "shared::cluster"]).is_some();
         let rest = [
             "gl",
             "alias",
             "mbarrier_init",
-            "shared::cta",
-            "shared::cluster",
             "sync_restrict::shared::cta",
             "sync_restrict::shared::cluster",
         ];
         while m.any(&rest).is_some() {}
         self.count(ops, 0)?;
-        self.emit(Instr::new(match asynchronous && !global {
-            true => Op::FenceAsync,
+        self.emit(Instr::new(match asynchronous {
+            true => Op::FenceAsync { shared: !global, global: !shared },
             false => Op::Fence { block },
         }))?;
         Ok(true)

@@ -48,6 +48,7 @@ const FIXED: &[(c_int, c_int)] = &[
     (83, 1),         // managed memory
     (87, 2),         // single to double precision ratio
     (90, 1),         // compute preemption
+    (95, 1),         // cooperative launches
     (91, 1),         // registered memory has its host pointer
     (99, 1),         // host registration
     (122, 1),        // 64-bit stream memory operations

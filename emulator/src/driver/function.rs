@@ -2,8 +2,7 @@
 
 use std::ffi::{c_char, c_int};
 
-use crate::config::DeviceConfig;
-use crate::module::Kernel;
+use crate::exec::max_threads;
 
 use super::entry::api;
 use super::error::{CudaResult, Error};
@@ -13,13 +12,6 @@ use super::types::{Handle, Out};
 
 /// Version 9.0 of PTX, as `CU_FUNC_ATTRIBUTE_PTX_VERSION` writes it.
 const PTX_VERSION: c_int = 90;
-
-/// The largest block that a kernel can be launched with.
-pub fn max_threads(kernel: &Kernel, config: &DeviceConfig) -> u32 {
-    let required = kernel.required_block.map(|block| block.iter().product());
-    let declared = required.or(kernel.max_threads);
-    declared.map_or(config.max_threads_per_block, |most| most.min(config.max_threads_per_block))
-}
 
 fn get(out: &Out<c_int>, attribute: c_int, function: Handle) -> CudaResult {
     let driver = driver()?;

@@ -7,7 +7,7 @@
 use std::ffi::{c_int, c_uint};
 use std::sync::Arc;
 
-use crate::exec::Launch;
+use crate::exec::{Launch, blocks_per_sm};
 use crate::module::Kernel;
 
 use super::capture;
@@ -61,6 +61,7 @@ pub fn prepare(
         dynamic_shared: shape.shared,
         params,
         dependent: false,
+        workspace: 0,
     };
     Ok(KernelOp { function, kernel, launch })
 }
@@ -199,13 +200,22 @@ fn from_extra(kernel: &Kernel, extra: usize) -> CudaResult<Vec<u8>> {
     Ok(block)
 }
 
+/// What a launch may do beside its shape.
+#[derive(Clone, Copy, Default)]
+struct Way {
+    /// It may begin before the previous launch has ended.
+    overlaps: bool,
+    /// Its blocks may wait for each other.
+    cooperative: bool,
+}
+
 fn launch(
     function: Handle,
     shape: LaunchShape,
     stream: Handle,
     params: usize,
     extra: usize,
-    overlaps: bool,
+    way: Way,
 ) -> CudaResult {
     // A launch overlaps only with one that is still queued right before it, or precedes it in a capture.
     let behind = {
@@ -218,9 +228,30 @@ fn launch(
         matches!(last, Some(StreamOp::Kernel(_)))
     };
     let mut op = prepare(function, shape, params, extra)?;
-    op.launch.dependent = overlaps && behind;
+    op.launch.dependent = way.overlaps && behind;
+    if way.cooperative {
+        let fit = blocks_per_sm(
+            &driver()?.config,
+            &op.kernel,
+            shape.block.iter().product(),
+            shape.shared,
+        );
+        let most = u64::from(fit) * u64::from(driver()?.config.sm_count);
+        let blocks: u64 = shape.grid.iter().map(|&n| u64::from(n)).product();
+        if blocks > most {
+            let text = format!(
+                "launch of {}: {blocks} cooperative blocks, but the device holds {most} at a time",
+                op.kernel.name
+            );
+            return Err(report::refuse(Error::COOPERATIVE_LAUNCH_TOO_LARGE, &text));
+        }
+        op.launch.workspace = op.kernel.workspace.unwrap_or(0);
+    }
     submit(stream, StreamOp::Kernel(Arc::new(op)))
 }
+
+/// `CU_LAUNCH_ATTRIBUTE_COOPERATIVE`: all blocks must be on the device at the same time.
+const COOPERATIVE: u32 = 2;
 
 /// `CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION`: the launch may begin before the previous one has ended.
 const OVERLAP: u32 = 6;
@@ -231,11 +262,9 @@ fn check_attribute(attribute: &LaunchAttribute) -> CudaResult {
         Err(report::refuse(Error::NOT_SUPPORTED, &format!("cuLaunchKernelEx: {text}")))
     };
     match attribute.id {
-        // Cache windows, synchronisation policy, cluster preference, priority, memory domains, carve-out, and
+        // Cooperation, which the launch itself checks. Cache windows, synchronisation policy, cluster preference, priority, memory domains, carve-out, and
         // programmatic serialisation (a permission to overlap, which running in order satisfies).
-        0 | 1 | 3 | 5 | 6 | 8 | 9 | 10 | 14 | 15 | 16 => Ok(()),
-        2 if attribute.value[0] == 0 => Ok(()),
-        2 => refuse("cooperative launches (grid-wide synchronisation)"),
+        0 | 1 | 2 | 3 | 5 | 6 | 8 | 9 | 10 | 14 | 15 | 16 => Ok(()),
         4 | 11 if attribute.value[..3] == [1, 1, 1] => Ok(()),
         4 | 11 => refuse("thread block clusters"),
         7 | 12 => refuse("events that a kernel triggers"),
@@ -252,35 +281,36 @@ api! {
         shared: c_uint, stream: Handle, params: usize, extra: usize,
     ) {
         let shape = LaunchShape { grid: [grid_x, grid_y, grid_z], block: [block_x, block_y, block_z], shared };
-        launch(function, shape, stream, params, extra, false)
+        launch(function, shape, stream, params, extra, Way::default())
     }
 
     fn cuLaunchKernelEx | cuLaunchKernelEx_ptsz(config: In<LaunchConfig>, function: Handle, params: usize, extra: usize) {
         let config = config.get()?;
-        let mut overlaps = false;
+        let mut way = Way::default();
         for index in 0..config.attribute_count as usize {
             let address = config.attributes + index * size_of::<LaunchAttribute>();
             let attribute = In::<LaunchAttribute>::at_address(address).get()?;
             check_attribute(&attribute)?;
-            overlaps |= attribute.id == OVERLAP && attribute.value[0] != 0;
+            way.overlaps |= attribute.id == OVERLAP && attribute.value[0] != 0;
+            way.cooperative |= attribute.id == COOPERATIVE && attribute.value[0] != 0;
         }
         let shape = LaunchShape { grid: config.grid, block: config.block, shared: config.shared };
-        launch(function, shape, config.stream, params, extra, overlaps)
+        launch(function, shape, config.stream, params, extra, way)
     }
 
     fn cuLaunchCooperativeKernel | cuLaunchCooperativeKernel_ptsz(
-        _function: Handle,
-        _grid_x: c_uint, _grid_y: c_uint, _grid_z: c_uint,
-        _block_x: c_uint, _block_y: c_uint, _block_z: c_uint,
-        _shared: c_uint, _stream: Handle, _params: usize,
+        function: Handle,
+        grid_x: c_uint, grid_y: c_uint, grid_z: c_uint,
+        block_x: c_uint, block_y: c_uint, block_z: c_uint,
+        shared: c_uint, stream: Handle, params: usize,
     ) {
-        driver()?.state().current()?;
-        Err(report::refuse(Error::NOT_SUPPORTED, "cooperative launches (grid-wide synchronisation)"))
+        let shape = LaunchShape { grid: [grid_x, grid_y, grid_z], block: [block_x, block_y, block_z], shared };
+        launch(function, shape, stream, params, 0, Way { cooperative: true, ..Way::default() })
     }
 
     fn cuLaunch(function: Handle) {
         let shape = LaunchShape { grid: [1; 3], block: [1; 3], shared: 0 };
-        launch(function, shape, Handle::NULL, 0, 0, false)
+        launch(function, shape, Handle::NULL, 0, 0, Way::default())
     }
 
     fn cuFuncSetBlockShape(_function: Handle, _x: c_int, _y: c_int, _z: c_int) {

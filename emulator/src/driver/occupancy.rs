@@ -2,39 +2,15 @@
 
 use std::ffi::{c_int, c_uint};
 
-use crate::config::DeviceConfig;
+use crate::exec::{SHARED_UNIT, blocks_per_sm, max_threads};
 use crate::module::Kernel;
 
 use super::device::RESERVED_SHARED;
 use super::entry::api;
 use super::error::{CudaResult, Error};
-use super::function::max_threads;
 use super::report;
 use super::state::driver;
 use super::types::{BlockToShared, Handle, In, LaunchConfig, Out};
-
-/// Registers are allocated to a warp in units of 256, shared memory to a block in units of 128 bytes.
-const REGISTER_UNIT: u32 = 256;
-const SHARED_UNIT: u32 = 128;
-
-/// How many blocks of `threads` threads and `dynamic` bytes fit on one SM at a time.
-pub fn blocks_per_sm(config: &DeviceConfig, kernel: &Kernel, threads: u32, dynamic: u32) -> u32 {
-    if threads == 0 || threads > max_threads(kernel, config) {
-        return 0;
-    }
-    let warps = threads.div_ceil(32);
-    let registers = warps * (kernel.registers.clamp(16, 255) * 32).next_multiple_of(REGISTER_UNIT);
-    let shared = kernel.static_shared.saturating_add(dynamic);
-    if shared > config.shared_per_block_optin || registers > config.registers_per_block {
-        return 0;
-    }
-    let shared = (shared + RESERVED_SHARED).next_multiple_of(SHARED_UNIT);
-    config
-        .max_blocks_per_sm
-        .min(config.max_threads_per_sm / (warps * 32))
-        .min(config.registers_per_sm / registers)
-        .min(config.shared_per_sm / shared)
-}
 
 fn kernel(function: Handle) -> CudaResult<std::sync::Arc<Kernel>> {
     Ok(driver()?.state().function(function)?.kernel.clone())

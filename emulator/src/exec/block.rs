@@ -2,6 +2,7 @@
 
 use super::bulk::Bulk;
 use super::clocks::{Clocks, Known, MbarClocks, PRODUCTS, WARPS};
+use super::global_proxy::Unfenced;
 use super::grid::Grid;
 use super::shared::{LaneConflict, Shared};
 use super::tally::Tally;
@@ -62,10 +63,17 @@ pub struct Block<'g> {
     pub(super) grid_waits: Vec<(usize, u32)>,
     /// This block has run a fence with a scope wider than the block.
     pub(super) fenced: bool,
+    pub(super) unfenced: Unfenced,
     /// `(address, sequence)` of the acquiring accesses.
     pub(super) acquired: Vec<(u64, u64)>,
     pub(super) executed: u64,
     pub(super) progress: u64,
+    /// Strong reads of global memory since then: many of them poll.
+    pub(super) polls: u32,
+    /// What other blocks and this one had achieved when it last looked, and how often in a row it was nothing.
+    pub(super) others: (u64, u64, u32),
+    /// Another thread has taken over this block's part of the work.
+    pub(super) replaced: bool,
     pub(super) random: u64,
     worker: u32,
 }
@@ -92,9 +100,13 @@ impl<'g> Block<'g> {
             hint: 0,
             grid_waits: Vec::new(),
             fenced: false,
+            unfenced: Unfenced::default(),
             acquired: Vec::new(),
             executed: 0,
             progress: 0,
+            polls: 0,
+            others: (0, 0, 0),
+            replaced: false,
             random: 0,
             worker,
         }
@@ -119,8 +131,10 @@ impl<'g> Block<'g> {
         self.warpgroups.iter_mut().for_each(Warpgroup::clear);
         self.free_registers = 0;
         self.fenced = false;
+        self.unfenced.clear();
         self.acquired.clear();
         (self.executed, self.progress) = (0, 0);
+        (self.polls, self.others, self.replaced) = (0, (0, 0, 0), false);
         self.random =
             self.g.config.warp_order_seed.unwrap_or(0) ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         (self.exists, self.live) = ([0; 32], [0; 32]);

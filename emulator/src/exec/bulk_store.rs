@@ -151,12 +151,12 @@ impl Block<'_> {
             }
             if !read_only {
                 let done: Vec<_> = groups.closed.drain(..over).collect();
-                done.into_iter().for_each(|group| self.land_stores(group));
+                done.into_iter().for_each(|group| self.land_stores(group, false));
             }
         }
     }
 
-    fn land_stores(&mut self, group: StoreGroup) {
+    fn land_stores(&mut self, group: StoreGroup, late: bool) {
         for store in group.stores {
             for StoreRow { allocation, offset, part } in &store.rows {
                 let a = &self.g.allocations[*allocation];
@@ -182,7 +182,7 @@ impl Block<'_> {
                 let checks = self.g.config.checks;
                 if checks.global_races && checks.async_copies {
                     for (word, _) in shadow_words(*offset, from.len() as u64) {
-                        global_race::pay(&a.race_shadow()[word]);
+                        global_race::pay(&a.race_shadow()[word], late);
                     }
                 }
             }
@@ -193,8 +193,8 @@ impl Block<'_> {
     /// A block has ended: everything it has stored is written.
     pub(super) fn stores_end(&mut self) {
         for (_, groups) in std::mem::take(&mut self.bulk.stores) {
-            groups.closed.into_iter().for_each(|group| self.land_stores(group));
-            self.land_stores(groups.open);
+            groups.closed.into_iter().for_each(|group| self.land_stores(group, true));
+            self.land_stores(groups.open, true);
         }
     }
 }

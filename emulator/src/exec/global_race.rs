@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 /// Blocks are identified by 24 bits; this one means "several".
 const MANY: u64 = 0xff_ffff;
 
+/// The writer of a word that a bulk store has written at the end of its block, which did not wait for it.
+const LATE: u64 = MANY - 2;
+
 /// The reader of a word that a bulk store has yet to write; its writer is that store's block.
 const STORE: u64 = MANY - 1;
 
@@ -98,6 +101,8 @@ pub enum Other {
     Read,
     /// A bulk store that has yet to write, perhaps one of the same block.
     Stores,
+    /// A bulk store whose block ended without a wait for it.
+    Late,
 }
 
 // A shadow word: epoch 8 bits, writer 24 + byte mask 4, reader 24 + byte mask 4.
@@ -109,7 +114,7 @@ fn entry(epoch: u64, writer: u64, wmask: u64, reader: u64, rmask: u64) -> u64 {
 /// word that was written in this launch or read in part.
 #[inline]
 pub fn note_reads(cells: &[AtomicU64], epoch: u64, block: u64) -> bool {
-    let me = block.min(MANY - 3) + 1;
+    let me = block.min(MANY - 4) + 1;
     let (mine, many) = (entry(epoch, 0, 0, me, 0xf), entry(epoch, 0, 0, MANY, 0xf));
     cells.iter().all(|cell| {
         let old = cell.load(Relaxed);
@@ -136,26 +141,32 @@ pub fn written(cells: &[AtomicU64], epoch: u64) -> bool {
     })
 }
 
+/// Whether the launch `epoch` has read or written any of these words.
+pub fn touched(cells: &[AtomicU64], epoch: u64) -> bool {
+    cells.iter().any(|cell| cell.load(Relaxed) >> 56 == epoch)
+}
+
 /// A bulk store of `block` is in flight to the bytes `mask` of a word.
 pub fn owe(cell: &AtomicU64, epoch: u64, block: u64, mask: u64) {
-    let me = block.min(MANY - 3) + 1;
+    let me = block.min(MANY - 4) + 1;
     cell.store(entry(epoch, me, mask, STORE, mask), Relaxed);
 }
 
 /// Whether bulk stores of `block` are in flight to all of these words.
 pub fn owed_by(cells: &[AtomicU64], epoch: u64, block: u64) -> bool {
-    let me = block.min(MANY - 3) + 1;
+    let me = block.min(MANY - 4) + 1;
     cells.iter().all(|cell| {
         let old = cell.load(Relaxed);
         old >> 56 == epoch && old >> 4 & 0xff_ffff == STORE && old >> 32 & 0xff_ffff == me
     })
 }
 
-/// A bulk store has written this word.
-pub fn pay(cell: &AtomicU64) {
+/// A bulk store has written this word; `late`: because its block has ended.
+pub fn pay(cell: &AtomicU64, late: bool) {
     let old = cell.load(Relaxed);
     if old >> 4 & 0xff_ffff == STORE {
-        cell.store(old & !0xfff_ffff, Relaxed);
+        let writer = if late { LATE } else { old >> 32 & 0xff_ffff };
+        cell.store(entry(old >> 56, writer, old >> 28 & 0xf, 0, 0), Relaxed);
     }
 }
 
@@ -177,7 +188,7 @@ pub fn note(
     write: bool,
 ) -> Option<BlockConflict> {
     // Block numbers from 1; beyond the available bits, blocks are not told apart.
-    let me = block.min(MANY - 3) + 1;
+    let me = block.min(MANY - 4) + 1;
     let old = cell.load(Relaxed);
     if old >> 56 != epoch {
         let new = if write { entry(epoch, me, mask, 0, 0) } else { entry(epoch, 0, 0, me, mask) };
@@ -193,6 +204,9 @@ pub fn note(
     let by = |of: u64, other| Some(BlockConflict { block: (of != MANY).then(|| of - 1), other });
     if reader == STORE && rmask & mask != 0 {
         return by(writer, Other::Stores);
+    }
+    if writer == LATE && wmask & mask != 0 {
+        return Some(BlockConflict { block: None, other: Other::Late });
     }
     let mut conflict = None;
     if writer != 0 && writer != me && wmask & mask != 0 {

@@ -7,7 +7,8 @@ use crate::decode::ir::Program;
 use crate::l2::L2;
 use crate::memory::{Allocation, DeviceMemory};
 use crate::module::Kernel;
-use std::sync::atomic::AtomicBool;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 /// One kernel launch. `params` is the parameter block, each parameter at its declared offset.
@@ -20,6 +21,8 @@ pub struct Launch {
     /// It may begin before another has ended, either the last one run or one named by a graph (programmatic dependent
     /// launch): what that one wrote is available only after `griddepcontrol.wait`.
     pub dependent: bool,
+    /// Device memory for the barrier of a cooperative launch; 0 if it is none.
+    pub workspace: u64,
 }
 
 /// What all blocks of a launch share.
@@ -36,7 +39,17 @@ pub struct Grid<'l> {
     /// The epoch of the previous launch, if this one depends on it.
     pub after: Option<u64>,
     pub ordering: Ordering,
+    /// Pieces of global memory that blocks have published with no proxy fence, each with its block.
+    pub unfenced: Mutex<HashMap<u64, u64>>,
+    /// Earlier launches that may still run when the one this depends on has ended.
+    pub loose: Vec<u64>,
+    /// A thread has run griddepcontrol.wait.
+    pub waited: AtomicBool,
     pub l2: Option<Mutex<L2>>,
     /// A block has failed: the others stop at their next opportunity.
     pub stop: AtomicBool,
+    /// A block has made no progress for a while: it may wait for another one.
+    pub waiting: AtomicBool,
+    /// Counts what blocks achieve while others wait.
+    pub progress: AtomicU64,
 }

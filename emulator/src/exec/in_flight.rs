@@ -35,6 +35,8 @@ pub struct InFlight {
     /// Groups up to this one have been waited for.
     pub over: u32,
     pub fences: u32,
+    /// How many had run at the last wait.
+    pub fences_at_wait: u32,
     /// Registers per thread, if known.
     pub registers: u32,
 }
@@ -47,7 +49,8 @@ impl InFlight {
 
     pub fn reset(&mut self) {
         self.slots.fill(FRESH);
-        (self.issued, self.committed, self.over, self.fences) = (0, 0, 0, 0);
+        (self.issued, self.committed, self.over) = (0, 0, 0);
+        (self.fences, self.fences_at_wait) = (0, 0);
         self.registers = 0;
     }
 
@@ -65,7 +68,7 @@ impl Block<'_> {
         }
         let n = usize::from(i.defs) + usize::from(i.uses);
         let list = &self.g.program.lists[i.list as usize..][..n];
-        let (over, fences) = (w.products.over, w.products.fences + 1);
+        let InFlight { over, fences, fences_at_wait, .. } = w.products;
         for &r in [i.d, i.a, i.b, i.c].iter().chain(list).filter(|r| r.is_reg()) {
             let Some(slot) = w.products.slot(r) else { continue };
             if slot.group > over {
@@ -73,7 +76,10 @@ impl Block<'_> {
                 let kind = FaultKind::PendingProduct;
                 return Err(self.fault(kind, w, i, m.trailing_zeros(), message));
             }
-            slot.fences = fences;
+            // What is copied was ready before the last fence, and so could the copy be.
+            if !i.early || fences == fences_at_wait {
+                slot.fences = fences + 1;
+            }
             slot.set = true;
         }
         Ok(())

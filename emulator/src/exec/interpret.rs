@@ -189,8 +189,13 @@ impl Block<'_> {
                         self.grid_wait(w);
                         Next::Step
                     }
-                    Op::FenceAsync => {
-                        self.clocks.fence(w.place.warp as usize);
+                    Op::FenceAsync { shared, global } => {
+                        if shared {
+                            self.clocks.fence(w.place.warp as usize);
+                        }
+                        if global {
+                            self.fence_global();
+                        }
                         Next::Step
                     }
                     Op::Mbar { op, address64 } => {
@@ -207,6 +212,10 @@ impl Block<'_> {
                     }
                     Op::ActiveMask => {
                         w.regs.put(i.d, &[m; 32], m);
+                        Next::Step
+                    }
+                    Op::Print => {
+                        self.print(w, i, m)?;
                         Next::Step
                     }
                     Op::Malloc | Op::Free => {

@@ -1,10 +1,9 @@
 //! A launch from its checks to its counters: blocks run on the host's cores, and the first failed check stops all.
 
 use super::alu;
-use super::block::Block;
+use super::crew;
 use super::global_race::Ordering;
 use super::grid::{Grid, Launch};
-use super::tally::Tally;
 use crate::check::{Fault, FaultKind};
 use crate::config::DeviceConfig;
 use crate::counters::KernelCounters;
@@ -50,52 +49,20 @@ pub fn launch_after(
         // A higher number is from before the shadows were cleared.
         after: Some(before).filter(|&before| launch.dependent && (1..epoch).contains(&before)),
         ordering: Ordering::default(),
+        unfenced: Mutex::default(),
+        loose: if launch.dependent { memory.loose(before) } else { Vec::new() },
+        waited: AtomicBool::new(false),
         l2: config.l2_model.then(|| Mutex::new(L2::new(config.l2_bytes))),
         stop: AtomicBool::new(false),
+        waiting: AtomicBool::new(false),
+        progress: AtomicU64::new(0),
     };
     let blocks = launch.grid.iter().map(|&n| u64::from(n)).product::<u64>();
-    let workers = (config.worker_count() as u64).min(blocks).max(1);
-    let next = AtomicU64::new(0);
-    let failure: Mutex<Option<(u64, Box<Fault>)>> = Mutex::new(None);
-    let work = |worker: u32| {
-        let mut tally = Tally::default();
-        let mut block = Block::new(&grid, worker);
-        loop {
-            let n = next.fetch_add(1, Relaxed);
-            if n >= blocks || grid.stop.load(Relaxed) {
-                break;
-            }
-            if let Err(fault) = block.run(n, &mut tally) {
-                grid.stop.store(true, Relaxed);
-                let mut failure = failure.lock().unwrap_or_else(|e| e.into_inner());
-                // As far as possible, the report must not depend on which block's thread came first.
-                if failure.as_ref().is_none_or(|(at, _)| n < *at) {
-                    *failure = Some((n, fault));
-                }
-                break;
-            }
-        }
-        tally
-    };
-    let tallies: Vec<Tally> = if workers == 1 {
-        vec![work(0)]
-    } else {
-        std::thread::scope(|s| {
-            let work = &work;
-            let handles: Vec<_> = (0..workers as u32).map(|n| s.spawn(move || work(n))).collect();
-            handles.into_iter().filter_map(|h| h.join().ok()).collect()
-        })
-    };
-    if tallies.len() as u64 != workers {
-        return Err(invalid(
-            kernel,
-            FaultKind::IllegalInstruction,
-            "the emulator itself failed in this kernel".into(),
-        ));
-    }
-    if let Some((_, fault)) = failure.into_inner().unwrap_or_else(|e| e.into_inner()) {
-        return Err(fault);
-    }
+    let (tallies, result) = crew::run(&grid, blocks);
+    result?;
+    // A launch that waits for the one before ends after it; otherwise that one may still run.
+    let before = grid.after.filter(|_| !grid.waited.load(Relaxed));
+    memory.set_loose(epoch, grid.loose.iter().copied().chain(before).collect());
     let mut counters = KernelCounters {
         kernel: kernel.name.clone(),
         launches: 1,
@@ -116,7 +83,7 @@ pub fn launch_after(
     Ok(counters)
 }
 
-fn invalid(kernel: &Kernel, kind: FaultKind, message: String) -> Box<Fault> {
+pub(super) fn invalid(kernel: &Kernel, kind: FaultKind, message: String) -> Box<Fault> {
     Box::new(Fault {
         kind,
         kernel: kernel.name.clone(),

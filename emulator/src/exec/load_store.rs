@@ -125,6 +125,8 @@ impl Block<'_> {
         self.tally_access(&t, bytes, m, kind);
         if mem.strong {
             self.release_at(w, &t, m, mem.release);
+        } else if t.space == Space::Global {
+            self.wrote_global(&t, bytes, m);
         }
         let list = &p.lists[i.list as usize..i.list as usize + usize::from(mem.count)];
         let shadowed = self.shadowed(t.space)

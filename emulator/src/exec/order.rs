@@ -18,6 +18,7 @@ impl Block<'_> {
                 }
             }
             Space::Global | Space::Generic if checks.global_races && (release || self.fenced) => {
+                self.publish_unfenced();
                 for l in lanes(m) {
                     self.g.ordering.release(t.offsets[l], self.index);
                 }
@@ -30,6 +31,9 @@ impl Block<'_> {
     /// acquire after it, so that what the access saw is never noted too late.
     pub(super) fn acquire_at(&mut self, w: &Warp, t: &Target, m: u32) {
         let checks = self.g.config.checks;
+        if t.space != Space::Shared {
+            self.polls = self.polls.saturating_add(1);
+        }
         match t.space {
             Space::Shared if checks.shared_races => {
                 for l in lanes(m) {
@@ -39,6 +43,7 @@ impl Block<'_> {
                 }
             }
             Space::Global | Space::Generic if checks.global_races => {
+                self.took_over(w);
                 for l in lanes(m) {
                     self.g.ordering.acquire(t.offsets[l], self.index);
                 }

@@ -7,12 +7,23 @@ use super::warp::{Split, Wait, Warp};
 use crate::check::{Fault, FaultKind};
 use crate::decode::ir::{Mbar, Op, WINDOW};
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// Warp instructions a warp runs before the next gets its turn, unless a seed decides.
 const QUANTUM: u64 = 1 << 16;
 
 /// Consecutive failed tests, with nothing else happening in the block, after which an mbarrier never completes.
 const REFUSALS: u32 = 1 << 12;
+
+/// Strong reads of global memory, with nothing else happening in the block, after which it seems to wait for another.
+const POLLS: u32 = 1 << 10;
+
+/// Warp instructions that a warp of such a block runs before other blocks get their turn for `PAUSE`.
+const POLLING: u64 = 1 << 8;
+const PAUSE: Duration = Duration::from_micros(100);
+
+/// Such turns, with nothing happening in any block, after which nothing will.
+const HOPELESS: u32 = 1 << 14;
 
 impl Block<'_> {
     fn draw(&mut self) -> u64 {
@@ -23,15 +34,16 @@ impl Block<'_> {
         self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
     }
 
-    pub(super) fn run(&mut self, n: u64, tally: &mut Tally) -> Checked<()> {
+    /// Runs block `n`. `hire` starts another thread for blocks, because this one waits for one of them.
+    pub(super) fn run(&mut self, n: u64, tally: &mut Tally, hire: &dyn Fn()) -> Checked<()> {
         self.reset(n);
         self.tally = std::mem::take(tally);
-        let result = self.schedule();
+        let result = self.schedule(hire);
         *tally = std::mem::take(&mut self.tally);
         result
     }
 
-    fn schedule(&mut self) -> Checked<()> {
+    fn schedule(&mut self, hire: &dyn Fn()) -> Checked<()> {
         let seeded = self.g.config.warp_order_seed.is_some();
         loop {
             let (mut ran, mut left) = (false, false);
@@ -49,6 +61,7 @@ impl Block<'_> {
                 } else {
                     (turn, QUANTUM)
                 };
+                let quantum = if self.polls < POLLS { quantum } else { quantum.min(POLLING) };
                 if self.live[at] == 0 {
                     continue;
                 }
@@ -63,8 +76,11 @@ impl Block<'_> {
                 self.executed += warp.place.clock - before;
                 self.warps[at] = warp;
                 match status? {
-                    Status::Done => self.progress = self.executed,
-                    Status::Blocked => self.progress = self.executed,
+                    Status::Done | Status::Blocked => {
+                        self.progress = self.executed;
+                        self.polls = 0;
+                        self.tell_others();
+                    }
                     Status::Preempted => {
                         if self.warps[at].refused.1 >= REFUSALS && self.all_refused() {
                             return Err(self.never_completed(at));
@@ -74,6 +90,11 @@ impl Block<'_> {
                         }
                         if self.g.stop.load(Relaxed) {
                             return Ok(());
+                        }
+                        if self.polls < POLLS {
+                            self.tell_others();
+                        } else if !self.wait_for_others(hire) {
+                            return Err(self.livelock(at));
                         }
                     }
                 }
@@ -93,6 +114,32 @@ impl Block<'_> {
             }
             self.resolve_stuck()?;
         }
+    }
+
+    /// This block has achieved something; those that wait for it may go on.
+    fn tell_others(&self) {
+        if self.g.waiting.load(Relaxed) {
+            self.g.progress.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// This block polls global memory, and so may wait for another one. Returns whether there is still hope.
+    #[cold]
+    fn wait_for_others(&mut self, hire: &dyn Fn()) -> bool {
+        self.g.waiting.store(true, Relaxed);
+        if !std::mem::replace(&mut self.replaced, true) {
+            hire();
+        }
+        let achieved = self.g.progress.load(Relaxed);
+        if achieved != self.others.0 {
+            self.progress = self.executed;
+        }
+        if (achieved, self.progress) != (self.others.0, self.others.1) {
+            self.others = (achieved, self.progress, 0);
+        }
+        self.others.2 += 1;
+        std::thread::sleep(PAUSE);
+        self.others.2 < HOPELESS
     }
 
     fn livelock(&self, at: usize) -> Box<Fault> {

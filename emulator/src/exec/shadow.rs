@@ -153,7 +153,7 @@ impl Block<'_> {
                 continue;
             };
             let harmless = match c.other {
-                Other::Stores => false,
+                Other::Stores | Other::Late => false,
                 other => {
                     same && other == Other::Wrote
                         || self.g.ordering.ordered(c.block.unwrap_or(0xff_fffe), self.index)
@@ -210,6 +210,11 @@ impl Block<'_> {
                 address,
                 if write { "overwritten" } else { "read" },
             );
+        }
+        if c.other == Other::Late {
+            let message = "another block's bulk store has written this, and that block has ended without waiting for it (cp.async.bulk.wait_group without .read): nothing orders them";
+            let kind = FaultKind::GlobalRace;
+            return self.address_fault(kind, w, i, lane as u32, message, "global", address);
         }
         let [gx, gy, _] = self.g.launch.grid.map(u64::from);
         let by = match c.block {

@@ -15,6 +15,7 @@ pub struct Place {
     pub dynamic_shared: u32,
     pub total_shared: u32,
     pub reserved_shared: u32,
+    pub workspace: u64,
     /// Warp instructions run so far in this block: the clock.
     pub clock: u64,
 }
@@ -47,6 +48,8 @@ pub(super) fn special(w: &mut Regs, place: &Place, d: R, s: Special, mask: u32) 
         Special::TotalSharedSize => [place.total_shared; 32],
         Special::ReservedShared(at) => [place.reserved_shared + at; 32],
         Special::ReservedSharedSize => [RESERVED_SHARED; 32],
+        Special::Workspace { high: false } => [place.workspace as u32; 32],
+        Special::Workspace { high: true } => [(place.workspace >> 32) as u32; 32],
         Special::Zero => [0; 32],
         Special::One => [1; 32],
         Special::Clock64 | Special::GlobalTimer => return w.put(d, &[place.clock; 32], mask),

@@ -82,6 +82,9 @@ impl Block<'_> {
         let t = self.global_of_lane(w, i, lane, address, bytes)?;
         if !self.sweep_global(&t, bytes, 1 << lane) {
             self.shadow_lane(w, i, &t, lane, bytes, kind, false)?;
+            if kind == AccessKind::Read {
+                self.fenced_global(w, i, lane, &t, bytes)?;
+            }
         }
         self.tally_bulk(address, bytes, false);
         act(t.pointers[lane]);

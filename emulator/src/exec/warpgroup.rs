@@ -29,6 +29,7 @@ impl Block<'_> {
             return;
         }
         w.products.over = w.products.over.max(target);
+        w.products.fences_at_wait = w.products.fences;
         let seen = &mut self.clocks.of[warp].seen[PRODUCTS + warp / 4];
         *seen = (*seen).max(target);
     }

@@ -6,10 +6,10 @@
 
 use super::allocation::{Allocation, AllocationInfo, AllocationKind};
 use super::error::MemoryError;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 const ALIGNMENT: u64 = 256;
 /// The minimum distance between two allocations.
@@ -38,6 +38,8 @@ pub struct DeviceMemory {
     inner: RwLock<Allocations>,
     total: u64,
     launches: AtomicU64,
+    /// For each launch, those before it that it has not waited for.
+    loose: Mutex<HashMap<u64, Vec<u64>>>,
 }
 
 impl fmt::Debug for DeviceMemory {
@@ -54,7 +56,12 @@ impl DeviceMemory {
             next: FIRST_ADDRESS,
             used: 0,
         };
-        Self { inner: RwLock::new(inner), total, launches: AtomicU64::new(0) }
+        Self {
+            inner: RwLock::new(inner),
+            total,
+            launches: AtomicU64::new(0),
+            loose: Mutex::default(),
+        }
     }
 
     /// A number from 1 to 255 for the next launch; at 1 the race shadow must be cleared.
@@ -68,6 +75,21 @@ impl DeviceMemory {
             0 => 0,
             n => (n - 1) % 255 + 1,
         }
+    }
+
+    /// The launches that may still run when the launch `epoch` has ended.
+    pub fn loose(&self, epoch: u64) -> Vec<u64> {
+        let loose = self.loose.lock().unwrap_or_else(|e| e.into_inner());
+        loose.get(&epoch).cloned().unwrap_or_default()
+    }
+
+    pub fn set_loose(&self, epoch: u64, launches: Vec<u64>) {
+        let mut loose = self.loose.lock().unwrap_or_else(|e| e.into_inner());
+        if epoch == 1 {
+            // The numbers begin again.
+            loose.clear();
+        }
+        loose.insert(epoch, launches);
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Allocations> {

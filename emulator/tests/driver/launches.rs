@@ -52,10 +52,11 @@ fn launch_limits() {
                 1,
                 "too few bytes"
             );
+            let blocks = 108 * 64 + 1;
             assert_eq!(
                 cu!(cuLaunchCooperativeKernel(
                     scale,
-                    1,
+                    blocks,
                     1,
                     1,
                     32,
@@ -65,7 +66,8 @@ fn launch_limits() {
                     Handle::NULL,
                     arg(&args)
                 )),
-                801
+                720,
+                "more blocks than the device holds"
             );
             // None of these is sticky.
             ok!(cuCtxSynchronize());

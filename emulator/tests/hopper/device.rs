@@ -107,6 +107,7 @@ impl Hopper {
             dynamic_shared,
             params: block,
             dependent: self.dependent,
+            workspace: 0,
         };
         launch(&kernel, &what, &self.memory, &self.config).map(drop)
     }

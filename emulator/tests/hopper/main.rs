@@ -17,6 +17,7 @@ mod gemm;
 mod hardware;
 mod layouts;
 mod mbarriers;
+mod others;
 mod persistent;
 mod pipeline;
 mod planted;

@@ -138,6 +138,7 @@ impl Product {
             dynamic_shared: p.shared,
             params: args,
             dependent: hopper.dependent,
+            workspace: 0,
         };
         launch(&kernel, &what, &hopper.memory, &hopper.config)?;
         let got = hopper.bytes(y, BUCKET * n * 2);

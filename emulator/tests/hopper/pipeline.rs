@@ -57,7 +57,7 @@ fn launch_text(
     let kernel = module.kernel(name).expect("a kernel");
     assert_eq!(kernel.param_bytes as usize, params.len(), "{name}");
     let (grid, block) = ([blocks, 1, 1], [threads, 1, 1]);
-    let what = Launch { grid, block, dynamic_shared, params, dependent: false };
+    let what = Launch { grid, block, dynamic_shared, params, dependent: false, workspace: 0 };
     launch(&kernel, &what, &hopper.memory, &hopper.config).map(drop)
 }
 

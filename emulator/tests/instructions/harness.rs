@@ -91,7 +91,7 @@ pub fn run_grid(
     memory.copy_from_host(dst, &out).map_err(|e| e.to_string())?;
     let params = [src.to_le_bytes(), dst.to_le_bytes()].concat();
     let (grid, block) = ([blocks, 1, 1], [threads, 1, 1]);
-    let what = Launch { grid, block, dynamic_shared, params, dependent: false };
+    let what = Launch { grid, block, dynamic_shared, params, dependent: false, workspace: 0 };
     launch(&kernel, &what, &memory, &config).map_err(|e| format!("launch: {e}"))?;
     memory.copy_to_host(&mut out, dst).map_err(|e| e.to_string())?;
     Ok(out)

@@ -72,8 +72,14 @@ fn two_dimensional_lanes() {
     let module = Module::load(&text, &memory, &config).unwrap();
     let out = memory.alloc(4 * 64, AllocationKind::Device).unwrap();
     let params = [out.to_le_bytes(), out.to_le_bytes()].concat();
-    let what =
-        Launch { grid: [1; 3], block: [8, 8, 1], dynamic_shared: 0, params, dependent: false };
+    let what = Launch {
+        grid: [1; 3],
+        block: [8, 8, 1],
+        dynamic_shared: 0,
+        params,
+        dependent: false,
+        workspace: 0,
+    };
     launch(&module.kernel("k").unwrap(), &what, &memory, &config).unwrap();
     let mut bytes = vec![0; 256];
     memory.copy_to_host(&mut bytes, out).unwrap();

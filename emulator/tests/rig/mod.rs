@@ -154,7 +154,7 @@ impl Rig {
         }
         launch(
             &kernel,
-            &Launch { grid, block, dynamic_shared, params, dependent: false },
+            &Launch { grid, block, dynamic_shared, params, dependent: false, workspace: 0 },
             &self.memory,
             &self.config,
         )

@@ -71,6 +71,7 @@ impl Device {
             dynamic_shared,
             params,
             dependent: false,
+            workspace: 0,
         };
         launch(&kernel, &launch_, &self.memory, &self.config)
     }
