@@ -84,7 +84,8 @@ impl Block<'_> {
     ) -> Checked<bool> {
         let state = &self.barriers[id];
         let warps = self.warps.len();
-        // Threads that arrived without waiting may have left since; threads that left without arriving are the defect.
+        // Threads that arrived without waiting may have left since. A barrier does not wait for warps that have left, as
+        // producers do; threads that left without the rest of their warp are the defect.
         let here = |w: usize| self.live[w] & !state.arrived[w] == 0;
         let complete = match state.expected {
             None => (0..warps).all(here),
@@ -98,15 +99,13 @@ impl Block<'_> {
         }
         let missed = |w: usize| self.exists[w] & !state.arrived[w];
         let gone = (0..warps)
-            .find(|&w| missed(w) != 0 && (state.expected.is_none() || state.arrived[w] != 0))
+            .find(|&w| missed(w) != 0 && state.arrived[w] != 0)
             .filter(|_| self.g.config.checks.barriers);
         if let Some(warp) = gone {
             let missing = missed(warp);
             let [x, y, z] = self.thread(warp as u32, missing.trailing_zeros());
-            let left: u32 = (0..warps)
-                .filter(|&w| state.expected.is_none() || state.arrived[w] != 0)
-                .map(|w| missed(w).count_ones())
-                .sum();
+            let left: u32 =
+                (0..warps).filter(|&w| state.arrived[w] != 0).map(|w| missed(w).count_ones()).sum();
             let message = format!(
                 "barrier {id} is not reached by {left} threads of the block, which have left the kernel, thread ({x},{y},{z}) first"
             );

@@ -180,3 +180,25 @@ fn a_dependent_launch_ends_after_the_one_before_only_if_it_waits() {
         );
     }
 }
+
+/// A producer's warps return early; the others still meet at the block's barrier.
+#[test]
+fn a_barrier_does_not_wait_for_warps_that_have_left() {
+    let body = |first: u32| {
+        format!(
+            "setp.ge.u32 %p, %tid0, {first};\n@%p ret;\nmad.lo.u32 %s, %tid0, 4, %smem;\nst.shared.u32 [%s], %tid0;\nbar.sync 0;\n\
+             xor.b32 %i, %tid0, 63;\nmad.lo.u32 %s, %i, 4, %smem;\nld.shared.u32 %i, [%s];\nmad.wide.u32 %w, %tid0, 4, %out;\nst.global.u32 [%w], %i;\n"
+        )
+    };
+    for seed in seeds() {
+        let hopper = Hopper::seeded(seed);
+        let out = hopper.alloc(256);
+        assert_eq!(
+            outcome(&hopper, &kernel(96, "", "", &body(64)), (1, 96, 256), [out; 2]),
+            Ok(())
+        );
+        assert_eq!(hopper.words(out, 64), (0..64).rev().collect::<Vec<_>>());
+        let partly = kernel(96, "", "", &body(80));
+        assert_eq!(outcome(&hopper, &partly, (1, 96, 512), [out; 2]), Err(BarrierDivergence));
+    }
+}
