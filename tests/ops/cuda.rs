@@ -133,8 +133,8 @@ fn tensor_cores_that_truncate_stay_within_the_bounds() {
             matches!(kind, Kind::Attention { .. } | Kind::AttentionBackward { .. })
         });
         cases.extend(products(cases_for_cuda()));
-        let cases: Vec<_> = cases.into_iter().step_by(3).collect();
-        for half in [HalfType::F16, HalfType::Bf16] {
+        for (at, half) in [HalfType::F16, HalfType::Bf16].into_iter().enumerate() {
+            let cases: Vec<_> = cases.iter().skip(at).step_by(7).cloned().collect();
             agree(half, WeightType::F16, None, &cases);
         }
     });
