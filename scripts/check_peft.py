@@ -70,10 +70,10 @@ def main():
         outputs = None if mean else file.get_tensor(head[0]).shape[0]
     tokenizer = AutoTokenizer.from_pretrained(args.base)
 
-    def load(folder, beside):
+    def load(folder, head_folder):
         options = {"dtype": torch.float32, "attn_implementation": "eager"}
         if mean:
-            return OnMean(AutoModel.from_pretrained(folder, **options), beside).eval()
+            return OnMean(AutoModel.from_pretrained(folder, **options), head_folder).eval()
         more = {} if folder == args.merged else {"num_labels": outputs, "ignore_mismatched_sizes": True}
         return AutoModelForSequenceClassification.from_pretrained(folder, **more, **options).eval()
 
