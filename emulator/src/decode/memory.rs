@@ -97,6 +97,9 @@ impl<'a> Decoder<'_, 'a> {
     ) -> LoadResult<bool> {
         match base {
             "ld" | "ldu" => self.load(m, ops),
+            "st" | "red" if m.flag("async") => self.fail(format!(
+                "`{base}.async` (to another block's shared memory) is not supported"
+            )),
             "st" => self.store(m, ops),
             "atom" | "red" => self.atomic(base == "red", m, ops),
             "prefetch" | "prefetchu" | "applypriority" | "discard" => {

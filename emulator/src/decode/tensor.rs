@@ -84,6 +84,9 @@ impl<'a> Decoder<'_, 'a> {
 
     /// mma.sync
     pub(super) fn mma(&mut self, m: &mut Mods<'a>, ops: &'a [Operand<'a>]) -> LoadResult<bool> {
+        if m.any(&["sp", "sp::ordered_metadata"]).is_some() {
+            return self.fail("`mma` of sparse matrices is not supported");
+        }
         self.need_sync("mma", m)?;
         m.flag("aligned");
         let shape = m.any(&[

@@ -69,6 +69,14 @@ fn forms_that_are_not_there() {
             "sparse",
         ),
         (
+            "mma.sp.sync.aligned.m16n8k16.row.col.f32.tf32.tf32.f32 {%x0, %x1, %x2, %x3}, {%i, %i, %i, %i}, {%i, %i, %i, %i}, {%x0, %x1, %x2, %x3}, %j, 0;",
+            "sparse",
+        ),
+        (
+            "red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.add.u32 [%s], %i, [%t];",
+            "red.async",
+        ),
+        (
             "wgmma.mma_async.sync.aligned.m64n12k16.f32.f16.f16 {%x0, %x1, %x2, %x3}, %w, %v, 1, 1, 1, 0, 0;",
             "shape",
         ),
