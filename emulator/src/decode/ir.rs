@@ -142,6 +142,7 @@ pub struct Program {
     /// There is a `wgmma.mma_async`.
     pub has_products: bool,
     pub has_bulk_loads: bool,
+    pub has_bulk_stores: bool,
     /// Reads where the system's own shared memory is.
     pub uses_reserved: bool,
     /// The frame pointer of recursive calls, and what a call saves; all empty without recursion.

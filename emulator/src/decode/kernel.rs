@@ -210,9 +210,12 @@ impl<'a> Decoder<'_, 'a> {
             }
         }
         copied::mark(&mut self.p, self.wide.len());
-        let loads =
-            |i: &Instr| matches!(i.op, Op::BulkCopy(op) | Op::BulkTensor { op, .. } if op.load);
-        self.p.has_bulk_loads = self.p.code.iter().any(loads);
+        for i in &self.p.code {
+            if let Op::BulkCopy(op) | Op::BulkTensor { op, .. } = i.op {
+                self.p.has_bulk_loads |= op.load;
+                self.p.has_bulk_stores |= !op.load;
+            }
+        }
         flow::finish(&mut self.p);
         alloc::registers(&mut self.p, &self.wide);
         Ok(self.p)

@@ -1,8 +1,8 @@
 //! The shadow of shared memory as asynchronous operations see it, sixteen bytes at a time: what a product or a bulk
 //! store reads, what a bulk load will overwrite, and its landing.
 
-use super::clocks::{AGENTS, Known, WARPS};
-use super::shared::{LaneConflict, Shared, agent, clock, pack, told};
+use super::clocks::{AGENTS, Known, PRODUCTS, WARPS};
+use super::shared::{LaneConflict, Shared, agent, clock, pack, told, words};
 
 /// Bytes that one step covers: the unit of swizzles and of bulk copies.
 pub const CHUNK: usize = 16;
@@ -124,6 +124,31 @@ impl Shared {
             }
         }
         taken
+    }
+
+    /// A strong write or an atomic, in a kernel whose asynchronous operations read shared memory: it must not touch what
+    /// they still read, and they must not read it without a fence.
+    pub(super) fn strong_write(
+        &mut self,
+        known: &Known,
+        warp: u32,
+        lane: u32,
+        offset: usize,
+        bytes: usize,
+    ) -> Option<LaneConflict> {
+        let mut conflict = None;
+        for (word, mask) in words(offset, bytes) {
+            let cell = &mut self.cells[word];
+            let open = |e: u32| {
+                let by = agent(e) as usize;
+                e != 0 && e & mask != 0 && by >= PRODUCTS && clock(e) > known.seen[by]
+            };
+            if let Some(reader) = cell.readers.into_iter().find(|&e| open(e)) {
+                conflict = Some(told(reader, false));
+            }
+            cell.writer = pack(known.seen[warp as usize], warp, lane, mask);
+        }
+        conflict
     }
 
     /// Eight bytes that no ordinary store has written, such as an mbarrier.

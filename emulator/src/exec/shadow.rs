@@ -67,13 +67,19 @@ impl Block<'_> {
                         self.shared.mark_init(offset, n);
                     }
                 }
-                if checks.shared_races && matches!(kind, AccessKind::Read | AccessKind::Write) {
-                    let warp = w.place.warp;
+                let plain = matches!(kind, AccessKind::Read | AccessKind::Write);
+                let (p, strong_reads) = (self.g.program, kind == AccessKind::StrongRead);
+                let asynchronous = (p.has_products || p.has_bulk_stores) && !strong_reads;
+                if checks.shared_races && (plain || asynchronous) {
+                    let (warp, on) = (w.place.warp, lane as u32);
                     let conflict = match kind {
-                        AccessKind::Read => {
-                            self.shared.read(&self.clocks, warp, lane as u32, offset, n)
+                        AccessKind::Read => self.shared.read(&self.clocks, warp, on, offset, n),
+                        AccessKind::Write => self.shared.write(&self.clocks, warp, on, offset, n),
+                        _ if self.clocks.exhausted => None,
+                        _ => {
+                            let known = &self.clocks.of[warp as usize];
+                            self.shared.strong_write(known, warp, on, offset, n)
                         }
-                        _ => self.shared.write(&self.clocks, warp, lane as u32, offset, n),
                     };
                     if let Some(c) = conflict
                         && !(same && c.other_wrote)

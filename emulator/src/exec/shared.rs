@@ -42,7 +42,7 @@ pub(super) fn clock(e: u32) -> u32 {
 
 /// Each word that `bytes` bytes at `offset` touch, with the mask of its bytes.
 #[inline(always)]
-fn words(offset: usize, bytes: usize) -> impl Iterator<Item = (usize, u32)> {
+pub(super) fn words(offset: usize, bytes: usize) -> impl Iterator<Item = (usize, u32)> {
     let end = offset + bytes;
     (offset / 4..end.div_ceil(4)).map(move |word| {
         let (from, to) = (offset.max(word * 4) - word * 4, end.min(word * 4 + 4) - word * 4);

@@ -202,3 +202,28 @@ fn a_barrier_does_not_wait_for_warps_that_have_left() {
         assert_eq!(outcome(&hopper, &partly, (1, 96, 512), [out; 2]), Err(BarrierDivergence));
     }
 }
+
+/// Volatile stores and atomics are ordinary accesses too, as far as asynchronous reads are concerned.
+#[test]
+fn strong_accesses_and_asynchronous_reads_of_shared_memory() {
+    let run = |before: &str, after: &str, seed| {
+        let body = format!(
+            "mad.lo.u32 %s, %tid0, 4, %smem;\nst.shared.u32 [%s], 0;\nfence.proxy.async;\nbar.sync 0;\n\
+             atom.shared.add.u32 %i, [%s], %tid0;\n{before}bar.sync 0;\nsetp.ne.u32 %p, %tid0, 0;\n@%p ret;\nmov.u32 %n, 128;\n\
+             cp.async.bulk.global.shared::cta.bulk_group [%out], [%smem], %n;\ncp.async.bulk.commit_group;\n\
+             {after}cp.async.bulk.wait_group 0;\n"
+        );
+        let hopper = Hopper::seeded(seed);
+        let out = hopper.alloc(128);
+        outcome(&hopper, &kernel(32, "", "", &body), (1, 32, 128), [out; 2])
+            .map(|()| assert_eq!(hopper.words(out, 32), (0..32).collect::<Vec<_>>()))
+    };
+    let (fence, store) =
+        ("fence.proxy.async.shared::cta;\n", "st.volatile.shared.u32 [%smem+4], 7;\n");
+    let waited = format!("cp.async.bulk.wait_group.read 0;\n{store}");
+    for seed in seeds() {
+        assert_eq!(run(fence, &waited, seed), Ok(()));
+        assert_eq!(run("", &waited, seed), Err(MissingFence));
+        assert_eq!(run(fence, store, seed), Err(SharedRace));
+    }
+}
