@@ -74,7 +74,7 @@ impl Block<'_> {
                 continue;
             }
             let (mut specification, mut long) = (vec![b'%'], false);
-            while let Some(c) = rest.next() {
+            for c in rest.by_ref() {
                 if c == b'*' {
                     let width = self.c_value(w, i, lane, &mut at, 4)? as c_int;
                     specification.extend(width.to_string().bytes());

@@ -57,14 +57,14 @@ fn launch_limits() {
             let blocks = 108 * 64 + 1;
             assert_eq!(
                 cu!(cuLaunchCooperativeKernel(
-                    scale,
+                    staged,
                     blocks,
                     1,
                     1,
                     32,
                     1,
                     1,
-                    0,
+                    128,
                     Handle::NULL,
                     arg(&args)
                 )),
