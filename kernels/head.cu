@@ -16,17 +16,16 @@ struct PoolArgs {
     // The labelled tokens, in order: one meaning of pooled_rows.
     const uint32_t* labelled;
     const StepState* state;
-    // [rows, width]: hidden states, or their gradient.
+    // [tokens, width]: hidden states, or their gradient.
     Half* x;
-    // f32 [sequences, tokens or labelled tokens, width]
+    // f32 [sequences or labelled tokens, width]
     float* pooled;
     uint32_t width;
     // 1: the mean of a sequence's tokens; 0: its first token.
     uint32_t mean;
-    // RowKind of x: all tokens, or only the first.
-    uint32_t rows;
-    // RowKind of pooled; if it equals that of x, each row keeps its own vector.
+    // RowKind of pooled.
     uint32_t pooled_rows;
+    uint32_t padding;
 };
 MIRRORED(PoolArgs);
 
@@ -35,13 +34,13 @@ constexpr int kPoolWarps = 8;
 // The rows of x that are pooled into one.
 __device__ __forceinline__ Span pooled_span(const PoolArgs& args, uint32_t pooled) {
     if (args.pooled_rows == kRowsLabelled) return {__ldg(args.labelled + pooled), 1};
-    return args.rows != args.pooled_rows ? span_of(args.cu_seqlens, pooled) : Span{pooled, 1};
+    return span_of(args.cu_seqlens, pooled);
 }
 
 // The pooled row that a row of x may have gone into.
 __device__ __forceinline__ uint32_t pooled_row(const PoolArgs& args, uint32_t row) {
     if (args.pooled_rows == kRowsLabelled) return last_not_after(args.labelled, args.batch->labelled, row);
-    return args.rows != args.pooled_rows ? last_not_after(args.cu_seqlens, args.batch->sequences, row) : row;
+    return last_not_after(args.cu_seqlens, args.batch->sequences, row);
 }
 
 // Grid: pooled rows × 256-column parts.
@@ -73,7 +72,7 @@ extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_forward(co
 // scale is applied here; column_finish removes it again. Grid: 8 rows × 256-column parts.
 extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_backward(const __grid_constant__ PoolArgs args) {
     const uint32_t row = blockIdx.x * kPoolWarps + threadIdx.x / kWarp;
-    if (row >= row_count(args.batch, args.rows)) return;
+    if (row >= args.batch->tokens) return;
     // Without labelled tokens, no row was pooled.
     const bool any = row_count(args.batch, args.pooled_rows) > 0;
     const uint32_t pooled = any ? pooled_row(args, row) : 0;
@@ -105,6 +104,11 @@ __device__ __forceinline__ float weight_at(const DenseArgs& args, uint32_t outpu
     return args.weight != nullptr ? args.weight[at] : unpack(static_cast<const Half*>(args.frozen.codes)[at].bits).x;
 }
 
+__device__ __forceinline__ float input_at(const DenseArgs& args, size_t at) {
+    if (args.stream != 0) return unpack(static_cast<const Half*>(args.x)[at].bits).x;
+    return static_cast<const float*>(args.x)[at];
+}
+
 // A number of the inputs, or of their gradient, under the dropout mask. Lanes take neighbouring columns, eight of which share
 // a block of words: each lane recomputes it, which costs little here.
 __device__ __forceinline__ float masked(const Dropout& dropout, uint32_t row, uint32_t column, float x) {
@@ -132,7 +136,7 @@ __device__ __forceinline__ void forward(const DenseArgs& args) {
 #pragma unroll
         for (int s = 0; s < kDenseRows; ++s) {
             if (first + s >= rows) break;
-            const float x = args.x[size_t(first + s) * args.inputs + column];
+            const float x = input_at(args, size_t(first + s) * args.inputs + column);
             sums[s] = fmaf(w, masked(dropout, first + s, column, x), sums[s]);
         }
     }
@@ -176,7 +180,7 @@ __device__ __forceinline__ void backward_weight(const DenseArgs& args, uint32_t 
         for (int i = 0; i < kDenseBackWeights; ++i) {
             const uint32_t column = first + i * kDenseBackThreads;
             if (column >= args.inputs) break;
-            const float x = args.x[size_t(s) * args.inputs + column];
+            const float x = input_at(args, size_t(s) * args.inputs + column);
             sums[i] = fmaf(d, masked(dropout, s, column, x), sums[i]);
         }
     }
@@ -187,7 +191,7 @@ __device__ __forceinline__ void backward_weight(const DenseArgs& args, uint32_t 
     }
 }
 
-// dx = dropout'(dy · W), and back through the tanh below. A lane has one column of eight rows, so that a weight is read once
+// dx = dropout'(dy · W), and back through the tanh below; with the loss scale if it goes on in 16 bits, as in pool_backward. A lane has one column of eight rows, so that a weight is read once
 // for all eight; the warps share the outputs, and their sums are added in order.
 template <bool Quantised>
 __device__ __forceinline__ void backward_input(const DenseArgs& args, uint32_t block) {
@@ -221,10 +225,14 @@ __device__ __forceinline__ void backward_input(const DenseArgs& args, uint32_t b
         const size_t at = size_t(row) * args.inputs + column;
         float d = masked(dropout, row, column, sum);
         if (args.tanh) {
-            const float x = args.x[at];
+            const float x = input_at(args, at);
             d *= 1.0f - x * x;
         }
-        args.dx[at] = d;
+        if (args.stream != 0) {
+            static_cast<Half*>(args.dx)[at].bits = uint16_t(pack(d * args.state->scale, 0.0f));
+        } else {
+            static_cast<float*>(args.dx)[at] = d;
+        }
     }
 }
 

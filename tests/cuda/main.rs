@@ -201,10 +201,8 @@ impl<B: Backend> Run<B> {
         }
     }
 
-    /// One step of two batches, or of one, as in the training loop.
-    fn issue(&mut self) -> PendingReport {
-        let parts = 1 + self.step % 2;
-        let update = AdamW {
+    fn update(&self) -> AdamW {
+        AdamW {
             lr: self.lr / (1.0 + self.step as f32),
             beta1: 0.9,
             beta2: 0.999,
@@ -212,7 +210,12 @@ impl<B: Backend> Run<B> {
             weight_decay: 0.01,
             clip_norm: 1.0,
             step: self.step + 1,
-        };
+        }
+    }
+
+    /// One step of two batches, or of one, as in the training loop.
+    fn issue(&mut self) -> PendingReport {
+        let (parts, update) = (1 + self.step % 2, self.update());
         for part in 0..parts {
             let index = 2 * self.step + part;
             let batch = self.batch(index % 8);

@@ -175,20 +175,33 @@ fn nothing_is_taken_away_from_a_step_that_still_runs() {
     assert!(!recording.contains("cuModuleGetFunction") && !recording.contains("cuModuleLoad"));
 }
 
-/// LayerNorm kernels finish the sums of earlier kernels; what the last ones leave is one launch.
+/// LayerNorm kernels finish the sums of earlier kernels, and the gradient's norm finishes what the last ones leave. If
+/// the step does not end there, the gradient is complete nevertheless. First tokens go into the head without pooling.
 #[test]
-fn one_launch_of_a_step_does_nothing_but_finish_sums() {
-    emulated("recorded::one_launch_of_a_step_does_nothing_but_finish_sums", &[], || {
+fn no_launch_of_a_step_does_nothing_but_finish_sums_or_copy_rows() {
+    let name = "recorded::no_launch_of_a_step_does_nothing_but_finish_sums_or_copy_rows";
+    emulated(name, &[], || {
         let (model, kind, pooling, outputs) = MODELS[0];
         let mut run = Run::new(model, kind, pooling, outputs, cuda(HalfType::Bf16));
         let batch = batch(&run.model.config, kind, outputs, 0);
         run.backend.set_batch(&batch, DropoutKey::default()).unwrap();
-        let part = Span::micro_batch(true, false);
-        let pieces = run.backend.run_timed(&run.program, part, ONE, None).unwrap();
-        let launches: Vec<_> = pieces.iter().filter_map(|piece| piece.kernel.as_ref()).collect();
-        let count = |name: &str| launches.iter().filter(|l| l.kernel.starts_with(name)).count();
-        assert!(count("norm_backward") >= 4, "{launches:?}");
-        assert_eq!(count("column_finish"), 1, "{launches:?}");
+        let (whole, update) = (run.model.params.trained_range(), run.update());
+        let mut gradients = Vec::new();
+        for (span, alone) in [(Span::micro_batch(true, false), 1), (Span::WHOLE, 0)] {
+            let numbers = Numbers { update: Some(update), ..ONE };
+            let pieces = run.backend.run_timed(&run.program, span, numbers, None).unwrap();
+            let launches: Vec<_> =
+                pieces.iter().filter_map(|piece| piece.kernel.as_ref()).collect();
+            let count = |name: &str| launches.iter().filter(|l| l.kernel.starts_with(name)).count();
+            assert!(count("norm_backward") >= 4, "{launches:?}");
+            assert_eq!(count("column_finish"), alone, "{launches:?}");
+            assert_eq!(count("pool"), 0, "{launches:?}");
+            gradients.push(run.backend.read_params(Slot::Gradient, whole).unwrap());
+        }
+        assert_eq!(bits(&gradients[0]), bits(&gradients[1]));
+        let squares = gradients[1].iter().map(|&g| f64::from(g).powi(2)).sum::<f64>();
+        let norm = f64::from(run.backend.step_report().unwrap().grad_norm);
+        assert!((norm / squares.sqrt() - 1.0).abs() < 1e-6, "{norm} and {}", squares.sqrt());
     });
 }
 

@@ -83,6 +83,8 @@ pub enum Kind {
     },
     Dense {
         rows: Rows,
+        /// Of the input: hidden states are of the stream.
+        stored: Storage,
         inputs: usize,
         outputs: usize,
         tanh: bool,
@@ -90,6 +92,7 @@ pub enum Kind {
     },
     DenseBackward {
         rows: Rows,
+        stored: Storage,
         inputs: usize,
         outputs: usize,
         tanh: bool,
@@ -116,7 +119,7 @@ pub enum Kind {
         dim: usize,
         dbias: bool,
     },
-    /// Gathers their rows and scatters them back, and pools them.
+    /// Gathers their rows and scatters them back.
     FirstTokens {
         hidden: usize,
     },

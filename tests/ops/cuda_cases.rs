@@ -143,7 +143,7 @@ fn edges() -> Vec<Case> {
             add(&[5, 29], p, Kind::Embed { hidden, vocab: 17, types: 2 });
         }
     }
-    for kind in [PoolKind::Cls, PoolKind::Mean, PoolKind::Each] {
+    for kind in [PoolKind::Cls, PoolKind::Mean] {
         for hidden in [8, 264] {
             add(&[1, 40, 7], 0.0, Kind::Pool { hidden, kind });
             add(&[1, 40, 7], 0.0, Kind::PoolBackward { hidden, kind });
@@ -187,10 +187,12 @@ pub fn cases_of_few_bits(weights: WeightType) -> Vec<Case> {
         add(34, Kind::Embed { hidden, vocab, types });
     }
     for (inputs, outputs) in [(8, 8), (72, 24), (384, 384)] {
-        let (tanh, trained, bias, dx) = (true, false, true, true);
+        let (trained, bias, dx) = (false, true, true);
         let rows = Rows::Sequences;
-        add(3, Kind::Dense { rows, inputs, outputs, tanh, trained });
-        add(3, Kind::DenseBackward { rows, inputs, outputs, tanh, trained, bias, dx });
+        for (stored, tanh) in [(Storage::F32, true), (Storage::Stream, false)] {
+            add(3, Kind::Dense { rows, stored, inputs, outputs, tanh, trained });
+            add(3, Kind::DenseBackward { rows, stored, inputs, outputs, tanh, trained, bias, dx });
+        }
     }
     for (inputs, outputs) in [(8, 3), (72, 70), (136, 200)] {
         for table in [false, true] {
@@ -292,16 +294,20 @@ pub fn oddest() -> Vec<Case> {
         add(0.1, Kind::BiasGrad { width: hidden });
         add(0.0, Kind::FirstTokens { hidden });
         add(0.1, Kind::SequenceNorm { hidden });
-        for kind in [PoolKind::Cls, PoolKind::Mean, PoolKind::Each] {
+        for kind in [PoolKind::Cls, PoolKind::Mean] {
             add(0.0, Kind::Pool { hidden, kind });
             add(0.0, Kind::PoolBackward { hidden, kind });
         }
-        let (inputs, outputs, tanh, bias, dx) = (33, 5, true, true, true);
+        let (inputs, outputs, bias, dx) = (33, 5, true, true);
         for (rows, trained) in
             [(Rows::Sequences, false), (Rows::Sequences, true), (Rows::Tokens, true)]
         {
-            add(0.1, Kind::Dense { rows, inputs, outputs, tanh, trained });
-            add(0.1, Kind::DenseBackward { rows, inputs, outputs, tanh, trained, bias, dx });
+            for (stored, tanh) in [(Storage::F32, true), (Storage::Stream, false)] {
+                let back =
+                    Kind::DenseBackward { rows, stored, inputs, outputs, tanh, trained, bias, dx };
+                add(0.1, Kind::Dense { rows, stored, inputs, outputs, tanh, trained });
+                add(0.1, back);
+            }
         }
         for (kind, rows, outputs, weighted) in table::losses() {
             add(0.0, Kind::Loss { kind, rows, outputs, gradient: true, weighted });

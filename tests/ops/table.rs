@@ -91,18 +91,22 @@ pub fn table() -> Vec<Case> {
                             if rows == Rows::Tokens && (inputs > 100 || p == 0.0) {
                                 continue;
                             }
-                            add(Kind::Dense { rows, inputs, outputs, tanh, trained });
                             let bias = trained || b % 2 == 0;
                             let dx = b % 2 == 0 || !trained;
-                            add(Kind::DenseBackward {
-                                rows,
-                                inputs,
-                                outputs,
-                                tanh,
-                                trained,
-                                bias,
-                                dx,
-                            });
+                            for stored in [Storage::F32, Storage::Stream] {
+                                add(Kind::Dense { rows, stored, inputs, outputs, tanh, trained });
+                                add(Kind::DenseBackward {
+                                    rows,
+                                    stored,
+                                    inputs,
+                                    outputs,
+                                    // Hidden states are no output of a tanh.
+                                    tanh: tanh && stored == Storage::F32,
+                                    trained,
+                                    bias,
+                                    dx,
+                                });
+                            }
                         }
                     }
                 }
@@ -120,7 +124,7 @@ pub fn table() -> Vec<Case> {
                     crate::activate_cases::table(&mut add);
                     full(&mut add, &lens);
                 }
-                for kind in [PoolKind::Cls, PoolKind::Mean, PoolKind::Each] {
+                for kind in [PoolKind::Cls, PoolKind::Mean] {
                     add(Kind::Pool { hidden: 33, kind });
                     add(Kind::PoolBackward { hidden: 33, kind });
                     add(Kind::Pool { hidden: 384, kind });
@@ -250,12 +254,13 @@ fn quantised(cases: &mut Vec<Case>) {
             add(&[9, 1], Kind::Embed { hidden, vocab, types });
             add(&[9, 1], Kind::EmbedBackward { hidden, vocab, types, tables: false });
         }
-        let (inputs, outputs) = (100, 100);
-        add(&[2, 3, 4], Kind::Dense { rows, inputs, outputs, tanh: true, trained: false });
+        let (inputs, outputs, stored) = (100, 100, Storage::F32);
+        add(&[2, 3, 4], Kind::Dense { rows, stored, inputs, outputs, tanh: true, trained: false });
         add(
             &[2, 3, 4],
             Kind::DenseBackward {
                 rows,
+                stored,
                 inputs,
                 outputs,
                 tanh: true,

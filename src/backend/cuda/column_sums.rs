@@ -1,6 +1,7 @@
 //! Column sums in two stages. An operation's kernel leaves one row of partial sums per tile of its rows. The next
-//! LayerNorm's backward adds these up in extra blocks. If none comes before the room for partial sums is full, the step
-//! reads a gradient, or the span ends, a single launch finishes the pending sums of all operations.
+//! LayerNorm's backward adds these up in extra blocks, and the gradient's norm adds up what is left. If none of them
+//! comes before the room for partial sums is full, an operation reads a gradient, or the span ends, a single launch
+//! finishes the pending sums of all operations.
 
 use super::args::{ColumnFinishArgs, FINISH_COLUMNS, FinishSum};
 use super::launch::Lane;
@@ -132,12 +133,18 @@ impl ColumnSums {
 
     /// Adds up all pending sums.
     pub fn finish(&mut self, memory: &Allocated, lane: Lane<'_>) -> Result<()> {
-        let Riders { count, args } = self.riders(memory)?;
-        if count > 0 {
-            lane.column_finish(count, args)?;
+        let Riders { count, args } = self.take(memory)?;
+        match count {
+            0 => Ok(()),
+            _ => lane.column_finish(count, args),
         }
+    }
+
+    /// All pending sums, for a kernel that finishes them and leaves no partial sums of its own.
+    pub fn take(&mut self, memory: &Allocated) -> Result<Riders> {
+        let riders = self.riders(memory)?;
         *self = Self::default();
-        Ok(())
+        Ok(riders)
     }
 
     /// All pending sums.
@@ -155,6 +162,11 @@ impl ColumnSums {
         }
         Ok(Riders { count: self.waiting.len(), args })
     }
+}
+
+/// The most blocks that finish pending sums of up to `widest` columns.
+pub fn most_blocks(widest: usize) -> usize {
+    ColumnFinishArgs::zeroed().sums.len() * widest.div_ceil(FINISH_COLUMNS)
 }
 
 /// The f32 elements that the partial sums of one sum need.

@@ -7,7 +7,7 @@ use super::{check_width, row_kind, to_u32};
 use crate::backend::MatrixKind;
 use crate::program::{
     Dense, DenseBack, Dropout, HeadWeight, Loss, LossKind, ParamRange, Pool, PoolBack, PoolKind,
-    Rows, Value,
+    Rows, Storage, Value,
 };
 use anyhow::{Result, ensure};
 use bytemuck::Zeroable;
@@ -44,6 +44,11 @@ pub fn dense_back(at: &LaunchOperands<'_>, op: &DenseBack) -> Result<()> {
         Some(range) => at.memory.params.gradient(range),
         None => Ok(Address::NULL),
     };
+    if let Some(dx) = op.dx.0 {
+        at.expect(dx, at.rows(op.x.0), at.width(op.x.0))?;
+        let stored = [dx, op.x.0].map(|value| at.tensor(value).info.storage);
+        ensure!(stored[0] == stored[1], "an input and its gradient in {stored:?}");
+    }
     let args = DenseArgs {
         dy: at.at(op.dy.0)?,
         dx: at.aside(op.dx.0)?,
@@ -113,7 +118,8 @@ fn pool_arguments(
     pooled: Value,
 ) -> Result<PoolArgs> {
     let hidden = at.tensor(x);
-    kind.check(hidden.info.rows, at.rows(pooled))?;
+    kind.check(at.rows(pooled))?;
+    at.expect(x, Rows::Tokens, hidden.info.width)?;
     check_width(hidden.info.width, "a hidden size")?;
     Ok(PoolArgs {
         batch: at.memory.batch.header()?,
@@ -124,8 +130,8 @@ fn pool_arguments(
         pooled: at.at(pooled)?,
         width: to_u32(hidden.info.width)?,
         mean: u32::from(kind == PoolKind::Mean),
-        rows: row_kind(hidden.info.rows),
         pooled_rows: row_kind(at.rows(pooled)),
+        padding: 0,
     })
 }
 
@@ -139,10 +145,11 @@ fn dense_arguments(
 ) -> Result<DenseArgs> {
     let (inputs, outputs) = (at.width(x), at.width(of_outputs));
     let of_labelled = matches!(at.rows(x), Rows::Labelled(_));
+    let stream = at.tensor(x).info.storage == Storage::Stream;
     if of_labelled {
         check_width(inputs, "an input of a head on masked words")?;
-        let plain = !tanh && dropout.p == 0.0;
-        ensure!(plain, "a layer of a head on masked words has neither tanh nor dropout");
+        let plain = !tanh && dropout.p == 0.0 && !stream;
+        ensure!(plain, "a layer of a head on masked words is in f32, without tanh or dropout");
     }
     let (weight, frozen, kind) = match weight {
         HeadWeight::Param(range) => {
@@ -165,6 +172,7 @@ fn dense_arguments(
     };
     Ok(DenseArgs {
         batch: at.memory.batch.header()?,
+        state: at.memory.state()?,
         x: at.at(x)?,
         weight,
         frozen,
@@ -174,6 +182,7 @@ fn dense_arguments(
         tanh: u32::from(tanh),
         rows: row_kind(at.rows(x)),
         table: u32::from(kind == MatrixKind::Table),
+        stream: u32::from(stream),
         ..Zeroable::zeroed()
     })
 }

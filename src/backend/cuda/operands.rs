@@ -93,6 +93,11 @@ impl LaunchOperands<'_> {
         self.sums.borrow_mut().add(self.memory, partials, tiles)
     }
 
+    /// All pending sums, for a kernel that finishes them. See [`ColumnSums::take`].
+    pub fn take_sums(&self) -> Result<Riders> {
+        self.sums.borrow_mut().take(self.memory)
+    }
+
     /// Finishes all partial sums now, before their gradients are read.
     pub fn finish_all(&self) -> Result<()> {
         self.sums.borrow_mut().finish(self.memory, self.lane)
