@@ -30,7 +30,7 @@ struct GradNormArgs {
     StepState* state;
     const StepNumbers* numbers;
     uint64_t count;
-    // The sums that the first blocks finish, and their number. No chunk counts their gradients.
+    // How many sums the first blocks finish, and which. No chunk counts their gradients.
     uint32_t sums;
     uint32_t padding;
     ColumnFinishArgs finish;
@@ -81,7 +81,9 @@ extern "C" __global__ void __launch_bounds__(kUpdateThreads) grad_norm(const __g
     double sum = 0.0;
     if (blockIdx.x < finishing) {
         const double g = finish_columns<kUpdateThreads>(args.finish, blockIdx.x, shared);
-        sum = g * g;
+        // One sum may be the step's loss.
+        const float* grad = args.finish.sums[blockIdx.x / args.finish.blocks].grad;
+        if (grad >= args.gradient && grad < args.gradient + args.count) sum = g * g;
     } else {
         const uint64_t first = uint64_t(blockIdx.x - finishing) * kNormChunk;
         const float* chunk = args.gradient + first;

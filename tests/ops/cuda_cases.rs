@@ -1,7 +1,7 @@
 //! The cases for CUDA's kernels: those of the common table that fit them, and the edges that matter to them.
 
 use crate::cases::{Case, Keep, Kind, Mode};
-use crate::table;
+use crate::{classifier_cases, table};
 use bitfit::backend::WeightType;
 use bitfit::program::{Activation, PoolKind, Rows, Storage};
 
@@ -41,7 +41,7 @@ pub fn cases_for_cuda() -> Vec<Case> {
             | Kind::FirstTokens { hidden }
             | Kind::SequenceNorm { hidden } => hidden % 8 == 0,
             Kind::BiasGrad { width } => width % 8 == 0,
-            Kind::Loss { .. } => case.weights == WeightType::F32,
+            Kind::Loss { .. } | Kind::Classifier { .. } => case.weights == WeightType::F32,
             Kind::WeightGrad { inputs, outputs } => inputs % 8 == 0 && outputs % 8 == 0,
             Kind::GainGrad { width, .. } => width % 8 == 0,
             Kind::TakeColumns { width, from, taken, .. }
@@ -148,6 +148,10 @@ fn edges() -> Vec<Case> {
             add(&[1, 40, 7], 0.0, Kind::Pool { hidden, kind });
             add(&[1, 40, 7], 0.0, Kind::PoolBackward { hidden, kind });
         }
+    }
+    // More sequences than a block has.
+    for p in [0.0, 0.1] {
+        classifier_cases::table(&mut |kind| add(&[2; 19], p, kind));
     }
     for lens in [&[1][..], &[189], &[100, 95], &[130, 1, 200, 60]] {
         table::labelled_edges(|kind| add(lens, 0.0, kind));
@@ -312,6 +316,7 @@ pub fn oddest() -> Vec<Case> {
         for (kind, rows, outputs, weighted) in table::losses() {
             add(0.0, Kind::Loss { kind, rows, outputs, gradient: true, weighted });
         }
+        classifier_cases::table(&mut |kind| add(0.1, kind));
         table::oddest_labelled().into_iter().for_each(|kind| add(0.0, kind));
     }
     cases

@@ -26,11 +26,7 @@ pub fn pool_back(at: &LaunchOperands<'_>, op: &PoolBack) -> Result<()> {
 
 /// See [`Dense`].
 pub fn dense(at: &LaunchOperands<'_>, op: &Dense) -> Result<()> {
-    let args = DenseArgs {
-        bias: at.memory.params.value(op.bias, at.width(op.y.0))?,
-        y: at.at(op.y.0)?,
-        ..dense_arguments(at, [op.x.0, op.y.0], op.weight, op.dropout, op.tanh)?
-    };
+    let args = forward_arguments(at, op)?;
     let (kernels, rows) = (at.lane, at.count(op.x.0));
     match at.rows(op.x.0) {
         Rows::Labelled(_) => kernels.wide_forward(rows, args),
@@ -38,24 +34,17 @@ pub fn dense(at: &LaunchOperands<'_>, op: &Dense) -> Result<()> {
     }
 }
 
+pub fn forward_arguments(at: &LaunchOperands<'_>, op: &Dense) -> Result<DenseArgs> {
+    Ok(DenseArgs {
+        bias: at.memory.params.value(op.bias, at.width(op.y.0))?,
+        y: at.at(op.y.0)?,
+        ..dense_arguments(at, [op.x.0, op.y.0], op.weight, op.dropout, op.tanh)?
+    })
+}
+
 /// See [`DenseBack`].
 pub fn dense_back(at: &LaunchOperands<'_>, op: &DenseBack) -> Result<()> {
-    let gradient = |range: Option<ParamRange>| match range {
-        Some(range) => at.memory.params.gradient(range),
-        None => Ok(Address::NULL),
-    };
-    if let Some(dx) = op.dx.0 {
-        at.expect(dx, at.rows(op.x.0), at.width(op.x.0))?;
-        let stored = [dx, op.x.0].map(|value| at.tensor(value).info.storage);
-        ensure!(stored[0] == stored[1], "an input and its gradient in {stored:?}");
-    }
-    let args = DenseArgs {
-        dy: at.at(op.dy.0)?,
-        dx: at.aside(op.dx.0)?,
-        dbias: gradient(op.dbias.0)?,
-        dweight: gradient(op.dweight.0)?,
-        ..dense_arguments(at, [op.x.0, op.dy.0], op.weight, op.dropout, op.tanh)?
-    };
+    let args = backward_arguments(at, op)?;
     let (kernels, rows) = (at.lane, at.count(op.x.0));
     match at.rows(op.x.0) {
         Rows::Labelled(_) => {
@@ -68,11 +57,28 @@ pub fn dense_back(at: &LaunchOperands<'_>, op: &DenseBack) -> Result<()> {
     }
 }
 
+pub fn backward_arguments(at: &LaunchOperands<'_>, op: &DenseBack) -> Result<DenseArgs> {
+    let gradient = |range: Option<ParamRange>| match range {
+        Some(range) => at.memory.params.gradient(range),
+        None => Ok(Address::NULL),
+    };
+    if let Some(dx) = op.dx.0 {
+        at.expect(dx, at.rows(op.x.0), at.width(op.x.0))?;
+        let stored = [dx, op.x.0].map(|value| at.tensor(value).info.storage);
+        ensure!(stored[0] == stored[1], "an input and its gradient in {stored:?}");
+    }
+    Ok(DenseArgs {
+        dy: at.at(op.dy.0)?,
+        dx: at.aside(op.dx.0)?,
+        dbias: gradient(op.dbias.0)?,
+        dweight: gradient(op.dweight.0)?,
+        ..dense_arguments(at, [op.x.0, op.dy.0], op.weight, op.dropout, op.tanh)?
+    })
+}
+
 /// See [`Loss`].
 pub fn loss(at: &LaunchOperands<'_>, op: &Loss) -> Result<()> {
-    let outputs = at.width(op.logits.0);
     let rows = at.rows(op.logits.0);
-    op.kind.check(&at.tensor(op.logits.0).info, op.class_weights.is_some())?;
     let losses = match rows {
         Rows::Labelled(_) => {
             // It uses the room for pending sums, which come after a loss.
@@ -81,7 +87,21 @@ pub fn loss(at: &LaunchOperands<'_>, op: &Loss) -> Result<()> {
         }
         Rows::Tokens | Rows::Sequences => Address::NULL,
     };
-    let args = LossArgs {
+    let args = LossArgs { losses, ..loss_arguments(at, op)? };
+    let kernels = at.lane;
+    match (op.kind, rows) {
+        (LossKind::Span, _) => kernels.loss_spans(args),
+        (_, Rows::Labelled(_)) => kernels.loss_labelled(at.count(op.logits.0), args),
+        (_, Rows::Tokens) => kernels.loss_tokens(args),
+        (_, Rows::Sequences) => kernels.loss(args),
+    }
+}
+
+/// All but the place for losses of labelled tokens.
+pub fn loss_arguments(at: &LaunchOperands<'_>, op: &Loss) -> Result<LossArgs> {
+    let outputs = at.width(op.logits.0);
+    op.kind.check(&at.tensor(op.logits.0).info, op.class_weights.is_some())?;
+    Ok(LossArgs {
         numbers: at.memory.batch.step_numbers()?,
         batch: at.memory.batch.header()?,
         cu_seqlens: at.memory.batch.bounds()?,
@@ -93,7 +113,7 @@ pub fn loss(at: &LaunchOperands<'_>, op: &Loss) -> Result<()> {
         },
         dlogits: at.aside(op.dlogits.0)?,
         labelled: at.memory.batch.labelled()?,
-        losses,
+        losses: Address::NULL,
         state: at.memory.state()?,
         outputs: to_u32(outputs)?,
         kind: match op.kind {
@@ -101,14 +121,7 @@ pub fn loss(at: &LaunchOperands<'_>, op: &Loss) -> Result<()> {
             LossKind::MeanSquared => LOSS_SQUARED,
             LossKind::Binary => LOSS_BINARY,
         },
-    };
-    let kernels = at.lane;
-    match (op.kind, rows) {
-        (LossKind::Span, _) => kernels.loss_spans(args),
-        (_, Rows::Labelled(_)) => kernels.loss_labelled(at.count(op.logits.0), args),
-        (_, Rows::Tokens) => kernels.loss_tokens(args),
-        (_, Rows::Sequences) => kernels.loss(args),
-    }
+    })
 }
 
 fn pool_arguments(

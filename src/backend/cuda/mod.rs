@@ -20,6 +20,7 @@ mod args;
 mod attention;
 mod batch;
 mod branch;
+mod classify;
 mod column_sums;
 mod columns;
 pub mod device;

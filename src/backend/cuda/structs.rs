@@ -366,6 +366,14 @@ structures! {
         stream: u32,
     }
 
+    ClassifyArgs {
+        dense: DenseArgs,
+        loss: LossArgs,
+        partial_weight: Address,
+        partial_bias: Address,
+        partial_loss: Address,
+    }
+
     ActNormArgs {
         batch: Address,
         x: Address,
