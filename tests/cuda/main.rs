@@ -121,6 +121,7 @@ struct Run<B> {
 /// What trains, and what is kept for it.
 #[derive(Clone, Copy)]
 enum Training {
+    Head,
     Biases(Saving),
     LayerNorms(Saving),
     Factors(Saving),
@@ -160,6 +161,7 @@ impl<B: Backend> Run<B> {
         };
         let config = ModelConfig::read(&folder).unwrap();
         let (trains, saving, lr) = match training {
+            Training::Head => (Trains::Biases(BiasSelection::none()), Saving::KEEP, 3e-3),
             Training::Biases(saving) => (Trains::all_biases(), saving, 3e-3),
             Training::LayerNorms(saving) => (Trains::LayerNorms, saving, 3e-3),
             Training::Factors(saving) => (Trains::Factors, saving, 3e-2),
