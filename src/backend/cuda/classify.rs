@@ -28,13 +28,13 @@ impl<'a> Classifier<'a> {
             && loss.dlogits.0 == Some(back.dy.0)
             && (back.x, back.weight, back.dropout) == (dense.x, dense.weight, dense.dropout);
         let (x, outputs) = (list.info(dense.x.0), list.info(dense.y.0).width);
-        let trained = matches!(dense.weight, HeadWeight::Param(_)) && !dense.tanh;
+        let last = matches!(dense.weight, HeadWeight::Param(_)) && !dense.tanh;
         // A warp has the inputs of a row in registers, and a row of partial sums no more columns than others have.
         let small = x.width.is_multiple_of(8)
             && x.width <= WIDEST_NORM
             && outputs <= WARP
             && x.width * outputs <= list.widest().0;
-        (connected && trained && small && x.rows == Rows::Sequences).then_some(Self {
+        (connected && last && small && x.rows == Rows::Sequences).then_some(Self {
             dense,
             loss,
             back,
