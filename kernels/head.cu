@@ -192,8 +192,9 @@ __device__ __forceinline__ void backward_weight(const DenseArgs& args, uint32_t 
     }
 }
 
-// dx = dropout'(dy · W), and back through the tanh below; with the loss scale if it goes on in 16 bits, as in pool_backward. A lane has one column of eight rows, so that a weight is read once
-// for all eight; the warps share the outputs, and their sums are added in order.
+// dx = dropout'(dy · W), and back through the tanh below; with the loss scale if it goes on in 16 bits, as in pool_backward. A
+// lane has one column of eight rows, so that a weight is read once for all eight; the warps share the outputs, and their sums
+// are added in order.
 template <bool Quantised>
 __device__ __forceinline__ void backward_input(const DenseArgs& args, uint32_t block) {
     __shared__ float shared[kDenseBackWarps][kDenseRows][kWarp];

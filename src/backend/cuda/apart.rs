@@ -83,8 +83,8 @@ impl<'a> Apart<'a> {
     }
 
     /// The stream on which to launch operations together, ordered after what they need; no other launch may come in
-    /// between. Also returns whether its first kernel may begin while the one before it ends: in a recording, if it waits for
-    /// nothing else.
+    /// between. Also returns whether their first kernel may begin while the one before it ends: in a recording, if it
+    /// waits for nothing else.
     pub fn enter(&mut self, program: &Program, ops: &[Op]) -> Result<(&'a Arc<CudaStream>, bool)> {
         if matches!(ops, [Op::Zero(_)]) {
             self.mark()?;
