@@ -1,7 +1,7 @@
 // The optimizer step over the flat vector of trainable parameters: the gradient norm, the decision whether the step counts,
 // and AdamW (Loshchilov & Hutter, 2019). All on the device: the host learns of a skipped step later.
 
-#include "columns.cuh"
+#include "finish.cuh"
 
 constexpr int kUpdateThreads = 256, kWarps = kUpdateThreads / kWarp;
 // Elements per partial sum of the norm.
@@ -23,15 +23,28 @@ __device__ __forceinline__ double block_sum(double x) {
 
 struct GradNormArgs {
     const float* gradient;
-    // One sum per chunk.
+    // One sum per block.
     double* partial;
     // Number of blocks that have written their sum: 0 before and after a launch.
     uint32_t* arrived;
     StepState* state;
     const StepNumbers* numbers;
     uint64_t count;
+    // How many sums the first blocks finish, and which. No chunk counts their gradients.
+    uint32_t sums;
+    uint32_t padding;
+    ColumnFinishArgs finish;
 };
 MIRRORED(GradNormArgs);
+
+// Whether other blocks finish gradients from `from` on, up to `to`.
+__device__ __forceinline__ bool unfinished(const GradNormArgs& args, const float* from, const float* to) {
+    for (uint32_t i = 0; i < args.sums; ++i) {
+        const float* grad = args.finish.sums[i].grad;
+        if (from < grad + args.finish.sums[i].width && grad < to) return true;
+    }
+    return false;
+}
 
 // Writes the step's outcome, the clipping factor and the next loss scale. The scale follows the usual rule: halve it when a
 // gradient is not finite, double it after enough finite steps.
@@ -58,17 +71,29 @@ __device__ __forceinline__ void decide(StepState& state, float norm, const StepN
     state.ended[numbers.turn] = {state.now.loss, norm, skip, 0};
 }
 
-// The gradient's norm and what follows from it. One block per chunk; the last to arrive, whichever it is, adds up all sums in
-// order. Grid: chunks of 4096 elements.
+// The gradient's norm and what follows from it, and the column sums that the gradient still lacks. A block has 32 columns of
+// such a sum, or a chunk of the rest; the last to arrive, whichever it is, adds up the squares of all in order. Grid: the
+// blocks of the sums, then chunks of 4096 elements.
 extern "C" __global__ void __launch_bounds__(kUpdateThreads) grad_norm(const __grid_constant__ GradNormArgs args) {
     __shared__ bool last;
-    const uint64_t first = uint64_t(blockIdx.x) * kNormChunk;
+    __shared__ float shared[kFinishFloats];
+    const uint32_t finishing = args.sums * args.finish.blocks;
     double sum = 0.0;
+    if (blockIdx.x < finishing) {
+        const double g = finish_columns<kUpdateThreads>(args.finish, blockIdx.x, shared);
+        // One sum may be the step's loss.
+        const float* grad = args.finish.sums[blockIdx.x / args.finish.blocks].grad;
+        if (grad >= args.gradient && grad < args.gradient + args.count) sum = g * g;
+    } else {
+        const uint64_t first = uint64_t(blockIdx.x - finishing) * kNormChunk;
+        const float* chunk = args.gradient + first;
+        const bool mixed = unfinished(args, chunk, chunk + kNormChunk);
 #pragma unroll 4
-    for (uint32_t i = threadIdx.x; i < kNormChunk; i += kUpdateThreads) {
-        if (first + i < args.count) {
-            const double g = args.gradient[first + i];
-            sum = fma(g, g, sum);
+        for (uint32_t i = threadIdx.x; i < kNormChunk; i += kUpdateThreads) {
+            if (first + i < args.count && !(mixed && unfinished(args, chunk + i, chunk + i + 1))) {
+                const double g = chunk[i];
+                sum = fma(g, g, sum);
+            }
         }
     }
     sum = block_sum(sum);

@@ -40,13 +40,14 @@ constexpr int kFinishFloats = kFinishGroups * kFinishColumns;
 
 // grad += the sum of the partial rows, with the loss scale removed. Group g of eight adds rows g, g + 8, … of a column; the
 // groups are then added in order. No two sums of a table have the same gradient. Called by all `Threads` of a block; `block`
-// is the block's index among those that work on the sums, one sum after another.
+// is the block's index among those that work on the sums, one sum after another. Returns the new gradient in the thread that
+// wrote it, and 0 in all others.
 template <int Threads>
-__device__ __forceinline__ void finish_columns(const ColumnFinishArgs& args, uint32_t block, float* shared) {
+__device__ __forceinline__ float finish_columns(const ColumnFinishArgs& args, uint32_t block, float* shared) {
     const FinishSum& sum_of = args.sums[block / args.blocks];
     const uint32_t width = sum_of.width, tile_rows = sum_of.tile_rows;
     const uint32_t first = block % args.blocks * kFinishColumns;
-    if (first >= width) return;
+    if (first >= width) return 0.0f;
     const uint32_t c = threadIdx.x % kFinishColumns, column = first + c;
     static_assert(Threads % kFinishColumns == 0, "whole groups");
 #pragma unroll
@@ -72,10 +73,9 @@ __device__ __forceinline__ void finish_columns(const ColumnFinishArgs& args, uin
         shared[group * kFinishColumns + c] = sum;
     }
     __syncthreads();
-    if (threadIdx.x < kFinishColumns && column < width) {
-        float sum = shared[c];
+    if (threadIdx.x >= kFinishColumns || column >= width) return 0.0f;
+    float sum = shared[c];
 #pragma unroll
-        for (int g = 1; g < kFinishGroups; ++g) sum += shared[g * kFinishColumns + c];
-        sum_of.grad[column] += sum * args.state->inverse_scale;
-    }
+    for (int g = 1; g < kFinishGroups; ++g) sum += shared[g * kFinishColumns + c];
+    return sum_of.grad[column] += sum * args.state->inverse_scale;
 }

@@ -4,6 +4,7 @@
 
 #include "columns.cuh"
 #include "head.cuh"
+#include "loss.cuh"
 #include "math.cuh"
 #include "philox.cuh"
 #include "quantised.cuh"
@@ -16,17 +17,16 @@ struct PoolArgs {
     // The labelled tokens, in order: one meaning of pooled_rows.
     const uint32_t* labelled;
     const StepState* state;
-    // [rows, width]: hidden states, or their gradient.
+    // [tokens, width]: hidden states, or their gradient.
     Half* x;
-    // f32 [sequences, tokens or labelled tokens, width]
+    // f32 [sequences or labelled tokens, width]
     float* pooled;
     uint32_t width;
     // 1: the mean of a sequence's tokens; 0: its first token.
     uint32_t mean;
-    // RowKind of x: all tokens, or only the first.
-    uint32_t rows;
-    // RowKind of pooled; if it equals that of x, each row keeps its own vector.
+    // RowKind of pooled.
     uint32_t pooled_rows;
+    uint32_t padding;
 };
 MIRRORED(PoolArgs);
 
@@ -35,13 +35,13 @@ constexpr int kPoolWarps = 8;
 // The rows of x that are pooled into one.
 __device__ __forceinline__ Span pooled_span(const PoolArgs& args, uint32_t pooled) {
     if (args.pooled_rows == kRowsLabelled) return {__ldg(args.labelled + pooled), 1};
-    return args.rows != args.pooled_rows ? span_of(args.cu_seqlens, pooled) : Span{pooled, 1};
+    return span_of(args.cu_seqlens, pooled);
 }
 
 // The pooled row that a row of x may have gone into.
 __device__ __forceinline__ uint32_t pooled_row(const PoolArgs& args, uint32_t row) {
     if (args.pooled_rows == kRowsLabelled) return last_not_after(args.labelled, args.batch->labelled, row);
-    return args.rows != args.pooled_rows ? last_not_after(args.cu_seqlens, args.batch->sequences, row) : row;
+    return last_not_after(args.cu_seqlens, args.batch->sequences, row);
 }
 
 // Grid: pooled rows × 256-column parts.
@@ -73,7 +73,7 @@ extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_forward(co
 // scale is applied here; column_finish removes it again. Grid: 8 rows × 256-column parts.
 extern "C" __global__ void __launch_bounds__(kPoolWarps * kWarp) pool_backward(const __grid_constant__ PoolArgs args) {
     const uint32_t row = blockIdx.x * kPoolWarps + threadIdx.x / kWarp;
-    if (row >= row_count(args.batch, args.rows)) return;
+    if (row >= args.batch->tokens) return;
     // Without labelled tokens, no row was pooled.
     const bool any = row_count(args.batch, args.pooled_rows) > 0;
     const uint32_t pooled = any ? pooled_row(args, row) : 0;
@@ -105,6 +105,11 @@ __device__ __forceinline__ float weight_at(const DenseArgs& args, uint32_t outpu
     return args.weight != nullptr ? args.weight[at] : unpack(static_cast<const Half*>(args.frozen.codes)[at].bits).x;
 }
 
+__device__ __forceinline__ float input_at(const DenseArgs& args, size_t at) {
+    if (args.stream != 0) return unpack(static_cast<const Half*>(args.x)[at].bits).x;
+    return static_cast<const float*>(args.x)[at];
+}
+
 // A number of the inputs, or of their gradient, under the dropout mask. Lanes take neighbouring columns, eight of which share
 // a block of words: each lane recomputes it, which costs little here.
 __device__ __forceinline__ float masked(const Dropout& dropout, uint32_t row, uint32_t column, float x) {
@@ -132,7 +137,7 @@ __device__ __forceinline__ void forward(const DenseArgs& args) {
 #pragma unroll
         for (int s = 0; s < kDenseRows; ++s) {
             if (first + s >= rows) break;
-            const float x = args.x[size_t(first + s) * args.inputs + column];
+            const float x = input_at(args, size_t(first + s) * args.inputs + column);
             sums[s] = fmaf(w, masked(dropout, first + s, column, x), sums[s]);
         }
     }
@@ -176,7 +181,7 @@ __device__ __forceinline__ void backward_weight(const DenseArgs& args, uint32_t 
         for (int i = 0; i < kDenseBackWeights; ++i) {
             const uint32_t column = first + i * kDenseBackThreads;
             if (column >= args.inputs) break;
-            const float x = args.x[size_t(s) * args.inputs + column];
+            const float x = input_at(args, size_t(s) * args.inputs + column);
             sums[i] = fmaf(d, masked(dropout, s, column, x), sums[i]);
         }
     }
@@ -187,8 +192,9 @@ __device__ __forceinline__ void backward_weight(const DenseArgs& args, uint32_t 
     }
 }
 
-// dx = dropout'(dy · W), and back through the tanh below. A lane has one column of eight rows, so that a weight is read once
-// for all eight; the warps share the outputs, and their sums are added in order.
+// dx = dropout'(dy · W), and back through the tanh below; with the loss scale if it goes on in 16 bits, as in pool_backward. A
+// lane has one column of eight rows, so that a weight is read once for all eight; the warps share the outputs, and their sums
+// are added in order.
 template <bool Quantised>
 __device__ __forceinline__ void backward_input(const DenseArgs& args, uint32_t block) {
     __shared__ float shared[kDenseBackWarps][kDenseRows][kWarp];
@@ -221,10 +227,14 @@ __device__ __forceinline__ void backward_input(const DenseArgs& args, uint32_t b
         const size_t at = size_t(row) * args.inputs + column;
         float d = masked(dropout, row, column, sum);
         if (args.tanh) {
-            const float x = args.x[at];
+            const float x = input_at(args, at);
             d *= 1.0f - x * x;
         }
-        args.dx[at] = d;
+        if (args.stream != 0) {
+            static_cast<Half*>(args.dx)[at].bits = uint16_t(pack(d * args.state->scale, 0.0f));
+        } else {
+            static_cast<float*>(args.dx)[at] = d;
+        }
     }
 }
 
@@ -255,59 +265,11 @@ DENSE_KERNELS(_quantised, true)
 
 // --- losses ----------------------------------------------------------------------------------------------
 
-enum LossKind : uint32_t { kLossCrossEntropy = 0, kLossSquared = 1, kLossBinary = 2 };
-MIRRORED(LossKind);
-
-struct LossArgs {
-    const BatchHeader* batch;
-    const uint32_t* cu_seqlens;
-    // f32 [rows, outputs]
-    const float* logits;
-    // Class ids or the bits of f32 targets per row, or the two ends of a span per sequence.
-    const uint32_t* labels;
-    // [outputs], or null if all are 1.
-    const float* class_weights;
-    // Or null.
-    float* dlogits;
-    // For labelled tokens: which they are, and the loss of each.
-    const uint32_t* labelled;
-    float* losses;
-    StepState* state;
-    const StepNumbers* numbers;
-    uint32_t outputs;
-    // LossKind
-    uint32_t kind;
-};
-MIRRORED(LossArgs);
-
 constexpr int kLossWarps = 8, kTokenLossWarps = 32, kWordLossWarps = 8;
 MIRRORED(HeadBlocks);
 
 // The label of a token that does not count.
 constexpr uint32_t kIgnored = 0xffffffffu;
-
-// Softmax cross-entropy of `count` logits that are `stride` apart, computed by `Lanes` lanes together. `d`, or null, gets
-// `factor` times the gradient.
-template <int Lanes>
-__device__ __forceinline__ float softmax_loss(const float* x, float* d, uint32_t count, uint32_t stride,
-                                              uint32_t label, float factor) {
-    static_assert(Lanes == 1 || Lanes == kWarp);
-    const uint32_t lane = threadIdx.x % Lanes;
-    float most = -INFINITY, sum = 0.0f;
-    for (uint32_t c = lane; c < count; c += Lanes) most = fmaxf(most, x[c * stride]);
-    if constexpr (Lanes > 1) most = warp_max(most);
-    // Unrolled further, the token loss spills on sm_80 and sm_90: 1,024 threads leave 64 registers each.
-#pragma unroll 2
-    for (uint32_t c = lane; c < count; c += Lanes) sum += expf(x[c * stride] - most);
-    if constexpr (Lanes > 1) sum = warp_sum(sum);
-    if (d != nullptr) {
-#pragma unroll 2
-        for (uint32_t c = lane; c < count; c += Lanes) {
-            d[c * stride] = factor * (expf(x[c * stride] - most) / sum - (c == label ? 1.0f : 0.0f));
-        }
-    }
-    return logf(sum) - (x[label * stride] - most);
-}
 
 // Adds the warps' sums to the step's loss, in order.
 template <int Warps>
@@ -323,35 +285,9 @@ __device__ __forceinline__ void add_loss(const LossArgs& args, float of_warp) {
 
 // For sequences. One block: a warp takes every eighth, and a lane every 32nd output.
 extern "C" __global__ void __launch_bounds__(kLossWarps * kWarp) loss(const __grid_constant__ LossArgs args) {
-    const uint32_t lane = threadIdx.x % kWarp;
-    const float weight = args.numbers->weight;
     float of_rows = 0.0f, of_elements = 0.0f;
     for (uint32_t s = threadIdx.x / kWarp; s < args.batch->sequences; s += kLossWarps) {
-        const float* logits = args.logits + size_t(s) * args.outputs;
-        float* d = args.dlogits == nullptr ? nullptr : args.dlogits + size_t(s) * args.outputs;
-        if (args.kind == kLossCrossEntropy) {
-            const uint32_t label = args.labels[s];
-            const float of_class = args.class_weights == nullptr ? 1.0f : args.class_weights[label];
-            const float row = softmax_loss<kWarp>(logits, d, args.outputs, 1, label, weight * of_class);
-            of_rows = fmaf(of_class, row, of_rows);
-            continue;
-        }
-        const uint32_t* targets = args.labels + size_t(s) * args.outputs;
-        for (uint32_t c = lane; c < args.outputs; c += kWarp) {
-            const float x = logits[c], y = __uint_as_float(targets[c]);
-            float gradient;
-            if (args.kind == kLossSquared) {
-                const float difference = x - y;
-                of_elements = fmaf(difference, difference, of_elements);
-                gradient = 2.0f * difference;
-            } else {
-                // In this form no logit overflows.
-                const float small = expf(-fabsf(x));
-                of_elements += fmaxf(x, 0.0f) - x * y + log1pf(small);
-                gradient = (x < 0.0f ? small : 1.0f) / (1.0f + small) - y;
-            }
-            if (d != nullptr) d[c] = weight * gradient;
-        }
+        of_sequence(args, s, of_rows, of_elements);
     }
     add_loss<kLossWarps>(args, of_rows + warp_sum(of_elements));
 }

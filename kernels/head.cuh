@@ -1,13 +1,15 @@
 // The arguments of a dense layer of the head, for the plain kernels of head.cu and the tiled ones of wide_dense.cu.
 #pragma once
 
+#include "columns.cuh"
 #include "philox.cuh"
 #include "weights.cuh"
 
 struct DenseArgs {
     const BatchHeader* batch;
-    // f32 [rows, inputs]
-    const float* x;
+    const StepState* state;
+    // [rows, inputs]: see `stream`.
+    const void* x;
     // [outputs, inputs]. It trains; null if the matrix is frozen.
     const float* weight;
     MatrixArgs frozen;
@@ -16,7 +18,8 @@ struct DenseArgs {
     float* y;
     // Backward, starting from the gradient before this layer's tanh; the others may be null.
     const float* dy;
-    float* dx;
+    // [rows, inputs]
+    void* dx;
     float* dweight;
     float* dbias;
     DropoutArgs dropout;
@@ -31,6 +34,7 @@ struct DenseArgs {
     // Which blocks of dense_backward's grid do what.
     uint32_t input_blocks;
     uint32_t weight_blocks;
-    uint32_t padding;
+    // 1: x and dx are hidden states and their gradient, in 16 bits. 0: f32.
+    uint32_t stream;
 };
 MIRRORED(DenseArgs);

@@ -78,7 +78,7 @@ __device__ __forceinline__ void product(const DenseArgs& args) {
     if (first_row >= rows) return;
     const uint32_t depth = Backward ? args.outputs : args.inputs, columns = Backward ? args.inputs : args.outputs;
     const uint32_t first_column = blockIdx.y * kWideTile;
-    const float* x = Backward ? args.dy : args.x;
+    const float* x = Backward ? args.dy : static_cast<const float*>(args.x);
 
     // This thread's share of each tile: four steps of one row, and of W the same or, backward, four columns of a step.
     const int by_steps = int(threadIdx.x) / 4, step = int(threadIdx.x) % 4 * 4;
@@ -123,7 +123,7 @@ __device__ __forceinline__ void product(const DenseArgs& args) {
         __syncthreads();
     }
 
-    float* out = Backward ? args.dx : args.y;
+    float* out = Backward ? static_cast<float*>(args.dx) : args.y;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const uint32_t to_row = first_row + my_row + i;

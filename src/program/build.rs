@@ -132,6 +132,11 @@ impl Builder {
         self.like(What::Gradient, of)
     }
 
+    /// Says what a value also is. A LayerNorm's output that the head reads as it is stays there for backward.
+    pub fn rename(&mut self, value: Value, what: What) {
+        self.list.values[value.index()].what = what;
+    }
+
     pub fn info(&self, value: Value) -> Info {
         *self.list.info(value)
     }

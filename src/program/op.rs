@@ -4,8 +4,8 @@
 //! fields ([`operand`](super::operand)) tell a pass what it needs, the shapes behind them the verifier.
 //!
 //! Shapes are `[rows, width]` as in [`Info`](super::Info); `rows` are tokens or sequences. `act` is the backend's
-//! activation type, `stream` its type for the residual stream, `either` one of the two, `slope` and `x_hat` are `act`
-//! or codes. A linear layer's matrix is `[outputs, inputs]`, as Hugging Face stores it, and serves both `y = x·Wᵀ` and
+//! activation type, `stream` its type for the residual stream, `either` one of the two, `head` is `stream` or `f32`,
+//! `slope` and `x_hat` are `act` or codes. A linear layer's matrix is `[outputs, inputs]`, as Hugging Face stores it, and serves both `y = x·Wᵀ` and
 //! `dx = dy·W`. A value is overwritten entirely unless its operand adds to it. Parameter gradients always accumulate;
 //! [`Zero`] clears them.
 
@@ -362,26 +362,26 @@ ops! {
         grad: Sum = [width],
     }
 
-    /// `out[s] = pool(x[tokens of s])`
+    /// `out[s] = pool(x[tokens of s])`. Absent if hidden states are pooled already: see [`PoolKind::needs_nothing`].
     Pool {
         kind: PoolKind,
-        /// All tokens, or for [`PoolKind::Cls`] only the first ones.
-        x: In = [rows, width] stream,
-        /// One row per sequence; for [`PoolKind::Each`] one per token, and for [`PoolKind::Labelled`] one per labelled token.
+        x: In = [tokens, width] stream,
+        /// One row per sequence, or for [`PoolKind::Labelled`] one per labelled token.
         out: Out = [pooled, width] f32,
     }
 
     /// Backward of [`Pool`]: spreads the gradient of the pooled vectors over that of the hidden states, writing all of
-    /// it. An F32 gradient becomes an activation here, so this is where the loss scale is applied.
+    /// it. If an F32 gradient becomes one of the stream, here or in [`DenseBack`], the loss scale is applied.
     PoolBack {
         kind: PoolKind,
         dy: In = [pooled, width] f32,
-        dx: Out = [rows, width] stream,
+        dx: Out = [tokens, width] stream,
     }
 
-    /// One layer of the task head, all in F32: `y = act(dropout(x)·Wᵀ + bias)`, act = tanh or none.
+    /// One layer of the task head, in F32: `y = act(dropout(x)·Wᵀ + bias)`, act = tanh or none.
     Dense {
-        x: In = [rows, inputs] f32,
+        /// Pooled vectors, the output of the layer below, or hidden states themselves.
+        x: In = [rows, inputs] head,
         weight: HeadWeight = [outputs * inputs],
         bias: ParamRange = [outputs],
         dropout: Dropout,
@@ -391,13 +391,14 @@ ops! {
 
     /// Backward of [`Dense`], from the gradient before its tanh.
     DenseBack {
-        x: In = [rows, inputs] f32,
+        x: In = [rows, inputs] head,
         weight: HeadWeight = [outputs * inputs],
         dropout: Dropout,
         /// `x` is the output of the tanh of the layer below: `dx` is the gradient before it.
         tanh: bool,
         dy: In = [rows, outputs] f32,
-        dx: Aside = [rows, inputs] f32,
+        /// Stored as `x`.
+        dx: Aside = [rows, inputs] head,
         dweight: Sum = [outputs * inputs],
         dbias: Sum = [outputs],
     }

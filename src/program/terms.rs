@@ -352,15 +352,17 @@ impl PoolKind {
         }
     }
 
-    /// Checks the rows of hidden states and of the pooled result against this way of pooling.
+    /// Whether these rows of hidden states already are the result.
+    pub fn needs_nothing(self, hidden: Rows) -> bool {
+        matches!(self, Self::Cls | Self::Each) && hidden == self.rows()
+    }
+
+    /// Checks the rows of what was pooled from all tokens.
     ///
     /// # Errors
-    /// When rows are pooled that are not there, or the result has others.
-    pub fn check(self, hidden: Rows, pooled: Rows) -> Result<()> {
-        ensure!(
-            hidden == Rows::Tokens || self == Self::Cls,
-            "{self:?}: all tokens are asked for, and the first alone are there"
-        );
+    /// When there are others, or nothing to pool.
+    pub fn check(self, pooled: Rows) -> Result<()> {
+        ensure!(!self.needs_nothing(Rows::Tokens), "{self:?}: there is nothing to pool");
         ensure!(pooled == self.rows(), "{self:?}: the result has {pooled:?}");
         Ok(())
     }

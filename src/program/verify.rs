@@ -3,8 +3,8 @@
 
 use super::op::Expected;
 use super::{
-    Dest, Embed, EmbedBack, Entries, In, Info, List, Op, Out, ParamRange, Pool, PoolBack, Program,
-    Rows, SparseAdd, SparseGrad, Storage, Sum, Use, Value,
+    Aside, DenseBack, Dest, Embed, EmbedBack, Entries, In, Info, List, Op, Out, ParamRange, Pool,
+    PoolBack, Program, Rows, SparseAdd, SparseGrad, Storage, Sum, Use, Value,
 };
 use anyhow::{Context, Result, anyhow, ensure};
 use std::collections::{BTreeMap, HashSet};
@@ -160,7 +160,8 @@ impl Names {
         };
         let stored = match (expected.stored, info.storage) {
             ("act" | "either" | "x_hat" | "slope", Storage::Activation) => true,
-            ("stream" | "either", Storage::Stream) | ("f32", Storage::F32) => true,
+            ("stream" | "either" | "head", Storage::Stream) => true,
+            ("f32" | "head", Storage::F32) => true,
             ("x_hat", storage) => storage == Storage::XHat8,
             ("slope", storage) => matches!(storage, Storage::Slope8 | Storage::Slope4),
             _ => false,
@@ -240,10 +241,14 @@ fn together(list: &List, op: &Op) -> Result<()> {
             op.branch.is_some() || op.dropout.p == 0.0,
             "with dropout the branch has a gradient of its own"
         ),
-        Op::Pool(Pool { kind, x: In(x), out: Out(pooled) })
-        | Op::PoolBack(PoolBack { kind, dx: Out(x), dy: In(pooled) }) => {
-            kind.check(list.info(*x).rows, list.info(*pooled).rows)?;
+        Op::Pool(Pool { kind, out: Out(pooled), .. })
+        | Op::PoolBack(PoolBack { kind, dy: In(pooled), .. }) => {
+            kind.check(list.info(*pooled).rows)?;
         }
+        Op::DenseBack(DenseBack { x: In(x), dx: Aside(Some(dx)), .. }) => ensure!(
+            list.info(*x).storage == list.info(*dx).storage,
+            "an input and its gradient that are stored differently"
+        ),
         Op::Loss(op) => op.kind.check(list.info(op.logits.0), op.class_weights.is_some())?,
         _ => {}
     }

@@ -301,5 +301,5 @@ fn the_mean_of_tokens_of_which_the_first_alone_are_there() {
     b.push(First { tokens: In(tokens), out: Out(first) });
     b.push(Pool { kind: PoolKind::Mean, x: In(first), out: Out(pooled) });
     let regions = [0, 1024, 2048].map(|offset| Region { offset, len: 1024 });
-    found(&Program::laid_by_hand(b.finish(), &regions, LIMITS), "first alone");
+    found(&Program::laid_by_hand(b.finish(), &regions, LIMITS), "[tokens,width] stream belongs");
 }

@@ -1,5 +1,6 @@
 //! The task head: pooling, then one or two dense layers on the pooled vectors, or one on each token's vector, all in
-//! f32.
+//! f32. Hidden states of the first tokens alone, or of each token, need no pooling: the first layer reads them as they
+//! are.
 //!
 //! | family, pooling | layers | source |
 //! |---|---|---|
@@ -92,8 +93,14 @@ impl TaskHead {
     pub fn forward(&self, b: &mut Builder, x: Value) -> HeadPass {
         let rows = self.pool.rows();
         let f32 = |b: &mut Builder, what, width| b.value(what, rows, width, Storage::F32);
-        let pooled = f32(b, What::Pooled, self.hidden);
-        b.push(Pool { kind: self.pool, x: In(x), out: Out(pooled) });
+        let pooled = if self.pool.needs_nothing(b.info(x).rows) {
+            b.rename(x, What::Pooled);
+            x
+        } else {
+            let pooled = f32(b, What::Pooled, self.hidden);
+            b.push(Pool { kind: self.pool, x: In(x), out: Out(pooled) });
+            pooled
+        };
         let (mut values, mut products) = (vec![pooled], Vec::new());
         for (i, layer) in self.layers.iter().enumerate() {
             let last = i + 1 == self.layers.len();
@@ -145,7 +152,8 @@ impl TaskHead {
                 b.push(ActNormBack { x: In(y), act, norm, dx, dbeta: Sum(Some(norm.beta)) });
                 dy = now;
             }
-            let dx = b.like(What::Head, x);
+            let of_stream = b.info(x).storage == Storage::Stream;
+            let dx = b.like(if of_stream { What::Gradient } else { What::Head }, x);
             b.push(DenseBack {
                 x: In(x),
                 weight: layer.weight,
@@ -160,6 +168,9 @@ impl TaskHead {
                 dbias: Sum(Some(layer.bias)),
             });
             dy = dx;
+        }
+        if pass.pooled() == pass.x {
+            return dy;
         }
         let dx = b.gradient(pass.x);
         b.push(PoolBack { kind: self.pool, dy: In(dy), dx: Out(dx) });

@@ -121,6 +121,7 @@ struct Run<B> {
 /// What trains, and what is kept for it.
 #[derive(Clone, Copy)]
 enum Training {
+    Head,
     Biases(Saving),
     LayerNorms(Saving),
     Factors(Saving),
@@ -160,6 +161,7 @@ impl<B: Backend> Run<B> {
         };
         let config = ModelConfig::read(&folder).unwrap();
         let (trains, saving, lr) = match training {
+            Training::Head => (Trains::Biases(BiasSelection::none()), Saving::KEEP, 3e-3),
             Training::Biases(saving) => (Trains::all_biases(), saving, 3e-3),
             Training::LayerNorms(saving) => (Trains::LayerNorms, saving, 3e-3),
             Training::Factors(saving) => (Trains::Factors, saving, 3e-2),
@@ -201,10 +203,8 @@ impl<B: Backend> Run<B> {
         }
     }
 
-    /// One step of two batches, or of one, as in the training loop.
-    fn issue(&mut self) -> PendingReport {
-        let parts = 1 + self.step % 2;
-        let update = AdamW {
+    fn update(&self) -> AdamW {
+        AdamW {
             lr: self.lr / (1.0 + self.step as f32),
             beta1: 0.9,
             beta2: 0.999,
@@ -212,7 +212,12 @@ impl<B: Backend> Run<B> {
             weight_decay: 0.01,
             clip_norm: 1.0,
             step: self.step + 1,
-        };
+        }
+    }
+
+    /// One step of two batches, or of one, as in the training loop.
+    fn issue(&mut self) -> PendingReport {
+        let (parts, update) = (1 + self.step % 2, self.update());
         for part in 0..parts {
             let index = 2 * self.step + part;
             let batch = self.batch(index % 8);

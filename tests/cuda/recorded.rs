@@ -175,21 +175,44 @@ fn nothing_is_taken_away_from_a_step_that_still_runs() {
     assert!(!recording.contains("cuModuleGetFunction") && !recording.contains("cuModuleLoad"));
 }
 
-/// LayerNorm kernels finish the sums of earlier kernels; what the last ones leave is one launch.
+/// LayerNorm kernels finish the sums of earlier kernels, and the gradient's norm finishes what the last ones leave. If
+/// the step does not end there, its loss and gradient are complete nevertheless. First tokens go into the head without
+/// pooling.
 #[test]
-fn one_launch_of_a_step_does_nothing_but_finish_sums() {
-    emulated("recorded::one_launch_of_a_step_does_nothing_but_finish_sums", &[], || {
-        let (model, kind, pooling, outputs) = MODELS[0];
-        let mut run = Run::new(model, kind, pooling, outputs, cuda(HalfType::Bf16));
-        let batch = batch(&run.model.config, kind, outputs, 0);
-        run.backend.set_batch(&batch, DropoutKey::default()).unwrap();
-        let part = Span::micro_batch(true, false);
-        let pieces = run.backend.run_timed(&run.program, part, ONE, None).unwrap();
+fn no_launch_of_a_step_does_nothing_but_finish_sums_or_copy_rows() {
+    let name = "recorded::no_launch_of_a_step_does_nothing_but_finish_sums_or_copy_rows";
+    emulated(name, &[], || {
+        sums_of_a_step(Training::Biases(Saving::KEEP), 4);
+        // Then the norm has all of them to finish, and the loss.
+        sums_of_a_step(Training::Head, 0);
+    });
+}
+
+fn sums_of_a_step(training: Training, norms: usize) {
+    let (model, kind, pooling, outputs) = MODELS[0];
+    let backend = cuda(HalfType::F16);
+    let mut run = Run::with(model, kind, pooling, outputs, backend, training);
+    let batch = batch(&run.model.config, kind, outputs, 0);
+    run.backend.set_batch(&batch, DropoutKey::default()).unwrap();
+    let (whole, update) = (run.model.params.trained_range(), run.update());
+    let (mut gradients, mut losses, mut norm) = (Vec::new(), Vec::new(), 0.0);
+    for (span, alone) in [(Span::micro_batch(true, false), 1), (Span::WHOLE, 0)] {
+        let numbers = Numbers { update: Some(update), ..ONE };
+        let pieces = run.backend.run_timed(&run.program, span, numbers, None).unwrap();
         let launches: Vec<_> = pieces.iter().filter_map(|piece| piece.kernel.as_ref()).collect();
         let count = |name: &str| launches.iter().filter(|l| l.kernel.starts_with(name)).count();
-        assert!(count("norm_backward") >= 4, "{launches:?}");
-        assert_eq!(count("column_finish"), 1, "{launches:?}");
-    });
+        assert_eq!(count("norm_backward"), norms, "{launches:?}");
+        assert_eq!((count("column_finish"), count("pool")), (alone, 0), "{launches:?}");
+        assert_eq!((count("classify"), count("loss")), (1, 0), "{launches:?}");
+        gradients.push(run.backend.read_params(Slot::Gradient, whole).unwrap());
+        let report = run.backend.step_report().unwrap();
+        norm = f64::from(report.grad_norm);
+        losses.push(report.loss);
+    }
+    assert_eq!(bits(&gradients[0]), bits(&gradients[1]));
+    assert!(losses[0] > 0.0 && losses[0].to_bits() == losses[1].to_bits(), "{losses:?}");
+    let squares = gradients[1].iter().map(|&g| f64::from(g).powi(2)).sum::<f64>();
+    assert!((norm / squares.sqrt() - 1.0).abs() < 1e-6, "{norm} and {}", squares.sqrt());
 }
 
 /// A loss that is not averaged, and no optimizer step.

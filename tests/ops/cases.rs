@@ -2,8 +2,8 @@
 
 use crate::rig::{Rig, Rounding};
 use crate::{
-    activate_cases, attention_cases, columns_cases, first_cases, full_cases, head_cases,
-    linear_cases, norm_cases, scale_cases, sparse_cases, words_cases,
+    activate_cases, attention_cases, classifier_cases, columns_cases, first_cases, full_cases,
+    head_cases, linear_cases, norm_cases, scale_cases, sparse_cases, words_cases,
 };
 use bitfit::backend::{Backend, WeightType};
 use bitfit::program::{Activation, LossKind, ParamRange, PoolKind, Rows, Storage, Value};
@@ -83,6 +83,8 @@ pub enum Kind {
     },
     Dense {
         rows: Rows,
+        /// Of the input: hidden states are of the stream.
+        stored: Storage,
         inputs: usize,
         outputs: usize,
         tanh: bool,
@@ -90,6 +92,7 @@ pub enum Kind {
     },
     DenseBackward {
         rows: Rows,
+        stored: Storage,
         inputs: usize,
         outputs: usize,
         tanh: bool,
@@ -105,6 +108,15 @@ pub enum Kind {
         /// Whether classes have weights.
         weighted: bool,
     },
+    /// A layer on sequences, its loss and its backward: with few classes one launch on a GPU.
+    Classifier {
+        kind: LossKind,
+        stored: Storage,
+        inputs: usize,
+        outputs: usize,
+        weighted: bool,
+        dx: bool,
+    },
     /// For only the first tokens, like the next three.
     FirstAttention {
         heads: usize,
@@ -116,7 +128,7 @@ pub enum Kind {
         dim: usize,
         dbias: bool,
     },
-    /// Gathers their rows and scatters them back, and pools them.
+    /// Gathers their rows and scatters them back.
     FirstTokens {
         hidden: usize,
     },
@@ -387,6 +399,7 @@ pub fn run_rounding<B: Backend>(case: &Case, backend: B, rounding: Rounding) -> 
         | Kind::Dense { .. }
         | Kind::DenseBackward { .. }
         | Kind::Loss { .. } => head_cases::run(case, &name, &mut rig, &mut out),
+        Kind::Classifier { .. } => classifier_cases::run(case, &name, &mut rig, &mut out),
         Kind::FirstAttention { .. }
         | Kind::FirstAttentionBackward { .. }
         | Kind::FirstTokens { .. }

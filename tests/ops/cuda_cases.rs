@@ -1,7 +1,7 @@
 //! The cases for CUDA's kernels: those of the common table that fit them, and the edges that matter to them.
 
 use crate::cases::{Case, Keep, Kind, Mode};
-use crate::table;
+use crate::{classifier_cases, table};
 use bitfit::backend::WeightType;
 use bitfit::program::{Activation, PoolKind, Rows, Storage};
 
@@ -41,7 +41,7 @@ pub fn cases_for_cuda() -> Vec<Case> {
             | Kind::FirstTokens { hidden }
             | Kind::SequenceNorm { hidden } => hidden % 8 == 0,
             Kind::BiasGrad { width } => width % 8 == 0,
-            Kind::Loss { .. } => case.weights == WeightType::F32,
+            Kind::Loss { .. } | Kind::Classifier { .. } => case.weights == WeightType::F32,
             Kind::WeightGrad { inputs, outputs } => inputs % 8 == 0 && outputs % 8 == 0,
             Kind::GainGrad { width, .. } => width % 8 == 0,
             Kind::TakeColumns { width, from, taken, .. }
@@ -143,11 +143,15 @@ fn edges() -> Vec<Case> {
             add(&[5, 29], p, Kind::Embed { hidden, vocab: 17, types: 2 });
         }
     }
-    for kind in [PoolKind::Cls, PoolKind::Mean, PoolKind::Each] {
+    for kind in [PoolKind::Cls, PoolKind::Mean] {
         for hidden in [8, 264] {
             add(&[1, 40, 7], 0.0, Kind::Pool { hidden, kind });
             add(&[1, 40, 7], 0.0, Kind::PoolBackward { hidden, kind });
         }
+    }
+    // More sequences than a block has.
+    for p in [0.0, 0.1] {
+        classifier_cases::table(&mut |kind| add(&[2; 19], p, kind));
     }
     for lens in [&[1][..], &[189], &[100, 95], &[130, 1, 200, 60]] {
         table::labelled_edges(|kind| add(lens, 0.0, kind));
@@ -187,10 +191,12 @@ pub fn cases_of_few_bits(weights: WeightType) -> Vec<Case> {
         add(34, Kind::Embed { hidden, vocab, types });
     }
     for (inputs, outputs) in [(8, 8), (72, 24), (384, 384)] {
-        let (tanh, trained, bias, dx) = (true, false, true, true);
+        let (trained, bias, dx) = (false, true, true);
         let rows = Rows::Sequences;
-        add(3, Kind::Dense { rows, inputs, outputs, tanh, trained });
-        add(3, Kind::DenseBackward { rows, inputs, outputs, tanh, trained, bias, dx });
+        for (stored, tanh) in [(Storage::F32, true), (Storage::Stream, false)] {
+            add(3, Kind::Dense { rows, stored, inputs, outputs, tanh, trained });
+            add(3, Kind::DenseBackward { rows, stored, inputs, outputs, tanh, trained, bias, dx });
+        }
     }
     for (inputs, outputs) in [(8, 3), (72, 70), (136, 200)] {
         for table in [false, true] {
@@ -292,20 +298,25 @@ pub fn oddest() -> Vec<Case> {
         add(0.1, Kind::BiasGrad { width: hidden });
         add(0.0, Kind::FirstTokens { hidden });
         add(0.1, Kind::SequenceNorm { hidden });
-        for kind in [PoolKind::Cls, PoolKind::Mean, PoolKind::Each] {
+        for kind in [PoolKind::Cls, PoolKind::Mean] {
             add(0.0, Kind::Pool { hidden, kind });
             add(0.0, Kind::PoolBackward { hidden, kind });
         }
-        let (inputs, outputs, tanh, bias, dx) = (33, 5, true, true, true);
+        let (inputs, outputs, bias, dx) = (33, 5, true, true);
         for (rows, trained) in
             [(Rows::Sequences, false), (Rows::Sequences, true), (Rows::Tokens, true)]
         {
-            add(0.1, Kind::Dense { rows, inputs, outputs, tanh, trained });
-            add(0.1, Kind::DenseBackward { rows, inputs, outputs, tanh, trained, bias, dx });
+            for (stored, tanh) in [(Storage::F32, true), (Storage::Stream, false)] {
+                let back =
+                    Kind::DenseBackward { rows, stored, inputs, outputs, tanh, trained, bias, dx };
+                add(0.1, Kind::Dense { rows, stored, inputs, outputs, tanh, trained });
+                add(0.1, back);
+            }
         }
         for (kind, rows, outputs, weighted) in table::losses() {
             add(0.0, Kind::Loss { kind, rows, outputs, gradient: true, weighted });
         }
+        classifier_cases::table(&mut |kind| add(0.1, kind));
         table::oddest_labelled().into_iter().for_each(|kind| add(0.0, kind));
     }
     cases

@@ -33,6 +33,7 @@ fn more_sequences_and_rows_than_a_grid_takes_agree_with_the_oracle() {
                     1,
                     Kind::DenseBackward {
                         rows: Rows::Sequences,
+                        stored: Storage::F32,
                         inputs,
                         outputs,
                         tanh,

@@ -5,8 +5,8 @@ use crate::oracle::{self, Attention};
 use crate::rig::{Rig, sum, wide};
 use bitfit::backend::Backend;
 use bitfit::program::{
-    self, AddFirst, Aside, ColumnSum, Dropout, FirstAttentionBack, In, Norm, NormBack, Out, Pool,
-    PoolBack, PoolKind, ResidualNorm, Restore, Rows, Storage, Sum,
+    self, AddFirst, Aside, ColumnSum, Dropout, FirstAttentionBack, In, Norm, NormBack, Out,
+    ResidualNorm, Restore, Rows, Storage, Sum,
 };
 
 /// Attention of each sequence's first token, from the oracle for all tokens.
@@ -148,21 +148,12 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
         Kind::FirstTokens { hidden } => {
             let all = rig.stream(tokens, hidden, 1.0);
             let first = rig.output_stream(sequences, hidden);
-            let pooled = rig.output_f32(sequences, hidden);
-            let spread = rig.output_stream(sequences, hidden);
             rig.start(0, hidden);
             let before = wide(&rig.read(all));
             let op = program::First { tokens: In(all), out: Out(first) };
             rig.run(name, op);
             let rows = oracle::pool(false, &case.lens, hidden, &before);
             out.activation("first", rig, first, rows.clone());
-            let kind = PoolKind::Cls;
-            let op = Pool { kind, x: In(first), out: Out(pooled) };
-            rig.run(name, op);
-            out.f32("pooled", rig.read(pooled), wide(&rig.read(first)));
-            let op = PoolBack { kind, dy: In(pooled), dx: Out(spread) };
-            rig.run(name, op);
-            out.activation("spread", rig, spread, wide(&rig.read(pooled)));
             let op = AddFirst { first: In(first), tokens: rig.over(all) };
             rig.run(name, op);
             let twice = oracle::pool_backward(false, &case.lens, hidden, &rows);

@@ -7,7 +7,7 @@ use bitfit::backend::Backend;
 use bitfit::batch::Labels;
 use bitfit::program::{
     Aside, Dense, DenseBack, Dropout, HeadWeight, In, Loss, LossKind, Numbers, Op, Out, Pool,
-    PoolBack, PoolKind, Rows, Zero,
+    PoolBack, PoolKind, Rows, Storage, Zero,
 };
 
 /// Runs a case of this file's kinds on a fresh rig.
@@ -22,11 +22,7 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let op = Pool { kind, x: In(x), out: Out(pooled) };
             rig.run(name, op);
             let mean = kind == PoolKind::Mean;
-            let x = wide(&rig.read(x));
-            let want = match kind {
-                PoolKind::Each | PoolKind::Labelled(_) => x,
-                _ => oracle::pool(mean, &case.lens, hidden, &x),
-            };
+            let want = oracle::pool(mean, &case.lens, hidden, &wide(&rig.read(x)));
             out.f32("pooled", rig.read(pooled), want);
         }
         Kind::PoolBackward { hidden, kind } => {
@@ -37,15 +33,12 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             rig.run(name, op);
             let mean = kind == PoolKind::Mean;
             let dy = wide(&rig.read(pooled));
-            let want = match kind {
-                PoolKind::Each | PoolKind::Labelled(_) => dy,
-                _ => oracle::pool_backward(mean, &case.lens, hidden, &dy),
-            };
+            let want = oracle::pool_backward(mean, &case.lens, hidden, &dy);
             out.activation("dx", rig, dx, want);
         }
-        Kind::Dense { rows, inputs, outputs, tanh, trained } => {
+        Kind::Dense { rows, stored, inputs, outputs, tanh, trained } => {
             let frozen = (!trained).then(|| rig.head_weight(outputs, inputs, 0.1));
-            let x = rig.input_f32(rows, inputs, 1.0);
+            let x = rig.random(rows, inputs, stored, 1.0);
             let y = rig.output_f32(rows, outputs);
             let (matrix, bias) = (rig.param(outputs * inputs), rig.param(outputs));
             rig.start(0, inputs.max(outputs));
@@ -59,11 +52,11 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
             let want = z.iter().map(|&z| if tanh { z.tanh() } else { z }).collect();
             out.f32("y", rig.read(y), want);
         }
-        Kind::DenseBackward { rows, inputs, outputs, tanh, trained, bias, dx } => {
+        Kind::DenseBackward { rows, stored, inputs, outputs, tanh, trained, bias, dx } => {
             let frozen = (!trained).then(|| rig.head_weight(outputs, inputs, 0.1));
-            let x = rig.input_f32(rows, inputs, if tanh { 0.4 } else { 1.0 });
+            let x = rig.random(rows, inputs, stored, if tanh { 0.4 } else { 1.0 });
             let dy = rig.input_f32(rows, outputs, 1.0);
-            let dx = dx.then(|| rig.output_f32(rows, inputs));
+            let dx = dx.then(|| rig.output_as(rows, inputs, stored));
             let (matrix, shift) = (rig.param(outputs * inputs), rig.param(outputs));
             // Without `bias` the bias is after what trains.
             rig.start(
@@ -98,7 +91,10 @@ pub fn run<B: Backend>(case: &Case, name: &str, rig: &mut Rig<B>, out: &mut Outc
                 let through = oracle::masked(&through, inputs, dropout, key);
                 let slope = |x: f64| if tanh { 1.0 - x * x } else { 1.0 };
                 let want = through.iter().zip(x).map(|(d, x)| d * slope(x)).collect();
-                out.f32("dx", rig.read(dx), want);
+                match stored {
+                    Storage::F32 => out.f32("dx", rig.read(dx), want),
+                    _ => out.activation("dx", rig, dx, want),
+                }
             }
         }
         Kind::Loss { kind, rows, outputs, gradient, weighted } => {

@@ -4,6 +4,7 @@
 mod activate_cases;
 mod attention_cases;
 mod cases;
+mod classifier_cases;
 mod codes;
 mod columns_cases;
 mod cuda;

@@ -225,7 +225,7 @@ impl<B: Backend> Rig<B> {
         self.random(rows, width, Storage::F32, scale)
     }
 
-    fn random(&mut self, rows: Rows, width: usize, storage: Storage, scale: f32) -> Value {
+    pub fn random(&mut self, rows: Rows, width: usize, storage: Storage, scale: f32) -> Value {
         let value = self.tensor(rows, width, storage);
         let count = self.batch.rows(rows) * width;
         self.tensors[value.index()].start = self.numbers.normal(count, scale);

@@ -87,28 +87,37 @@ pub fn table() -> Vec<Case> {
                 {
                     for trained in [false, true] {
                         for rows in [Rows::Sequences, Rows::Tokens] {
-                            // Many rows of many columns take the oracle a long time.
-                            if rows == Rows::Tokens && (inputs > 100 || p == 0.0) {
+                            // Many rows of many columns take the oracle a long time, and the sum of many may cancel if
+                            // it is one number.
+                            let sizes = inputs > 100 || outputs == 1;
+                            if rows == Rows::Tokens && (sizes || p == 0.0) {
                                 continue;
                             }
-                            add(Kind::Dense { rows, inputs, outputs, tanh, trained });
                             let bias = trained || b % 2 == 0;
                             let dx = b % 2 == 0 || !trained;
-                            add(Kind::DenseBackward {
-                                rows,
-                                inputs,
-                                outputs,
-                                tanh,
-                                trained,
-                                bias,
-                                dx,
-                            });
+                            for stored in [Storage::F32, Storage::Stream] {
+                                add(Kind::Dense { rows, stored, inputs, outputs, tanh, trained });
+                                add(Kind::DenseBackward {
+                                    rows,
+                                    stored,
+                                    inputs,
+                                    outputs,
+                                    // Hidden states are no output of a tanh.
+                                    tanh: tanh && stored == Storage::F32,
+                                    trained,
+                                    bias,
+                                    dx,
+                                });
+                            }
                         }
                     }
                 }
                 if first {
                     crate::columns_cases::table(&mut add);
                     crate::sparse_cases::embeddings(&mut add);
+                }
+                if first && b % 2 == 0 {
+                    crate::classifier_cases::table(&mut add);
                 }
                 if p > 0.0 {
                     continue;
@@ -120,7 +129,7 @@ pub fn table() -> Vec<Case> {
                     crate::activate_cases::table(&mut add);
                     full(&mut add, &lens);
                 }
-                for kind in [PoolKind::Cls, PoolKind::Mean, PoolKind::Each] {
+                for kind in [PoolKind::Cls, PoolKind::Mean] {
                     add(Kind::Pool { hidden: 33, kind });
                     add(Kind::PoolBackward { hidden: 33, kind });
                     add(Kind::Pool { hidden: 384, kind });
@@ -250,12 +259,13 @@ fn quantised(cases: &mut Vec<Case>) {
             add(&[9, 1], Kind::Embed { hidden, vocab, types });
             add(&[9, 1], Kind::EmbedBackward { hidden, vocab, types, tables: false });
         }
-        let (inputs, outputs) = (100, 100);
-        add(&[2, 3, 4], Kind::Dense { rows, inputs, outputs, tanh: true, trained: false });
+        let (inputs, outputs, stored) = (100, 100, Storage::F32);
+        add(&[2, 3, 4], Kind::Dense { rows, stored, inputs, outputs, tanh: true, trained: false });
         add(
             &[2, 3, 4],
             Kind::DenseBackward {
                 rows,
+                stored,
                 inputs,
                 outputs,
                 tanh: true,

@@ -36,17 +36,15 @@ pub fn add_first(cpu: &mut CpuBackend, program: &Program, op: &AddFirst) -> Resu
 /// See [`Pool`].
 pub fn pool(cpu: &mut CpuBackend, program: &Program, op: &Pool) -> Result<()> {
     let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
-    let shape = at.shape(op.x.0)?;
+    let shape = (Rows::Tokens, at.shape(op.x.0)?.1);
     let rows = op.kind.rows();
-    op.kind.check(shape.0, rows)?;
+    op.kind.check(rows)?;
     let pooled = at.whole(op.out.0, (rows, shape.1))?;
     let [x, pooled] = cpu.arena.regions([at.whole(op.x.0, shape)?, pooled])?;
     if let Rows::Labelled(_) = rows {
         for (row, &token) in pooled.chunks_exact_mut(shape.1).zip(&cpu.batch.labelled) {
             row.copy_from_slice(&x[token as usize * shape.1..][..shape.1]);
         }
-    } else if shape.0 == rows {
-        pooled.copy_from_slice(x);
     } else {
         pool_forward(op.kind, &cpu.batch.cu_seqlens, shape.1, x, pooled);
     }
@@ -56,9 +54,9 @@ pub fn pool(cpu: &mut CpuBackend, program: &Program, op: &Pool) -> Result<()> {
 /// See [`PoolBack`].
 pub fn pool_back(cpu: &mut CpuBackend, program: &Program, op: &PoolBack) -> Result<()> {
     let at = Operands::new(program, &cpu.batch, cpu.arithmetic);
-    let shape = at.shape(op.dx.0)?;
+    let shape = (Rows::Tokens, at.shape(op.dx.0)?.1);
     let rows = op.kind.rows();
-    op.kind.check(shape.0, rows)?;
+    op.kind.check(rows)?;
     let pooled = at.whole(op.dy.0, (rows, shape.1))?;
     let [dx, dy] = cpu.arena.regions([at.whole(op.dx.0, shape)?, pooled])?;
     if let Rows::Labelled(_) = rows {
@@ -66,8 +64,6 @@ pub fn pool_back(cpu: &mut CpuBackend, program: &Program, op: &PoolBack) -> Resu
         for (row, &token) in dy.chunks_exact(shape.1).zip(&cpu.batch.labelled) {
             dx[token as usize * shape.1..][..shape.1].copy_from_slice(row);
         }
-    } else if shape.0 == rows {
-        dx.copy_from_slice(dy);
     } else {
         pool_backward(op.kind, &cpu.batch.cu_seqlens, shape.1, dx, dy);
     }
@@ -78,18 +74,14 @@ pub fn pool_back(cpu: &mut CpuBackend, program: &Program, op: &PoolBack) -> Resu
 fn pool_forward(kind: PoolKind, cu_seqlens: &[u32], hidden: usize, x: &[f32], pooled: &mut [f32]) {
     for (pooled, window) in pooled.chunks_exact_mut(hidden).zip(cu_seqlens.windows(2)) {
         let rows = &x[window[0] as usize * hidden..window[1] as usize * hidden];
-        match kind {
-            // Pooling of tokens does nothing.
-            PoolKind::Cls | PoolKind::Each | PoolKind::Labelled(_) => {
-                pooled.copy_from_slice(&rows[..hidden])
+        if kind == PoolKind::Mean {
+            pooled.fill(0.0);
+            for row in rows.chunks_exact(hidden) {
+                super::pointwise::add(pooled, row);
             }
-            PoolKind::Mean => {
-                pooled.fill(0.0);
-                for row in rows.chunks_exact(hidden) {
-                    super::pointwise::add(pooled, row);
-                }
-                super::pointwise::scale(pooled, 1.0 / (window[1] - window[0]) as f32);
-            }
+            super::pointwise::scale(pooled, 1.0 / (window[1] - window[0]) as f32);
+        } else {
+            pooled.copy_from_slice(&rows[..hidden]);
         }
     }
 }
@@ -104,19 +96,16 @@ fn pool_backward(
 ) {
     for (d_pooled, window) in d_pooled.chunks_exact(hidden).zip(cu_seqlens.windows(2)) {
         let rows = &mut dx[window[0] as usize * hidden..window[1] as usize * hidden];
-        match kind {
-            PoolKind::Cls | PoolKind::Each | PoolKind::Labelled(_) => {
-                let (first, rest) = rows.split_at_mut(hidden);
-                first.copy_from_slice(d_pooled);
-                rest.fill(0.0);
+        if kind == PoolKind::Mean {
+            let share = 1.0 / (window[1] - window[0]) as f32;
+            for row in rows.chunks_exact_mut(hidden) {
+                row.copy_from_slice(d_pooled);
+                super::pointwise::scale(row, share);
             }
-            PoolKind::Mean => {
-                let share = 1.0 / (window[1] - window[0]) as f32;
-                for row in rows.chunks_exact_mut(hidden) {
-                    row.copy_from_slice(d_pooled);
-                    super::pointwise::scale(row, share);
-                }
-            }
+        } else {
+            let (first, rest) = rows.split_at_mut(hidden);
+            first.copy_from_slice(d_pooled);
+            rest.fill(0.0);
         }
     }
 }

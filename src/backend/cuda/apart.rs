@@ -19,17 +19,22 @@ struct Touched {
 }
 
 impl Touched {
-    fn of(program: &Program, op: &Op) -> Self {
-        let mut touched = Self { reads: Vec::new(), writes: Vec::new(), acts: op.acts() };
-        op.clone().visit(&mut |used| match used {
-            Use::Read(value) => touched.reads.push(program.region(*value)),
-            Use::Write(value) => touched.writes.push(program.region(*value)),
-            Use::Over(was, now) => {
-                touched.writes.extend([*was, *now].map(|value| program.region(value)));
-            }
-            Use::Aside(value) => touched.writes.extend(value.map(|value| program.region(value))),
-            Use::Sum(_) => {}
-        });
+    fn of(program: &Program, ops: &[Op]) -> Self {
+        let acts = ops.iter().any(Op::acts);
+        let mut touched = Self { reads: Vec::new(), writes: Vec::new(), acts };
+        for op in ops {
+            op.clone().visit(&mut |used| match used {
+                Use::Read(value) => touched.reads.push(program.region(*value)),
+                Use::Write(value) => touched.writes.push(program.region(*value)),
+                Use::Over(was, now) => {
+                    touched.writes.extend([*was, *now].map(|value| program.region(value)));
+                }
+                Use::Aside(value) => {
+                    touched.writes.extend(value.map(|value| program.region(value)));
+                }
+                Use::Sum(_) => {}
+            });
+        }
         touched
     }
 
@@ -77,18 +82,18 @@ impl<'a> Apart<'a> {
         }
     }
 
-    /// The stream on which to launch an operation, ordered after what it needs; no other launch may come in between.
-    /// Also returns whether its first kernel may begin while the one before it ends: in a recording, if it waits for
-    /// nothing else.
-    pub fn enter(&mut self, program: &Program, op: &Op) -> Result<(&'a Arc<CudaStream>, bool)> {
-        if matches!(op, Op::Zero(_)) {
+    /// The stream on which to launch operations together, ordered after what they need; no other launch may come in
+    /// between. Also returns whether their first kernel may begin while the one before it ends: in a recording, if it
+    /// waits for nothing else.
+    pub fn enter(&mut self, program: &Program, ops: &[Op]) -> Result<(&'a Arc<CudaStream>, bool)> {
+        if matches!(ops, [Op::Zero(_)]) {
             self.mark()?;
             self.branch.fork()?;
             self.clearing = true;
             return Ok((&self.branch.stream, false));
         }
-        let touched = Touched::of(program, op);
-        if self.recorded && has_few_rows(program, op) {
+        let touched = Touched::of(program, ops);
+        if self.recorded && ops.iter().all(|op| has_few_rows(program, op)) {
             if !self.marked || self.since.iter().any(|other| other.meets(&touched)) {
                 self.mark()?;
             }
@@ -96,7 +101,9 @@ impl<'a> Apart<'a> {
             self.beside.push(touched);
             return Ok((&self.branch.stream, false));
         }
-        if self.clearing && adds_up(op) || self.beside.iter().any(|other| other.meets(&touched)) {
+        if self.clearing && ops.iter().any(adds_up)
+            || self.beside.iter().any(|other| other.meets(&touched))
+        {
             self.leave()?;
         }
         self.mark()?;

@@ -1,18 +1,42 @@
 //! Column sums in two stages. An operation's kernel leaves one row of partial sums per tile of its rows. The next
-//! LayerNorm's backward adds these up in extra blocks. If none comes before the room for partial sums is full, the step
-//! reads a gradient, or the span ends, a single launch finishes the pending sums of all operations.
+//! LayerNorm's backward adds these up in extra blocks, and the gradient's norm adds up what is left. If none of them
+//! comes before the room for partial sums is full, an operation reads a gradient, or the span ends, a single launch
+//! finishes the pending sums of all operations.
 
 use super::args::{ColumnFinishArgs, FINISH_COLUMNS, FinishSum};
 use super::launch::Lane;
 use super::memory::Address;
 use super::{Allocated, row_kind, to_u32};
-use crate::program::{ParamRange, Rows, Sum};
+use crate::program::{Rows, Sum};
 use anyhow::{Result, ensure};
 use bytemuck::Zeroable;
 use std::ops::Range;
 
-/// Partial column sums, and the gradient they are added to.
-pub type Partial = (Address, ParamRange);
+/// Numbers on the device that column sums are added to: a gradient, or the step's loss.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    pub at: Address,
+    pub width: usize,
+}
+
+impl Target {
+    pub fn of(memory: &Allocated, sum: Sum) -> Result<Option<Self>> {
+        let target = |grad| Ok(Self { at: memory.params.gradient(grad)?, width: grad.len });
+        sum.0.map(target).transpose()
+    }
+
+    fn overlaps(self, sum: &FinishSum) -> bool {
+        let range = |at: Address, width: usize| {
+            let start = at.bits() as usize;
+            start..start + width * size_of::<f32>()
+        };
+        let (own, other) = (range(self.at, self.width), range(sum.grad, sum.width as usize));
+        own.start < other.end && other.start < own.end
+    }
+}
+
+/// Partial column sums, and what they are added to.
+pub type Partial = (Address, Target);
 
 /// How a tensor was cut into tiles with partial sums.
 #[derive(Clone, Copy, Debug)]
@@ -42,14 +66,13 @@ pub struct Riders {
 /// The pending sums of a span.
 #[derive(Debug, Default)]
 pub struct ColumnSums {
-    waiting: Vec<(FinishSum, ParamRange)>,
+    waiting: Vec<FinishSum>,
     /// The f32 elements of the room that hold them: all others are free.
     used: Range<usize>,
 }
 
 impl ColumnSums {
     /// Room for the partial sums of one operation, `tiles` rows of `width`, for those of its sums that are requested.
-    /// Handles all of its sums at once, since finishing frees what others have.
     pub fn room<const N: usize>(
         &mut self,
         memory: &Allocated,
@@ -58,27 +81,41 @@ impl ColumnSums {
         tiles: usize,
         width: usize,
     ) -> Result<[Option<Partial>; N]> {
-        let len = row_len(tiles, width);
-        let wanted = sums.iter().flat_map(|sum| sum.0);
-        let count = wanted.clone().count();
-        let twice = |grad: ParamRange| self.waiting.iter().any(|(_, other)| overlap(grad, *other));
+        let mut targets = [None; N];
+        for (target, sum) in targets.iter_mut().zip(sums) {
+            *target = Target::of(memory, sum)?;
+            if let Some(Target { width: len, .. }) = *target {
+                ensure!(len == width, "a bias gradient of {len} elements for {width} columns");
+            }
+        }
+        self.room_for(memory, lane, targets, tiles)
+    }
+
+    /// The same for sums of different widths. Handles all of an operation's sums at once, since finishing frees what
+    /// others have.
+    pub fn room_for<const N: usize>(
+        &mut self,
+        memory: &Allocated,
+        lane: Lane<'_>,
+        targets: [Option<Target>; N],
+        tiles: usize,
+    ) -> Result<[Option<Partial>; N]> {
+        let wanted = targets.iter().flatten();
+        let len: usize = wanted.clone().map(|target| row_len(tiles, target.width)).sum();
+        let twice = |target: &Target| self.waiting.iter().any(|other| target.overlaps(other));
         let table = ColumnFinishArgs::zeroed().sums.len();
         // Two sums for one gradient are added one after the other.
-        if self.used.end + count * len > memory.partial_len()
-            || self.waiting.len() + count > table
+        if self.used.end + len > memory.partial_len()
+            || self.waiting.len() + wanted.clone().count() > table
             || wanted.clone().any(twice)
         {
             self.finish(memory, lane)?;
         }
         let mut room = [None; N];
-        for (room, sum) in room.iter_mut().zip(sums) {
-            let Some(grad) = sum.0 else { continue };
-            ensure!(
-                grad.len == width,
-                "a bias gradient of {} elements for {width} columns",
-                grad.len
-            );
-            *room = Some((memory.partial(self.used.end, len)?, grad));
+        for (room, target) in room.iter_mut().zip(targets) {
+            let Some(target) = target else { continue };
+            let len = row_len(tiles, target.width);
+            *room = Some((memory.partial(self.used.end, len)?, target));
             self.used.end += len;
         }
         Ok(room)
@@ -110,39 +147,43 @@ impl ColumnSums {
     /// Records sums whose partial sums have been made.
     pub fn add(
         &mut self,
-        memory: &Allocated,
         partials: impl IntoIterator<Item = Option<Partial>>,
         tiles: Tiles,
     ) -> Result<()> {
-        for (partial, grad) in partials.into_iter().flatten() {
-            let sum = FinishSum {
+        for (partial, target) in partials.into_iter().flatten() {
+            self.waiting.push(FinishSum {
                 partial,
-                grad: memory.params.gradient(grad)?,
-                width: to_u32(grad.len)?,
+                grad: target.at,
+                width: to_u32(target.width)?,
                 tile_rows: to_u32(tiles.height)?,
                 rows: row_kind(tiles.rows),
                 by_sequence: u32::from(tiles.by_sequence),
                 most: to_u32(tiles.most)?,
                 padding: 0,
-            };
-            self.waiting.push((sum, grad));
+            });
         }
         Ok(())
     }
 
     /// Adds up all pending sums.
     pub fn finish(&mut self, memory: &Allocated, lane: Lane<'_>) -> Result<()> {
-        let Riders { count, args } = self.riders(memory)?;
-        if count > 0 {
-            lane.column_finish(count, args)?;
+        let Riders { count, args } = self.take(memory)?;
+        match count {
+            0 => Ok(()),
+            _ => lane.column_finish(count, args),
         }
+    }
+
+    /// All pending sums, for a kernel that finishes them and leaves no partial sums of its own.
+    pub fn take(&mut self, memory: &Allocated) -> Result<Riders> {
+        let riders = self.riders(memory)?;
         *self = Self::default();
-        Ok(())
+        Ok(riders)
     }
 
     /// All pending sums.
     fn riders(&self, memory: &Allocated) -> Result<Riders> {
-        let widest = self.waiting.iter().map(|(_, grad)| grad.len).max().unwrap_or(0);
+        let widest = self.waiting.iter().map(|sum| sum.width as usize).max().unwrap_or(0);
         let mut args = ColumnFinishArgs {
             batch: memory.batch.header()?,
             cu_seqlens: memory.batch.bounds()?,
@@ -150,20 +191,21 @@ impl ColumnSums {
             blocks: to_u32(widest.div_ceil(FINISH_COLUMNS))?,
             ..Zeroable::zeroed()
         };
-        for (to, (sum, _)) in args.sums.iter_mut().zip(&self.waiting) {
+        for (to, sum) in args.sums.iter_mut().zip(&self.waiting) {
             *to = *sum;
         }
         Ok(Riders { count: self.waiting.len(), args })
     }
 }
 
+/// The most blocks that finish pending sums of up to `widest` columns.
+pub fn most_blocks(widest: usize) -> usize {
+    ColumnFinishArgs::zeroed().sums.len() * widest.div_ceil(FINISH_COLUMNS)
+}
+
 /// The f32 elements that the partial sums of one sum need.
 fn row_len(tiles: usize, width: usize) -> usize {
     (tiles * width).next_multiple_of(4)
-}
-
-fn overlap(a: ParamRange, b: ParamRange) -> bool {
-    a.offset < b.offset + b.len && b.offset < a.offset + a.len
 }
 
 /// The address of partial sums, if any.

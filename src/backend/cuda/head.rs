@@ -7,7 +7,7 @@ use super::{check_width, row_kind, to_u32};
 use crate::backend::MatrixKind;
 use crate::program::{
     Dense, DenseBack, Dropout, HeadWeight, Loss, LossKind, ParamRange, Pool, PoolBack, PoolKind,
-    Rows, Value,
+    Rows, Storage, Value,
 };
 use anyhow::{Result, ensure};
 use bytemuck::Zeroable;
@@ -26,11 +26,7 @@ pub fn pool_back(at: &LaunchOperands<'_>, op: &PoolBack) -> Result<()> {
 
 /// See [`Dense`].
 pub fn dense(at: &LaunchOperands<'_>, op: &Dense) -> Result<()> {
-    let args = DenseArgs {
-        bias: at.memory.params.value(op.bias, at.width(op.y.0))?,
-        y: at.at(op.y.0)?,
-        ..dense_arguments(at, [op.x.0, op.y.0], op.weight, op.dropout, op.tanh)?
-    };
+    let args = forward_arguments(at, op)?;
     let (kernels, rows) = (at.lane, at.count(op.x.0));
     match at.rows(op.x.0) {
         Rows::Labelled(_) => kernels.wide_forward(rows, args),
@@ -38,19 +34,17 @@ pub fn dense(at: &LaunchOperands<'_>, op: &Dense) -> Result<()> {
     }
 }
 
+pub fn forward_arguments(at: &LaunchOperands<'_>, op: &Dense) -> Result<DenseArgs> {
+    Ok(DenseArgs {
+        bias: at.memory.params.value(op.bias, at.width(op.y.0))?,
+        y: at.at(op.y.0)?,
+        ..dense_arguments(at, [op.x.0, op.y.0], op.weight, op.dropout, op.tanh)?
+    })
+}
+
 /// See [`DenseBack`].
 pub fn dense_back(at: &LaunchOperands<'_>, op: &DenseBack) -> Result<()> {
-    let gradient = |range: Option<ParamRange>| match range {
-        Some(range) => at.memory.params.gradient(range),
-        None => Ok(Address::NULL),
-    };
-    let args = DenseArgs {
-        dy: at.at(op.dy.0)?,
-        dx: at.aside(op.dx.0)?,
-        dbias: gradient(op.dbias.0)?,
-        dweight: gradient(op.dweight.0)?,
-        ..dense_arguments(at, [op.x.0, op.dy.0], op.weight, op.dropout, op.tanh)?
-    };
+    let args = backward_arguments(at, op)?;
     let (kernels, rows) = (at.lane, at.count(op.x.0));
     match at.rows(op.x.0) {
         Rows::Labelled(_) => {
@@ -63,11 +57,28 @@ pub fn dense_back(at: &LaunchOperands<'_>, op: &DenseBack) -> Result<()> {
     }
 }
 
+pub fn backward_arguments(at: &LaunchOperands<'_>, op: &DenseBack) -> Result<DenseArgs> {
+    let gradient = |range: Option<ParamRange>| match range {
+        Some(range) => at.memory.params.gradient(range),
+        None => Ok(Address::NULL),
+    };
+    if let Some(dx) = op.dx.0 {
+        at.expect(dx, at.rows(op.x.0), at.width(op.x.0))?;
+        let stored = [dx, op.x.0].map(|value| at.tensor(value).info.storage);
+        ensure!(stored[0] == stored[1], "an input and its gradient in {stored:?}");
+    }
+    Ok(DenseArgs {
+        dy: at.at(op.dy.0)?,
+        dx: at.aside(op.dx.0)?,
+        dbias: gradient(op.dbias.0)?,
+        dweight: gradient(op.dweight.0)?,
+        ..dense_arguments(at, [op.x.0, op.dy.0], op.weight, op.dropout, op.tanh)?
+    })
+}
+
 /// See [`Loss`].
 pub fn loss(at: &LaunchOperands<'_>, op: &Loss) -> Result<()> {
-    let outputs = at.width(op.logits.0);
     let rows = at.rows(op.logits.0);
-    op.kind.check(&at.tensor(op.logits.0).info, op.class_weights.is_some())?;
     let losses = match rows {
         Rows::Labelled(_) => {
             // It uses the room for pending sums, which come after a loss.
@@ -76,7 +87,21 @@ pub fn loss(at: &LaunchOperands<'_>, op: &Loss) -> Result<()> {
         }
         Rows::Tokens | Rows::Sequences => Address::NULL,
     };
-    let args = LossArgs {
+    let args = LossArgs { losses, ..loss_arguments(at, op)? };
+    let kernels = at.lane;
+    match (op.kind, rows) {
+        (LossKind::Span, _) => kernels.loss_spans(args),
+        (_, Rows::Labelled(_)) => kernels.loss_labelled(at.count(op.logits.0), args),
+        (_, Rows::Tokens) => kernels.loss_tokens(args),
+        (_, Rows::Sequences) => kernels.loss(args),
+    }
+}
+
+/// All but the place for losses of labelled tokens.
+pub fn loss_arguments(at: &LaunchOperands<'_>, op: &Loss) -> Result<LossArgs> {
+    let outputs = at.width(op.logits.0);
+    op.kind.check(&at.tensor(op.logits.0).info, op.class_weights.is_some())?;
+    Ok(LossArgs {
         numbers: at.memory.batch.step_numbers()?,
         batch: at.memory.batch.header()?,
         cu_seqlens: at.memory.batch.bounds()?,
@@ -88,7 +113,7 @@ pub fn loss(at: &LaunchOperands<'_>, op: &Loss) -> Result<()> {
         },
         dlogits: at.aside(op.dlogits.0)?,
         labelled: at.memory.batch.labelled()?,
-        losses,
+        losses: Address::NULL,
         state: at.memory.state()?,
         outputs: to_u32(outputs)?,
         kind: match op.kind {
@@ -96,14 +121,7 @@ pub fn loss(at: &LaunchOperands<'_>, op: &Loss) -> Result<()> {
             LossKind::MeanSquared => LOSS_SQUARED,
             LossKind::Binary => LOSS_BINARY,
         },
-    };
-    let kernels = at.lane;
-    match (op.kind, rows) {
-        (LossKind::Span, _) => kernels.loss_spans(args),
-        (_, Rows::Labelled(_)) => kernels.loss_labelled(at.count(op.logits.0), args),
-        (_, Rows::Tokens) => kernels.loss_tokens(args),
-        (_, Rows::Sequences) => kernels.loss(args),
-    }
+    })
 }
 
 fn pool_arguments(
@@ -113,7 +131,8 @@ fn pool_arguments(
     pooled: Value,
 ) -> Result<PoolArgs> {
     let hidden = at.tensor(x);
-    kind.check(hidden.info.rows, at.rows(pooled))?;
+    kind.check(at.rows(pooled))?;
+    at.expect(x, Rows::Tokens, hidden.info.width)?;
     check_width(hidden.info.width, "a hidden size")?;
     Ok(PoolArgs {
         batch: at.memory.batch.header()?,
@@ -124,8 +143,8 @@ fn pool_arguments(
         pooled: at.at(pooled)?,
         width: to_u32(hidden.info.width)?,
         mean: u32::from(kind == PoolKind::Mean),
-        rows: row_kind(hidden.info.rows),
         pooled_rows: row_kind(at.rows(pooled)),
+        padding: 0,
     })
 }
 
@@ -139,10 +158,11 @@ fn dense_arguments(
 ) -> Result<DenseArgs> {
     let (inputs, outputs) = (at.width(x), at.width(of_outputs));
     let of_labelled = matches!(at.rows(x), Rows::Labelled(_));
+    let stream = at.tensor(x).info.storage == Storage::Stream;
     if of_labelled {
         check_width(inputs, "an input of a head on masked words")?;
-        let plain = !tanh && dropout.p == 0.0;
-        ensure!(plain, "a layer of a head on masked words has neither tanh nor dropout");
+        let plain = !tanh && dropout.p == 0.0 && !stream;
+        ensure!(plain, "a layer of a head on masked words is in f32, without tanh or dropout");
     }
     let (weight, frozen, kind) = match weight {
         HeadWeight::Param(range) => {
@@ -165,6 +185,7 @@ fn dense_arguments(
     };
     Ok(DenseArgs {
         batch: at.memory.batch.header()?,
+        state: at.memory.state()?,
         x: at.at(x)?,
         weight,
         frozen,
@@ -174,6 +195,7 @@ fn dense_arguments(
         tanh: u32::from(tanh),
         rows: row_kind(at.rows(x)),
         table: u32::from(kind == MatrixKind::Table),
+        stream: u32::from(stream),
         ..Zeroable::zeroed()
     })
 }

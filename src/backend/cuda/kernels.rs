@@ -61,6 +61,7 @@ const UNITS: &[(&str, &[&str], &[&str])] = &[
         &["wide_forward", "wide_forward_quantised", "wide_backward", "wide_backward_quantised"],
         ONE,
     ),
+    ("classify", &["classify"], PARTS),
     ("act_norm", &["act_norm", "act_norm_backward"], PARTS),
     ("adamw", &["grad_norm", "adamw"], ONE),
     ("columns", &["take_columns", "add_columns"], ONE),

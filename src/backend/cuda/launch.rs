@@ -311,10 +311,10 @@ impl Lane<'_> {
         unsafe { self.launch(&name, grid, FIRST_WARPS * WARP, shared, &args) }
     }
 
-    pub fn grad_norm(&self, args: GradNormArgs) -> Result<()> {
-        let chunks = usize::try_from(args.count)?.div_ceil(NORM_CHUNK);
-        // SAFETY: as for `gemm`; a block per chunk.
-        unsafe { self.launch("grad_norm", [chunks, 1, 1], UPDATE_THREADS, 0, &args) }
+    /// `blocks` are those of the sums that it finishes, and one per chunk.
+    pub fn grad_norm(&self, blocks: usize, args: GradNormArgs) -> Result<()> {
+        // SAFETY: as for `gemm`; each block has a place for its sum.
+        unsafe { self.launch("grad_norm", [blocks, 1, 1], UPDATE_THREADS, 0, &args) }
     }
 
     pub fn adamw(&self, args: AdamWArgs) -> Result<()> {

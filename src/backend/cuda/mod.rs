@@ -8,9 +8,9 @@
 //! separate streams, while steps and host continue.
 //!
 //! In f16 the gradients that flow through the encoder are multiplied by a loss scale, so that small ones do not vanish:
-//! [`PoolBack`](crate::program::PoolBack) applies it and each bias gradient removes it again, so the parameter
-//! gradients are always the true ones. A step whose gradient overflowed is skipped on the device, which also adapts the
-//! scale.
+//! [`PoolBack`](crate::program::PoolBack) or [`DenseBack`](crate::program::DenseBack) applies it and each bias gradient
+//! removes it again, so the parameter gradients are always the true ones. A step whose gradient overflowed is skipped
+//! on the device, which also adapts the scale.
 
 mod act_norm;
 mod activate;
@@ -20,6 +20,7 @@ mod args;
 mod attention;
 mod batch;
 mod branch;
+mod classify;
 mod column_sums;
 mod columns;
 pub mod device;

@@ -137,6 +137,11 @@ numbers! {
         WORD_LOSS_WARPS = 8,
     }
 
+    /// Sequences of a block that classifies them.
+    ClassifyBlock: usize {
+        CLASSIFY_ROWS = 8,
+    }
+
     /// Dense layers of labelled tokens: rows and columns of a block's tile of the result, and its threads.
     WideBlocks: usize {
         WIDE_TILE = 64,

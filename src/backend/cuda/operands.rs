@@ -1,7 +1,7 @@
 //! What operations' launches share: where a program's values lie on the device, and room for column sums.
 
 use super::allocated::Allocated;
-use super::column_sums::{ColumnSums, Partial, Riders, Tiles};
+use super::column_sums::{ColumnSums, Partial, Riders, Target, Tiles};
 use super::launch::Lane;
 use super::memory::Address;
 use super::{CudaBackend, to_u32};
@@ -74,6 +74,15 @@ impl LaunchOperands<'_> {
         self.sums.borrow_mut().room(self.memory, self.lane, sums, tiles, width)
     }
 
+    /// The same for sums of different widths.
+    pub fn room_for<const N: usize>(
+        &self,
+        targets: [Option<Target>; N],
+        tiles: usize,
+    ) -> Result<[Option<Partial>; N]> {
+        self.sums.borrow_mut().room_for(self.memory, self.lane, targets, tiles)
+    }
+
     /// The same for an operation whose kernel also finishes pending sums.
     pub fn room_beside<const N: usize>(
         &self,
@@ -90,7 +99,12 @@ impl LaunchOperands<'_> {
         partials: [Option<Partial>; N],
         tiles: Tiles,
     ) -> Result<()> {
-        self.sums.borrow_mut().add(self.memory, partials, tiles)
+        self.sums.borrow_mut().add(partials, tiles)
+    }
+
+    /// All pending sums, for a kernel that finishes them. See [`ColumnSums::take`].
+    pub fn take_sums(&self) -> Result<Riders> {
+        self.sums.borrow_mut().take(self.memory)
     }
 
     /// Finishes all partial sums now, before their gradients are read.

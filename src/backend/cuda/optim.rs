@@ -2,31 +2,38 @@
 
 use super::allocated::Allocated;
 use super::args::*;
+use super::column_sums::Riders;
 use super::operands::LaunchOperands;
 use super::sizes::NORM_ARRIVED;
-use super::{CudaBackend, LossScale, weight_gradients};
+use super::{CudaBackend, LossScale, to_u32, weight_gradients};
 use crate::backend::{LossScaling, PendingReport, StepReport};
 use anyhow::{Context, Result, ensure};
 use std::mem::offset_of;
 
 /// See [`Update`](crate::program::Update).
 pub fn update(at: &LaunchOperands<'_>) -> Result<()> {
-    at.finish_all()?;
     let memory = at.memory;
+    let Riders { count: sums, args: finish } = at.take_sums()?;
     let numbers = memory.batch.step_numbers()?;
     let state = memory.state()?;
     let (gradient, count) = memory.params.whole_gradient()?;
-    let sums = NORM_ARRIVED..NORM_ARRIVED + count.div_ceil(NORM_CHUNK) * size_of::<f64>();
+    let blocks = sums * finish.blocks as usize + count.div_ceil(NORM_CHUNK);
     let update = memory.params.adamw_args(numbers)?;
     let kernels = at.lane;
-    kernels.grad_norm(GradNormArgs {
-        gradient,
-        partial: memory.norm.at(sums.start, sums.len())?,
-        arrived: memory.norm.at(0, size_of::<u32>())?,
-        state,
-        numbers,
-        count: count as u64,
-    })?;
+    kernels.grad_norm(
+        blocks,
+        GradNormArgs {
+            gradient,
+            partial: memory.norm.at(NORM_ARRIVED, blocks * size_of::<f64>())?,
+            arrived: memory.norm.at(0, size_of::<u32>())?,
+            state,
+            numbers,
+            count: count as u64,
+            sums: to_u32(sums)?,
+            padding: 0,
+            finish,
+        },
+    )?;
     kernels.adamw(update)?;
     weight_gradients::refresh(at.cuda)
 }

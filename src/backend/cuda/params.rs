@@ -4,7 +4,7 @@
 //! Kernels read biases and gains four at a time, from 16-byte boundaries: the model's vector aligns what is frozen
 //! there, whatever the size of the task head before it ([`crate::model::params`]).
 
-use super::args::{AdamWArgs, StepState};
+use super::args::{AdamWArgs, StepOutcome, StepState};
 use super::device::Device;
 use super::memory::{Address, Buffer};
 use crate::backend::{Memory, Slot};
@@ -121,6 +121,12 @@ impl DeviceParams {
     pub fn gradient(&self, range: ParamRange) -> Result<Address> {
         self.check(Slot::Gradient, range)?;
         self.gradient.at(STATE + range.offset * F32, range.len * F32)
+    }
+
+    /// The loss of the step so far.
+    pub fn loss(&self) -> Result<Address> {
+        let place = offset_of!(StepState, now) + offset_of!(StepOutcome, loss);
+        self.gradient.at(place, F32)
     }
 
     /// The gradient and its length.

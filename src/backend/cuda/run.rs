@@ -5,6 +5,7 @@
 
 use super::apart::Apart;
 use super::batch::BatchShape;
+use super::classify::Classifier;
 use super::column_sums::ColumnSums;
 use super::graph::bucket;
 use super::launch::Lane;
@@ -112,29 +113,47 @@ fn issue(cuda: &mut CudaBackend, program: &Program, span: Span, recorded: bool) 
     let sums = RefCell::default();
     let (device, branch) = (cuda.device.clone(), Arc::clone(&cuda.memory()?.branch));
     let mut apart = Apart::new(&device, &branch, recorded);
-    program.list().range(span).try_for_each(|i| {
-        let op = &program.list().ops[i];
+    let list = program.list();
+    let mut rest = list.range(span);
+    while let Some(i) = rest.next() {
+        let classifier = Classifier::first_of(list, &list.ops[i..rest.end]);
+        let count = classifier.as_ref().map_or(1, |_| Classifier::OPS);
+        rest.start = i + count;
         cuda.kernels.stopwatch.enter(Some(i));
-        let entered = apart.enter(program, op)?;
-        launch(cuda, program, &sums, entered, op).with_context(|| program.list().name_of(i))
-    })?;
+        let entered = apart.enter(program, &list.ops[i..rest.start])?;
+        match classifier {
+            Some(classifier) => classifier.launch(&operands(cuda, program, &sums, entered)?),
+            None => launch(cuda, program, &sums, entered, &list.ops[i]),
+        }
+        .with_context(|| list.name_of(i))?;
+    }
     cuda.kernels.stopwatch.enter(None);
     apart.leave()?;
     sums.into_inner().finish(cuda.memory()?, cuda.lane())
+}
+
+/// For what is launched on this stream, which may begin early.
+fn operands<'a>(
+    cuda: &'a CudaBackend,
+    program: &'a Program,
+    sums: &'a RefCell<ColumnSums>,
+    (stream, early): (&'a Arc<CudaStream>, bool),
+) -> Result<LaunchOperands<'a>> {
+    let lane = Lane { stream, early, ..cuda.lane() };
+    Ok(LaunchOperands { cuda, memory: cuda.memory()?, program, lane, sums })
 }
 
 fn launch(
     cuda: &mut CudaBackend,
     program: &Program,
     sums: &RefCell<ColumnSums>,
-    (stream, early): (&Arc<CudaStream>, bool),
+    entered: (&Arc<CudaStream>, bool),
     op: &Op,
 ) -> Result<()> {
     if let Op::Zero(_) = op {
-        return cuda.memory_mut()?.params.begin_step(stream);
+        return cuda.memory_mut()?.params.begin_step(entered.0);
     }
-    let lane = Lane { stream, early, ..cuda.lane() };
-    let at = LaunchOperands { cuda, memory: cuda.memory()?, program, lane, sums };
+    let at = operands(cuda, program, sums, entered)?;
     match op {
         Op::Zero(_) => Ok(()),
         Op::Embed(op) => norm::embed(&at, op),

@@ -2,6 +2,7 @@
 
 use super::args::{NORM_CHUNK, TILE_ROWS};
 use super::batch::DeviceBatch;
+use super::column_sums::most_blocks;
 use super::memory::Buffer;
 use super::params::DeviceParams;
 use super::weights;
@@ -36,7 +37,8 @@ impl DeviceSizes {
             partial: (2 * (tiles * widest).next_multiple_of(4)).max(labelled[0]) * 4,
             // A head has at least 8 columns each in q, k and v.
             delta: limits.tokens * widest.div_ceil(24) * 4,
-            norm: NORM_ARRIVED + memory.trainable.div_ceil(NORM_CHUNK) * size_of::<f64>(),
+            norm: NORM_ARRIVED
+                + (memory.trainable.div_ceil(NORM_CHUNK) + most_blocks(widest)) * size_of::<f64>(),
         }
     }
 

@@ -311,8 +311,8 @@ structures! {
         pooled: Address,
         width: u32,
         mean: u32,
-        rows: u32,
         pooled_rows: u32,
+        padding: u32,
     }
 
     FirstTokenArgs {
@@ -345,6 +345,7 @@ structures! {
 
     DenseArgs {
         batch: Address,
+        state: Address,
         x: Address,
         weight: Address,
         frozen: MatrixArgs,
@@ -362,7 +363,15 @@ structures! {
         table: u32,
         input_blocks: u32,
         weight_blocks: u32,
-        padding: u32,
+        stream: u32,
+    }
+
+    ClassifyArgs {
+        dense: DenseArgs,
+        loss: LossArgs,
+        partial_weight: Address,
+        partial_bias: Address,
+        partial_loss: Address,
     }
 
     ActNormArgs {
@@ -400,6 +409,9 @@ structures! {
         state: Address,
         numbers: Address,
         count: u64,
+        sums: u32,
+        padding: u32,
+        finish: ColumnFinishArgs,
     }
 
     AdamWArgs {

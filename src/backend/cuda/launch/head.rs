@@ -77,6 +77,13 @@ impl Lane<'_> {
         unsafe { self.launch(name, grid, WIDE_THREADS, 0, &args) }
     }
 
+    pub fn classify(&self, sequences: usize, args: ClassifyArgs) -> Result<()> {
+        let name = by_parts("classify", args.dense.inputs)?;
+        let grid = [sequences.div_ceil(CLASSIFY_ROWS), 1, 1];
+        // SAFETY: as for `gemm`; a warp has a sequence.
+        unsafe { self.launch(&name, grid, CLASSIFY_ROWS * WARP, 0, &args) }
+    }
+
     pub fn act_norm(&self, rows: usize, args: ActNormArgs) -> Result<()> {
         let name = by_parts("act_norm", args.width)?;
         // SAFETY: as for `gemm`; a warp has a row.
