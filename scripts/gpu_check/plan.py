@@ -11,8 +11,8 @@ STAGES = {
                    "0.1", 80),
     "profile": ("the time of each operation in the same, with a picture of the device's roofs", 60),
     "tiles": ("every product with every tile size, as the table for tiles.tsv", 50),
-    "hopper": ("on compute capability 9.0 alone: single instructions bit by bit as the emulator has them, and each product "
-               "beside its portable kernel", 300),
+    "hopper": ("on compute capability 9.0 alone: single instructions bit by bit as the emulator has them, each product "
+               "beside its portable kernel, and the other ways to feed and launch products beside the usual one", 300),
     "pytorch": ("the same products, attention, steps and copies in PyTorch, where it is installed with CUDA", 45),
     "ncu": ("Nsight Compute on one launch of each large kernel, where it is installed", 55),
     "reviews": ("MiniLM on movie reviews end to end, where it is packed", 35),
@@ -36,11 +36,17 @@ TILED = [("BERT-base", 32, 128, ""), ("BERT-large", 8, 512, ""), ("MiniLM", 32, 
          ("BERT-base", 32, 128, "--weights int8"), ("BERT-base", 32, 128, "--weights nf4"),
          ("BERT-base", 32, 128, "--method full")]
 FEW_BITS = [("BERT-base", 32, 128, "--weights int8"), ("BERT-base", 32, 128, "--weights nf4")]
+# What BITFIT_HOPPER sets, one at a time; models whose products are timed so, the most valuable first, and the most seconds.
+VARIATIONS = ["stages=5", "stages=4", "stages=3", "maps=plain", "launches=ordered"]
+VARIED = [("BERT-base", 32, 128, ""), ("MiniLM", 32, 128, "")]
+VARIED_SECONDS = 60
 # On the emulator every case has this shape.
 SMALL = ("tiny", 4, 32)
 
+# As `profile` has them, in order; a product has those of any device, or Hopper's.
+TILES = ["large", "medium", "small", "96", "192", "256"]
 # One kernel of each kind that takes long; which tile a product has depends on the device.
-TILE = "_(large|medium|small|96|192|256)"
+TILE = f"_({'|'.join(TILES)})"
 PRODUCT = "(hopper_)?gemm_"
 LARGE_KERNELS = [PRODUCT + "bias" + TILE, PRODUCT + "activation" + TILE, PRODUCT + "back" + TILE,
                  PRODUCT + "back_slope" + TILE, PRODUCT + "back_add" + TILE, "attention_forward_64", "attention_backward_short_64", "norm_forward_3",
