@@ -163,13 +163,8 @@ struct Ring {
                     barrier_wait(empty + 8 * turn.stage, turn.parity ^ 1);
                     if (!Source::kAllThreads || threadIdx.x == 0) {
                         barrier_expect(filled, kLeftBytes + Source::kCopied);
-                        const uint32_t to = left + turn.stage * kLeftBytes;
-                        const int row = int(t / columns) * kRingRows;
-                        if (args.left_map == kLeftRagged) {
-                            copy_box_of(to, &args.x, s * kRingDepth, row, int(rows), filled);
-                        } else {
-                            copy_box(to, &args.x, s * kRingDepth, row, filled);
-                        }
+                        copy_box_of(left + turn.stage * kLeftBytes, &args.x, s * kRingDepth,
+                                    int(t / columns) * kRingRows, int(rows), args.left_map == kLeftPlain, filled);
                     }
                     source.fill(right + turn.stage * kRightBytes, s, steps, filled);
                 }
