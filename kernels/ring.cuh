@@ -71,6 +71,7 @@ struct Mapped {
 
     // May run before the previous kernel has ended: it only brings W to the L2 cache, where later writes land as well.
     static __device__ __forceinline__ void ahead(const RingArgs& args, int first, int steps) {
+#pragma unroll 1
         for (int step = 0; step < steps; ++step) {
             boxes(step, first, [&](int, int along, int down) { prefetch_box(&args.w, along, down); });
         }
@@ -129,9 +130,8 @@ struct Ring {
         extern __shared__ __align__(1024) unsigned char memory[];
         const uint32_t left = shared_address(memory), right = left + kMostStages * kLeftBytes;
         const uint32_t full = left + kBarriersAt, empty = full + 8 * kMostStages;
-        const int stages = int(args.stages);
         if (threadIdx.x == 0) {
-            for (int s = 0; s < stages; ++s) {
+            for (int s = 0; s < kMostStages; ++s) {
                 barrier_init(full + 8 * s, Source::kArrivals);
                 barrier_init(empty + 8 * s, kGroups);
             }
@@ -140,7 +140,7 @@ struct Ring {
         const uint32_t columns = (args.gemm.n + BlockN - 1) / BlockN;
         const int steps = int(args.gemm.k + kRingDepth - 1) / kRingDepth;
         if (threadIdx.x == kRingThreads - 1) {
-            Source::ahead(args, int(blockIdx.x % columns) * BlockN, min(steps, stages));
+            Source::ahead(args, int(blockIdx.x % columns) * BlockN, min(steps, int(args.stages)));
         }
         __syncthreads();
         wait_for_previous();
@@ -149,7 +149,7 @@ struct Ring {
         const uint32_t tiles = (rows + kRingRows - 1) / kRingRows * columns;
         // The same in all lanes of a warp, and the compiler knows it.
         const int group = __shfl_sync(kFullWarp, int(threadIdx.x) / kGroup, 0);
-        Turn turn{stages};
+        Turn turn{int(args.stages)};
         if (group == 0) {
             fewer_registers<Source::kFillRegisters>();
             if constexpr (!Source::kAllThreads) {
