@@ -57,8 +57,8 @@ __device__ __forceinline__ void copy_box(uint32_t to, const TensorMap* map, int 
 // times, all with the same pitch except the last, whose pitch is negative: row 2³⁰ - rows + r of the first, `rows` of the
 // second and 2³⁰ of the third are together row r, and the first's bound, 2³⁰, is the row `rows`. Addresses wrap at 2⁶⁴.
 //
-// Or, if `plain`, by a map of two dimensions, with rows of its own number. No branch tells the two apart: it would take a
-// register that the threads of ring_codes.cuh do not have.
+// Or, if `plain`, by a map of two dimensions, with rows of its own number. Predicates tell the two apart: an `if` around two
+// statements spilled a register of the threads that expand codes (ring_codes.cuh).
 __device__ __forceinline__ void copy_box_of(
     uint32_t to, const TensorMap* map, int c0, int row, int rows, bool plain, uint32_t barrier) {
     constexpr int kMost = 1 << 30;
