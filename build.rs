@@ -1,15 +1,15 @@
 //! Compiles `kernels/*.cu` and embeds the images, so that the binary needs no CUDA toolkit at run time.
 //!
-//! Each file is compiled once for f16 and once for bf16: to PTX, which the driver of any GPU from compute capability
-//! 8.0 on can finish, and in release builds also to a cubin per architecture, which starts at once. Files named
-//! `hopper_…` use features that only compute capability 9.0 has and are built only for it.
+//! Each file is compiled once for f16 and once for bf16: to PTX, which the driver of any GPU of compute capability 8.0 or
+//! higher can compile, and in release builds also to a cubin per architecture, which starts at once. Files named
+//! `hopper_…` use features that only compute capability 9.0 has, and are built only for it.
 //!
 //! | variable | meaning |
 //! |---|---|
 //! | `NVCC`, `CUDA_HOME`, `CUDA_PATH` | where the compiler is; else `PATH`, `/usr/local/cuda`, `.cache/cuda` (`scripts/fetch-cuda`) |
-//! | `BITFIT_CUDA_ARCHS` | cubins to build, e.g. `80,90`; `90a`: only of `hopper_…`; empty: only PTX; `off`: no kernels |
-//! | `BITFIT_REQUIRE_CUDA=1` | no compiler, or a kernel that spills registers or whose products wait, is an error, not a warning |
-//! | `BITFIT_SHIP_KERNELS` | a folder to write the PTX to, as the packaged source has it in `kernels/ptx` |
+//! | `BITFIT_CUDA_ARCHS` | cubins to build, e.g. `80,90`; `90a`: only those of `hopper_…`; empty: only PTX; `off`: no kernels |
+//! | `BITFIT_REQUIRE_CUDA=1` | a missing compiler, and a kernel that spills registers or whose products wait, are errors, not warnings |
+//! | `BITFIT_SHIP_KERNELS` | a folder to write the PTX to, like `kernels/ptx` in the source package |
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
@@ -29,7 +29,7 @@ mod shipped;
 
 /// PTX is made for the oldest architecture that has everything the kernels use.
 const PTX_ARCH: &str = "80";
-/// Files with this prefix are built only for this architecture: "a" is for instructions that no later one has.
+/// Files with this prefix are built only for this architecture: "a" stands for instructions that no later one has.
 const HOPPER_UNITS: &str = "hopper_";
 const HOPPER_ARCH: &str = "90a";
 /// A100; A10 and RTX 30; RTX 40 and L4; H100; B200; RTX 50.
@@ -43,7 +43,7 @@ const VARIABLES: &[&str] = &[
     "BITFIT_REQUIRE_CUDA",
     "BITFIT_SHIP_KERNELS",
 ];
-/// Half types: the name in file names and in the generated table, and the macro that selects it.
+/// Half types: their names in files and in the generated table, and the macro that selects each.
 const HALVES: &[(&str, &str, &str)] =
     &[("f16", "HalfType::F16", "-DBITFIT_F16"), ("bf16", "HalfType::Bf16", "-DBITFIT_BF16")];
 
@@ -72,7 +72,7 @@ fn build() -> Result<(), String> {
 
     let archs = architectures();
     let Some(archs) = archs else {
-        println!("cargo:warning=BITFIT_CUDA_ARCHS=off: the binary will have the CPU backend alone");
+        println!("cargo:warning=BITFIT_CUDA_ARCHS=off: the binary will have only the CPU backend");
         return write_table(&out, &[], None);
     };
     let made_from: Vec<PathBuf> = units.iter().chain(&headers).cloned().collect();
@@ -81,7 +81,7 @@ fn build() -> Result<(), String> {
         if let Some(shipped) = shipped::read(&root.join("kernels/ptx"), sources) {
             return embed_shipped(&out, &shipped);
         }
-        let hint = "no CUDA compiler: the binary will have the CPU backend alone \
+        let hint = "no CUDA compiler: the binary will have only the CPU backend \
                     (scripts/fetch-cuda gets one, or set CUDA_HOME to CUDA 12.8 or later)";
         if cuda_required() {
             return Err(format!("BITFIT_REQUIRE_CUDA=1, but {hint}"));
@@ -90,13 +90,13 @@ fn build() -> Result<(), String> {
         return write_table(&out, &[], None);
     };
 
-    // If there was none, scripts/fetch-cuda touches this file once it has put one there.
+    // If there was no compiler, scripts/fetch-cuda touches this file after installing one.
     println!("cargo:rerun-if-changed={}", nvcc.display());
     let version = Command::new(&nvcc)
         .arg("--version")
         .output()
         .map_err(|e| format!("cannot run {}: {e}", nvcc.display()))?;
-    // For the test that checks the kernels' declarations against the host's.
+    // For the test that compares the kernels' declarations with the host's.
     println!("cargo:rustc-env=BITFIT_NVCC={}", nvcc.display());
     let cache = cache_folder(&out);
     fs::create_dir_all(&cache).map_err(|e| format!("cannot create {}: {e}", cache.display()))?;
@@ -215,8 +215,8 @@ fn cubin(unit: &Path, arch: &str) -> Option<Target> {
     }
 }
 
-/// Compiled kernels are shared by all profiles: `target/cuda-kernels`, or the build script's own folder if the layout
-/// is different.
+/// All profiles share the compiled kernels in `target/cuda-kernels`, or in the build script's own folder if the layout is
+/// different.
 fn cache_folder(out: &Path) -> PathBuf {
     out.ancestors()
         .find(|a| a.file_name().is_some_and(|name| name == "build"))
@@ -234,7 +234,7 @@ enum Target {
 struct Job {
     nvcc: PathBuf,
     arguments: Vec<String>,
-    /// Named after the content of everything that went in, so an existing file is the right one.
+    /// Named after a hash of all inputs, so an existing file is up to date.
     output: PathBuf,
     /// For messages.
     name: String,
@@ -250,7 +250,7 @@ struct Image {
     unit: String,
     half: &'static str,
     arch: Option<String>,
-    /// In zlib's format.
+    /// A file in zlib's format.
     packed: PathBuf,
 }
 
@@ -333,9 +333,9 @@ impl Job {
         self.check_log(&fs::read_to_string(&log).unwrap_or_default())
     }
 
-    /// Passes on the compiler's warnings, and whatever costs as much as the kernels were written to save: registers
-    /// that do not fit and spill to memory, and notes C75xx, which the compiler issues as mere information, that
-    /// products of a warpgroup wait for each other. Not every compiler does the same, so a user's build continues.
+    /// Passes on the compiler's warnings, and what would undo the gain of a kernel: registers that spill to memory, and
+    /// notes C75xx, mere information to the compiler, that products of a warpgroup wait for each other. Compilers differ
+    /// in this, so a user's build continues.
     fn check_log(&self, log: &str) -> Result<(), String> {
         let mut kernel = "";
         let mut slow = Vec::new();
@@ -354,7 +354,7 @@ impl Job {
         if slow.is_empty() {
             return Ok(());
         }
-        let message = format!("{} is slower than written: {}", self.name, slow.join("; "));
+        let message = format!("{} is slower than it should be: {}", self.name, slow.join("; "));
         if cuda_required() {
             return Err(message);
         }
@@ -398,7 +398,7 @@ fn write_table(out: &Path, images: &[Image], toolkit: Option<&str>) -> Result<()
     table += "pub static IMAGES: &[Image] = &[\n";
     for Image { unit, half, arch, packed } in images {
         let arch = match arch {
-            // "100a" and the like run on exactly that architecture; the digits are what a device reports.
+            // "100a" and the like run only on that architecture; a device reports the digits.
             Some(arch) => format!("Some({})", arch.trim_end_matches(char::is_alphabetic)),
             None => "None".into(),
         };

@@ -1,9 +1,9 @@
-"""The arguments that the benches of the program share: their own, and those of the `bitfit train` that they time."""
+"""Arguments that the benches of the program share: their own, and those of the `bitfit train` they time."""
 import argparse
 
 
 def parser(doc):
-    """For a bench of this program on a model and a table of texts."""
+    """A parser for a bench of this program on a model and a table of texts."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--bitfit", required=True, help="the program")
     made.add_argument("--model", required=True, help="Hugging Face folder")
@@ -12,12 +12,12 @@ def parser(doc):
 
 
 def precision(made):
-    """Adds the one precision that a bench without PyTorch takes."""
+    """Adds the option for a single precision, for benches without PyTorch."""
     made.add_argument("--precision", choices=("f32", "bf16"), default="f32")
 
 
 def train(args, output, *more, train=None):
-    """Command words of a run on the CPU without dropout, at a rate that no bench depends on."""
+    """The command line of a run on the CPU without dropout. The rate is fixed: no bench depends on it."""
     words = ["train", "--model", args.model, "--train", train or args.train, "--output", output, "--dropout", 0, "--device", "cpu",
              "--precision", args.precision, "--lr", "1e-4", *more]
     return [args.bitfit, *map(str, words)]

@@ -4,11 +4,11 @@
     python3 benches/beside_torch.py --bitfit target/release/bitfit --model .cache/models/minilm \\
         --train .cache/data/movie-reviews.tsv --rounds 5 --steps 20
 
-A round is some steps of each in turn: `bitfit` in bf16 and f32, PyTorch in f32 and in bf16 autocast. All train all biases
-and the head with dropout 0, batches of the same rows. PyTorch pads, so its batches are of texts of similar length (sorted,
-cut, and taken in random order), which is its fastest way; `bitfit` packs and takes rows as they come. Tokens are real ones,
-without padding. For each the least, the median and the most of the rounds: real tokens per second, and per second of
-processor time, which says more where something else is running. `--pairs` joins each two neighbouring rows to a pair.
+In each round, every side runs some steps in turn: `bitfit` in bf16 and f32, PyTorch in f32 and in bf16 autocast. All of them
+train all biases and the head with dropout 0, on batches of the same rows. PyTorch pads, so its batches hold texts of similar
+length (sorted, cut, and taken in random order), its fastest setup; `bitfit` packs, and takes rows as they come. Padding is not
+counted. Prints the minimum, median and maximum over the rounds, in tokens per second and per second of processor time. The
+latter says more if something else is running. `--pairs` joins every two neighbouring rows into a pair.
 
 Needs torch, transformers and safetensors; see scripts/requirements.txt.
 """
@@ -67,7 +67,7 @@ class Torch:
 
 
 def bitfit(args, data, steps, precision):
-    """As Torch.steps; a run of one step stands for the start, of which nothing is counted."""
+    """As Torch.steps, plus peak memory. The start-up cost of a run, measured by a run of one step, is not counted."""
     def run(steps):
         with tempfile.TemporaryDirectory() as folder:
             command = [args.bitfit, "train", "--model", args.model, "--train", data, "--output", folder + "/run",
@@ -99,7 +99,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--precisions", nargs="+", choices=("bf16", "f32"), default=["bf16", "f32"],
-                        help="f32 alone is what makes sense on a processor without bf16 dot products")
+                        help="give only f32 on a processor without bf16 dot products")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows = shuffled_rows(args.train, args.pairs)

@@ -4,9 +4,8 @@
     python3 benches/busy_core.py --bitfit target/release/bitfit --model .cache/models/minilm \\
         --train .cache/data/movie-reviews.tsv --rounds 5
 
-Work of a thread that is late is taken over by another, so losing one of two cores should cost about half. Prints tokens per
-second and the ratio of each round; minimum, median and maximum. The other program spins on core 0
-only.
+Other threads take over the work of a late one, so losing one of two cores should cost about half the speed. Prints tokens per
+second and the ratio within a round: minimum, median and maximum. The other program spins on core 0 only.
 """
 import json
 import os
@@ -32,7 +31,7 @@ def busy():
 
 
 def tokens_per_second(args):
-    """Over all steps but the first."""
+    """Over all steps except the first."""
     with tempfile.TemporaryDirectory() as folder:
         command = arguments.train(args, folder + "/run", "--batch-size", 32, "--steps", args.steps + 1, "--quiet")
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

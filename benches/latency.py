@@ -4,9 +4,9 @@
     python3 benches/latency.py --bitfit target/release/bitfit --model .cache/models/minilm \\
         --train .cache/data/movie-reviews.tsv --rounds 11
 
-Whole processes, from their start to their end, with the files in the system's cache: a run of one step on 32 rows, with all
-threads; `predict` of one row on one thread. An answer alone is the difference between 201 rows and 1, in batches of one,
-by 200. Minimum, median and maximum, in milliseconds.
+Times whole processes, from start to end, with the files in the system's cache: a run of one step on 32 rows with all threads,
+and `predict` of one row on one thread. The time of a single further answer is the difference between 201 rows and 1 row, in
+batches of one, divided by 200. Prints minimum, median and maximum in milliseconds.
 """
 import itertools
 import statistics

@@ -4,13 +4,13 @@
     python3 benches/predict_beside_torch.py --bitfit target/release/bitfit --model .cache/models/minilm \\
         --train .cache/data/movie-reviews.tsv --rows 10000 --rounds 5
 
-The biases are trained for some steps under the checkpoint's pooler, so that the merged model is one that `pipeline` loads.
-A short trial on the first thousand rows chooses the pipeline's batch size for each of its types; its texts come sorted by
-length there and in the rounds, which spares it padding and is its fastest way. `bitfit` takes the rows as they come. A round
-is all rows with each, in turn. Of `bitfit` the whole process counts, from its start to the last answer; of the pipeline, the
-calls alone, as its libraries take seconds to load. For each the least, the median and the most of the rounds, in texts per
-second and per second of processor time, which says more where something else is running, and of the ratios within a round.
-The answers are compared.
+The biases are trained for some steps under the checkpoint's pooler, so that `pipeline` can load the merged model. A short
+trial on a tenth of the rows chooses the pipeline's batch size for each type. Its texts are sorted by length, in the trial and
+in the rounds, because that saves padding and is its fastest setup; `bitfit` takes the rows as they come. In each round, every
+side answers all rows, in turn. For `bitfit` the whole process is timed, from its start to the last answer; for the pipeline
+only the calls, because its libraries take seconds to load. Prints the minimum, median and maximum over the rounds: texts per
+second, texts per second of processor time (which says more if something else is running), and the ratios within a round. The
+answers are compared.
 
 Needs torch, transformers and safetensors; see scripts/requirements.txt.
 """
@@ -35,7 +35,7 @@ def texts_of(path, count):
     lines = Path(path).read_text(encoding="utf-8").split("\n")
     at = lines[0].split("\t").index("text")
     texts = [line.split("\t")[at] for line in lines[1:] if line]
-    # Fewer than were asked for come again from the start.
+    # If there are too few, they repeat from the start.
     return (texts * (count // len(texts) + 1))[:count]
 
 
@@ -70,7 +70,7 @@ def bitfit(args, delta, rows, precision):
 
 
 def far(one, other):
-    """The largest difference of two probabilities."""
+    """The largest difference between two probabilities."""
     return max(abs(a[label] - b[label]) for a, b in zip(one, other) for label in a)
 
 

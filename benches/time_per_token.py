@@ -3,11 +3,10 @@
 
     python3 benches/time_per_token.py --bitfit target/release/bitfit --picture docs/pictures/cpu-time-per-token.svg
 
-Models of MiniLM's width with random weights are trained on rows that fill each batch exactly: all biases and the head,
-dropout 0. One thing varies at a time; the others stay at length 128, batches of 32, one thread per processor and 6
-layers. Each point is the median step of `--steps`, after two that do not count. Points are measured in shuffled order, in
-`--rounds` rounds, and the best round of each counts, since other load only ever adds time. Prints a table and
-draws it. Needs matplotlib.
+Trains models of MiniLM's width with random weights on rows that fill each batch exactly: all biases and the head, dropout 0.
+One thing varies at a time; the others stay at length 128, batches of 32, one thread per processor and 6 layers. Each point is
+the median of `--steps` steps, after two that are not counted. Points are measured in shuffled order, in `--rounds` rounds, and
+the best round of each point counts, because other load only ever adds time. Prints a table and draws it. Needs matplotlib.
 """
 import argparse
 import json
@@ -30,7 +29,7 @@ LAYERS = (1, 2, 4, 6, 12, 24)
 
 
 def measure(args, folder, length, batch, threads, layers):
-    """Seconds per step in the median."""
+    """Median seconds per step."""
     model, data = folder / f"model-{layers}", folder / f"rows-{length}-{batch}.tsv"
     if not model.exists():
         make_model(model, HIDDEN, HEADS, layers, 512)

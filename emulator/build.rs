@@ -1,4 +1,4 @@
-//! Names the shared library as the driver it stands for, so that a program which loads `libcuda.so.1` finds it.
+//! Gives the shared library the soname of the driver it replaces, so that a program which loads `libcuda.so.1` finds it.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

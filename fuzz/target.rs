@@ -1,5 +1,5 @@
-//! Every fuzz target in one program: gives libFuzzer's bytes to the function of the name that it was called by
-//! (`scripts/fuzz` links them).
+//! All fuzz targets in one program: passes libFuzzer's bytes to the function whose name the program was called by
+//! (`scripts/fuzz` makes the links).
 #![no_main]
 
 mod feed;
@@ -9,10 +9,10 @@ use std::path::Path;
 use std::sync::LazyLock;
 use tempfile::TempDir;
 
-/// For what a target has to write down. `scripts/fuzz` says where, and removes it.
+/// For files that a target must write. `scripts/fuzz` chooses the place, and removes it.
 static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
 
-/// What the program was called.
+/// The name that the program was called by.
 static TARGET: LazyLock<String> = LazyLock::new(|| {
     let path = std::env::args_os().next().expect("the path of a program");
     let name = Path::new(&path).file_name().expect("its name");

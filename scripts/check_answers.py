@@ -3,8 +3,8 @@
 
     python3 scripts/check_answers.py --program target/release/bitfit --model tests/fixtures/parity/bert --train questions.json
 
-Trains for a few steps, predicts, merges, loads the folder as `AutoModelForQuestionAnswering`, and for each question whose
-text fits one window compares the best answer and the score of none against it. Needs torch and transformers.
+Trains for a few steps, predicts, merges, and loads the folder as `AutoModelForQuestionAnswering`. Compares the best answer, and
+the score of no answer relative to it, for each question whose text fits one window. Needs torch and transformers.
 """
 import argparse
 import json
@@ -24,7 +24,7 @@ def questions(path):
 
 
 def best_answer(model, tokenizer, question, context, longest):
-    """(text, score of none minus the best's), or None where the text takes more than one window."""
+    """(text, score of no answer minus that of the best), or None if the text takes more than one window."""
     inputs = tokenizer(question, context, return_tensors="pt", return_offsets_mapping=True)
     offsets = inputs.pop("offset_mapping")[0].tolist()
     if len(offsets) > tokenizer.model_max_length:
@@ -64,7 +64,7 @@ def main():
                 worst = max(worst, abs(said[key]["null_score"] - best[1]))
                 compared += 1
         assert compared and worst < 1e-4, (compared, worst)
-        print(f"{type(model).__name__}: {compared} answers are the same, scores differ by {worst:.1e} at most")
+        print(f"{type(model).__name__}: {compared} answers agree, scores differ by at most {worst:.1e}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Compares a merged model with a head on masked words with transformers: `bitfit predict`'s words and probabilities for
-written masks, and the logits of the folder loaded as AutoModelForMaskedLM.
+"""Compares a merged model with a head on masked words with transformers: the words and probabilities that `bitfit predict`
+gives for masks in a text, with the logits of the folder loaded as AutoModelForMaskedLM.
 
     python3 scripts/check_masked.py --bitfit target/release/bitfit
 
-After `cargo build --release`. Trains the small encoders of the fixtures for a few steps, in f32.
+Run it after `cargo build --release`. It trains the small encoders of the fixtures for a few steps, in f32.
 """
 import argparse
 import json

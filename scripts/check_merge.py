@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Loads a folder that `bitfit merge` wrote with transformers' AutoModelForSequenceClassification and writes
-the logits of a tsv's rows, to be compared with `bitfit predict` of a run with `--precision f32`.
+"""Loads a folder that `bitfit merge` wrote with transformers' AutoModelForSequenceClassification and writes the logits of a
+tsv's rows, to compare with `bitfit predict` of a run with `--precision f32`.
 
     python3 scripts/check_merge.py MERGED_FOLDER rows.tsv > logits.tsv
     bitfit predict --delta RUN --input rows.tsv --output-format jsonl > predictions.jsonl
     python3 scripts/check_merge.py MERGED_FOLDER rows.tsv --against predictions.jsonl
 
-Writes a header `logit_0 logit_1 … label` and one line per row; `label` is the config's id2label of the
-largest logit (absent with one output). With --against, compares with the logits of those JSON lines instead, prints
-the largest difference and exits 1 above --tolerance. Fails if transformers reports a missing or unused weight.
+Writes a header `logit_0 logit_1 … label` and one line per row; `label` is the largest logit's name in the config's id2label
+(absent with one output). With --against, compares with the logits in those JSON lines instead, prints the largest difference,
+and exits with 1 if it is above --tolerance. Fails if transformers reports a missing or unused weight.
 """
 import argparse
 import json
@@ -54,10 +54,10 @@ def compare(logits, path, tolerance):
     rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
     other = torch.tensor([row["logits"] if "logits" in row else [row["value"]] for row in rows])
     if other.shape != logits.shape:
-        sys.exit(f"{path} has {list(other.shape)} numbers, transformers made {list(logits.shape)}")
+        sys.exit(f"{path} has logits of shape {list(other.shape)}, transformers computed {list(logits.shape)}")
     worst = float((other - logits).abs().max())
     print(f"{len(rows)} rows, largest difference {worst:.3g}, largest logit {float(logits.abs().max()):.3g}")
-    # Written so that NaN fails.
+    # This way round, NaN fails.
     if not worst <= tolerance:
         sys.exit(f"the difference is above {tolerance}")
 
@@ -68,7 +68,7 @@ def main():
     p.add_argument("tsv")
     p.add_argument("--text-column", default="text")
     p.add_argument("--text-pair-column", default="text_pair")
-    p.add_argument("--max-length", type=int, help="default: what the model's positions allow")
+    p.add_argument("--max-length", type=int, help="default: the most that the model has positions for")
     p.add_argument("--batch-size", type=int, default=32)
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--against", metavar="FILE")

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Compares a model that optimum exported from a merged one with `bitfit predict`. Needs onnxruntime, optimum's transformers and
-torch, and safetensors.
+"""Compares a merged model that optimum exported to ONNX with `bitfit predict`. Needs onnxruntime, safetensors, and optimum's
+transformers and torch.
 
     bitfit merge --delta RUN --output MERGED
     optimum-cli export onnx --model MERGED --task text-classification ONNX      # mean pooling: --task feature-extraction
     bitfit predict --delta RUN --precision f32 --input rows.tsv --output-format jsonl > predictions.jsonl
     python3 scripts/check_onnx.py ONNX rows.tsv predictions.jsonl               # mean pooling: --head MERGED/head.safetensors
 
-Prints the largest difference of a logit, and exits 1 above --tolerance.
+Prints the largest difference between logits, and exits with 1 if it is above --tolerance.
 """
 import argparse
 from pathlib import Path

@@ -6,10 +6,10 @@
     bitfit predict --delta RUN --weights f32 --precision f32 --input rows.tsv --output-format jsonl > predictions.jsonl
     python3 scripts/check_peft.py BASE ADAPTER rows.tsv --merged MERGED --against predictions.jsonl
 
-Prints the largest difference between the logits with the adapter and those of `bitfit` and of the merged model, of the base's with
-the adapter disabled and without it, and of the model that `merge_and_unload` makes. Exits 1 if one is above --tolerance, or if
-disabling does not give exactly the base's logits. `--merged` needs a run with `--weights f32`. Fails if PEFT warns of tensors that are
-missing.
+Prints the largest differences between the logits with the adapter and those of `bitfit`, of the merged model, and of the model that
+`merge_and_unload` makes; and between the logits with the adapter disabled and those of the base. Exits with 1 if a difference is above
+--tolerance, or if disabling the adapter does not give exactly the base's logits. `--merged` needs a run with `--weights f32`. Fails if
+PEFT warns of missing tensors.
 """
 import argparse
 import json
@@ -32,7 +32,7 @@ import reference_model as ref
 
 
 class OnMean(nn.Module):
-    """An encoder with the head next to it, on the mean of its last hidden states."""
+    """An encoder with a separate head on the mean of its last hidden states."""
 
     def __init__(self, encoder, folder):
         super().__init__()
@@ -58,7 +58,7 @@ def main():
     torch.set_num_threads(2)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    # PEFT says of an adapter without some tensor no more than that.
+    # This warning is all that PEFT does if an adapter lacks a tensor.
     warnings.filterwarnings("error", message=".*missing adapter keys.*")
     header, rows = check_merge.table(args.tsv)
     texts = [row[header.index("text")] for row in rows]
@@ -70,10 +70,10 @@ def main():
         outputs = None if mean else file.get_tensor(head[0]).shape[0]
     tokenizer = AutoTokenizer.from_pretrained(args.base)
 
-    def load(folder, beside):
+    def load(folder, head_folder):
         options = {"dtype": torch.float32, "attn_implementation": "eager"}
         if mean:
-            return OnMean(AutoModel.from_pretrained(folder, **options), beside).eval()
+            return OnMean(AutoModel.from_pretrained(folder, **options), head_folder).eval()
         more = {} if folder == args.merged else {"num_labels": outputs, "ignore_mismatched_sizes": True}
         return AutoModelForSequenceClassification.from_pretrained(folder, **more, **options).eval()
 
@@ -109,7 +109,7 @@ def main():
     print(*(f"{what}: {value:.3g}" for what, value in found.items()), sep="\n")
     if not (found["disabled"] == 0.0 and found["moved by"] > 0.0):
         sys.exit("with the adapter disabled the model is not its base, or the adapter does nothing")
-    # Written so that NaN fails.
+    # This way round, NaN fails.
     if not all(found[what] <= args.tolerance for what in ("merged", "bitfit", "merge_and_unload") if what in found):
         sys.exit(f"a difference is above {args.tolerance}")
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Compares the Python module with the program: logits of a delta applied to transformers' model against `bitfit predict`, the way
-back, and what the module refuses.
+"""Compares the Python module with the program: the logits of a transformers model with a delta applied against `bitfit predict`, a
+delta taken back from the model, and what the module refuses.
 
     PYTHONPATH=python python3 scripts/check_python.py --bitfit target/release/bitfit
 
-Takes seconds, on the fixtures' small BERT and RoBERTa. Needs torch, transformers and safetensors.
+Takes seconds, with the fixtures' small BERT and RoBERTa. Needs torch, transformers and safetensors.
 """
 import argparse
 import json

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Compares a tagger that `bitfit merge` wrote with `bitfit` itself: the tags of JSON lines with tokens and tags, and the mean
-loss, of a run with `--precision f32`.
+"""Compares a tagger that `bitfit merge` wrote with `bitfit` itself: the tags of JSON lines with tokens and tags, and their mean
+loss. The run must have `--precision f32`.
 
     bitfit merge --delta RUN --output MERGED
     bitfit predict --delta RUN --input rows.jsonl --output-format jsonl > predicted.jsonl
     bitfit eval --delta RUN --data rows.jsonl --output eval.json
     python3 scripts/check_tags.py MERGED rows.jsonl predicted.jsonl eval.json
 
-Texts must not be longer than the model allows. Exits 1 if a tag differs, or the loss by more than a factor of 1e-5.
+Texts must not be longer than the model allows. Exits with 1 if a tag differs, or if the loss differs by more than 1e-5 of its value.
 """
 import json
 import sys

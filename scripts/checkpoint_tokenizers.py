@@ -1,4 +1,4 @@
-"""The tokenizers of tests/fixtures/checkpoints: three small vocabularies, and the configurations that use each in another way.
+"""The tokenizers of tests/fixtures/checkpoints: three small vocabularies, and configurations that use them in different ways.
 
 A configuration is a base folder and what differs from it: whole files, or keys of tokenizer.json.
 """
@@ -63,7 +63,7 @@ CONFIGURATIONS = {
     "camembert": ("camembert", "camembert", CAMEMBERT_CLASS, {}, None),
 }
 
-# A few foldings as SentencePiece's own have them, few enough for a small table.
+# Some of SentencePiece's own foldings, few enough for a small table.
 FOLDINGS = {"\t": " ", "\n": " ", "\r": " ", "\u00a0": " ", "\u3000": " ", "\u2003": " ", "ﬁ": "fi", "ﬀ": "ff", "½": "1/2",
             "²": "2", "№": "No", "…": "...", "™": "TM", "\u200b": "", "\ufeff": "", "\u00ad": "", "e\u0301": "é",
             "\u212b": "Å", "\u212a": "K"} | {chr(c): chr(c - 0xFEE0) for c in range(0xFF01, 0xFF5F)}
@@ -74,7 +74,7 @@ def dump(path, value):
 
 
 def bert(folder, texts):
-    """The commonest characters of both cases, their ## forms, and the pieces that save most letters."""
+    """The commonest characters in both cases, their ## forms, and the pieces that save the most letters."""
     plain, folded = normalizers.BertNormalizer(lowercase=False), normalizers.BertNormalizer(lowercase=True)
     split = pre_tokenizers.BertPreTokenizer()
     characters, pieces = Counter(), Counter()
@@ -109,7 +109,7 @@ def roberta(folder, texts):
 
 
 def pieces(texts):
-    """A Unigram model by SentencePiece: its pieces with their scores, and the table of its foldings."""
+    """A Unigram model trained by SentencePiece: its pieces with their scores, and the table of its foldings."""
     from sentencepiece import sentencepiece_model_pb2 as pb
 
     rules = "".join(
@@ -177,7 +177,7 @@ def described(root, name):
     base, model_type, config, change, instead = CONFIGURATIONS[name]
     written = json.loads((root / base / "tokenizer.json").read_text(encoding="utf-8"))
     if change == "converted":
-        # As version 4 converts a SentencePiece model.
+        # As transformers 4 converts a SentencePiece model.
         change = {
             "normalizer": {"type": "Sequence", "normalizers": [
                 written["normalizer"], {"type": "Strip", "strip_left": False, "strip_right": True},
@@ -211,6 +211,6 @@ def lay_out(root, entry, folder):
 
 
 def size(root, entry):
-    """Rows that the model's embedding table needs."""
+    """The number of rows that the model's embedding table needs."""
     written = json.loads((root / entry["base"] / "tokenizer.json").read_text(encoding="utf-8"))
     return len(written["model"]["vocab"]) + 4

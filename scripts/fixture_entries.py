@@ -1,7 +1,7 @@
-"""The controls `random` and `rows` in PyTorch: which values of the encoder train, drawn as bitfit draws them from a seed, and a
-model to whose frozen parameters these are added.
+"""The controls `random` and `rows` in PyTorch: which values of the encoder train, drawn from a seed as bitfit draws them, and a
+model that adds them to its frozen parameters.
 
-Philox4x32-10 stands here once more, so that the fixtures also hold the draw.
+Philox4x32-10 is implemented here a second time, so that the fixtures also check the draw.
 """
 import torch
 from torch import nn
@@ -32,7 +32,7 @@ def words(seed, purpose):
 
 
 def below(stream, bound):
-    """Lemire's way, without bias."""
+    """A number below `bound` by Lemire's method, without bias."""
     threshold = (-bound & LOW) % bound
     while True:
         product = next(stream) * bound
@@ -41,7 +41,7 @@ def below(stream, bound):
 
 
 def tensors(model):
-    """Names and parameters of the encoder in the order that draws go by, without the pooler."""
+    """Names and parameters of the encoder without the pooler, in the order in which draws number them."""
     named = dict(model.named_parameters())
     prefix = next(name.split(".")[0] for name in named if "word_embeddings" in name) + "."
     tables = [f"embeddings.{kind}_embeddings" for kind in ("word", "position", "token_type")]
@@ -100,7 +100,6 @@ class WithEntries(nn.Module):
             parameter.requires_grad_(name.startswith("classifier."))
         self.model = [model]
         self.places = {name: torch.tensor(places) for name, places in drawn.items() if places}
-        # As bitfit lays them out: what lies on vectors behind what lies on matrices.
         self.values = {name: nn.Parameter(torch.zeros(len(places))) for name, places in self.places.items()}
         self.head = {name: p for name, p in model.named_parameters() if name.startswith("classifier.")}
 

@@ -4,8 +4,8 @@ head on masked words (`BertForMaskedLM`, `RobertaForMaskedLM`) on the small enco
 
     python3 scripts/fixture_masked.py
 
-bert-mlm has its head in the checkpoint; roberta's is drawn here, as masked_head.safetensors. The layout is in
-tests/fixtures/parity/README.md.
+bert-mlm has its head in the checkpoint. roberta's is drawn here and saved as masked_head.safetensors.
+tests/fixtures/parity/README.md describes the layout.
 """
 import json
 
@@ -19,14 +19,14 @@ import make_fixtures as made
 import reference_model as ref
 from fixture_texts import ROWS
 
-# Rows of texts.tsv, read as single texts.
+# Rows of texts.tsv, used as single texts.
 BATCHES = [[2, 4, 9, 11], [13, 15, 18]]
 SEED = 44
 HEADS = ("cls.predictions.", "lm_head.")
 
 
 def write_head(folder, config):
-    """RoBERTa's head, without the decoder's matrix, which is the word table."""
+    """RoBERTa's head without the decoder's matrix, which is the word table."""
     draw = torch.Generator().manual_seed(SEED)
     h = config.hidden_size
     head = {"lm_head.dense.weight": torch.randn((h, h), generator=draw) * 1.2 / h ** 0.5,
@@ -51,7 +51,7 @@ def fresh(name, folder):
 
 
 def trainables(model):
-    """Biases that the loss reaches, those of the head included."""
+    """The biases that the loss reaches, including the head's."""
     chosen = {}
     for name, parameter in model.named_parameters():
         trains = ref.bias_kind(name) is not None or (name.startswith(HEADS) and name.endswith(".bias"))
@@ -78,8 +78,8 @@ def ten_steps(model, inputs, labels, variant):
 
 
 def masked(tokenizer, encodings):
-    """Ids and labels: every fifth token that is no special one is masked, becomes another word or stays; the last text of
-    several has none."""
+    """Ids and labels: every fifth token that is not special is masked, replaced by another word, or left as it is. The last text
+    has no label."""
     special = set(tokenizer.all_special_ids)
     ids, labels = [], []
     for b, (tokens, _) in enumerate(encodings):

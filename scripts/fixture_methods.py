@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Writes methods_*.safetensors into the folders of tests/fixtures/parity: what PyTorch, and PEFT where it has the method,
-compute when something else trains than the biases of a checkpoint.
+"""Writes methods_*.safetensors into the folders of tests/fixtures/parity: what PyTorch, and PEFT if it has the method, compute
+when something other than the checkpoint's biases trains.
 
     pip install peft
     python3 scripts/fixture_methods.py
 
-The layout is in tests/fixtures/parity/README.md. Models, heads and batches are those of make_fixtures.py. What a method adds
-begins at drawn values here and not where training begins, so that no gradient is zero and no factor one.
+tests/fixtures/parity/README.md describes the layout. Models, heads and batches are those of make_fixtures.py. The parameters that
+a method adds start at drawn values here, not at their usual initial values, so that no gradient is zero and no factor is one.
 """
 import json
 
@@ -22,7 +22,7 @@ import reference_model as ref
 from fixture_models import SPECS
 
 STEPS = 20
-# Of what is drawn in both programs.
+# The seed of what both programs draw.
 SEED = 0
 LINEAR = ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]
 HEAD = ["classifier"]
@@ -46,7 +46,7 @@ def layernorm(model):
 
 
 def added(model):
-    """Every linear layer of the encoder without its bias; PEFT adds one."""
+    """Removes the bias of every linear layer of the encoder; PEFT adds one."""
     linear = [key for key in LINEAR]
     for name, parameter in model.named_parameters():
         if name.endswith(".bias") and any(name.endswith(f".{key}.bias") for key in LINEAR):
@@ -55,7 +55,7 @@ def added(model):
 
 
 def ia3(model):
-    """Key, value and both output layers, as PEFT chooses for BERT and RoBERTa."""
+    """Key, value and both output layers, PEFT's choice for BERT and RoBERTa."""
     output = ["output.dense"]
     return peft.get_peft_model(model, peft.IA3Config(
         target_modules=["key", "value", *output], feedforward_modules=output, modules_to_save=HEAD))
@@ -79,7 +79,7 @@ METHODS = {"layernorm": layernorm, "added-biases": added, "ia3": ia3, "lora": lo
 
 
 def plain(name):
-    """A parameter's name without what PEFT puts around it."""
+    """A parameter's name without PEFT's additions."""
     name = name.removeprefix("base_model.model.").replace(".modules_to_save.default.", ".")
     return name.replace(".default", "").replace(".base_layer.", ".").replace(".beft_bias", ".bias")
 
@@ -91,7 +91,7 @@ def trainables(model):
 
 
 def draw(chosen, seed):
-    """Other first values of what a method adds: those of the checkpoint and the head stay."""
+    """Draws other initial values for what a method adds. Checkpoint and head keep theirs."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in chosen.items():
         if "LayerNorm" not in name and not name.startswith("classifier."):
@@ -106,7 +106,7 @@ def loss_of(model, inputs, labels, task):
 
 def run(name, method, inputs, labels, variant):
     task = SPECS[name]["task"]
-    # PEFT draws some first values.
+    # PEFT draws some initial values.
     torch.manual_seed(SPECS[name]["seed"])
     model = METHODS[method](fresh(name))
     chosen = trainables(model)
@@ -118,7 +118,7 @@ def run(name, method, inputs, labels, variant):
     tensors.update({f"grad.{key}": p.grad.detach().clone().flatten() for key, p in chosen.items()})
     for parameter in chosen.values():
         parameter.grad = None
-    # Matrices learn a batch by heart at the rate of biases: of a loss that is gone only rounding would be compared.
+    # At the rate of biases, matrices memorise a batch, and with a loss near zero only rounding would be compared.
     rate = variant["lr"] * (0.3 if method == "lora" else 1.0)
     optimizer = ref.Optimizer(
         chosen.values(), rate, STEPS, variant["schedule"], variant["warmup_steps"],

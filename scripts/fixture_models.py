@@ -1,7 +1,7 @@
-"""The four small models of the parity fixtures: configs, random weights, tokenizers, as files.
+"""Writes the four small models of the parity fixtures: configs, random weights and tokenizers.
 
-make_fixtures.py computes with what this module writes. Each model stands for a kind of folder that a user
-may have: a classifier, a bare encoder, a pre-training checkpoint in shards, a RoBERTa without tokenizer.json.
+make_fixtures.py computes with what this module writes. Each model represents a kind of folder that a user may have: a
+classifier, a bare encoder, a pre-training checkpoint in shards, a RoBERTa without tokenizer.json.
 """
 import json
 from collections import Counter
@@ -14,7 +14,7 @@ from transformers import RobertaConfig, RobertaForSequenceClassification
 
 from fixture_texts import corpus
 
-# One entry a model. `classes` are in the order of the label ids (and in alphabetical order).
+# One entry per model. `classes` are in the order of the label ids, which is also alphabetical.
 SPECS = {
     "bert": {
         "seed": 11, "pooling": "cls", "task": "classification", "classes": ["negative", "neutral", "positive"],
@@ -47,8 +47,8 @@ def write_json(path, value, indent=1):
 # ---------------------------------------------------------------- tokenizers
 
 def wordpiece_vocabulary(tok, size, alphabet):
-    """Special tokens, the commonest characters, their `##` forms, then the pieces that save most letters.
-    The library's own trainer orders ties differently from run to run, which would change every id."""
+    """Special tokens, the commonest characters, their `##` forms, then the pieces that save the most letters. The library's own
+    trainer is not used because it orders ties differently from run to run, which would change every id."""
     letters, inner, pieces = Counter(), Counter(), Counter()
     for sentence in corpus():
         words = tok.pre_tokenizer.pre_tokenize_str(tok.normalizer.normalize_str(sentence))
@@ -66,8 +66,8 @@ def wordpiece_vocabulary(tok, size, alphabet):
 
 
 def make_wordpiece(folder, lowercase, style):
-    """A WordPiece tokenizer of 150 tokens. style: `json` writes tokenizer.json, `vocab` vocab.txt only,
-    `baked` a tokenizer.json with truncation and padding switched on inside, as some sentence encoders ship."""
+    """A WordPiece tokenizer of 150 tokens. style: `json` writes tokenizer.json, `vocab` only vocab.txt, `baked` a tokenizer.json
+    with truncation and padding switched on inside, as some sentence encoders have it."""
     tok = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
     tok.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lowercase)
     tok.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
@@ -93,7 +93,7 @@ def make_wordpiece(folder, lowercase, style):
 
 
 def train_bpe(folder):
-    """A byte-level BPE as RoBERTa's: vocab.json and merges.txt, no tokenizer.json."""
+    """A byte-level BPE like RoBERTa's: vocab.json and merges.txt, no tokenizer.json."""
     tok = tokenizers.Tokenizer(tokenizers.models.BPE())
     tok.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -113,8 +113,8 @@ def train_bpe(folder):
 # ---------------------------------------------------------------- checkpoints
 
 def lively(model, seed):
-    """Fills every parameter from one seeded stream: matrices wide enough that attention is uneven and the
-    activations leave their linear range, LayerNorm gammas around 1, no bias zero."""
+    """Fills every parameter from one seeded stream. The spread of the matrices makes attention uneven and takes activations out
+    of their linear range; LayerNorm gammas are around 1, and no bias is zero."""
     draw = torch.Generator().manual_seed(seed)
     for name, p in model.named_parameters():
         noise = torch.randn(p.shape, generator=draw)
@@ -133,7 +133,7 @@ def lively(model, seed):
 def build_checkpoint(name, spec, folder):
     """Writes config, weights, tokenizer and head.safetensors of one model."""
     if name == "roberta":
-        size = train_bpe(folder) + 4  # rows above the tokenizer's last id, as padded vocabularies have
+        size = train_bpe(folder) + 4  # rows beyond the tokenizer's last id, as in padded vocabularies
     else:
         style = {"bert": "json", "bert-mean": "vocab", "bert-mlm": "baked"}[name]
         size = make_wordpiece(folder, lowercase=name != "bert-mean", style=style)
@@ -162,11 +162,10 @@ def build_checkpoint(name, spec, folder):
     config.save_pretrained(folder)
 
     if name == "bert-mean":
-        # Older sentence encoders carry this integer buffer in the file.
+        # Older sentence encoders have this integer buffer in the file.
         weights["embeddings.position_ids"] = torch.arange(config.max_position_embeddings).unsqueeze(0)
     if name == "bert-mlm":
-        # The tied decoder is not stored, and LayerNorm has the names of the first BERT port: both as in
-        # the published bert-base-uncased.
+        # As in the published bert-base-uncased, the tied decoder is not stored, and LayerNorm has the names of the first BERT port.
         for key in [k for k in weights if k.startswith("cls.predictions.decoder.")]:
             del weights[key]
         weights = {old_layernorm(key): value for key, value in weights.items()}
@@ -180,7 +179,7 @@ def old_layernorm(key):
 
 
 def write_shards(weights, folder):
-    """Two shards of about the same size and their index."""
+    """Writes two shards of about the same size, and their index."""
     names = [f"model-{i:05d}-of-00002.safetensors" for i in (1, 2)]
     keys = sorted(weights)
     total = sum(value.numel() * 4 for value in weights.values())

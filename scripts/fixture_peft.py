@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Writes tests/fixtures/peft: adapters that PEFT saves for the models of tests/fixtures/parity, and the logits that the model has
-with each.
+"""Writes tests/fixtures/peft: adapters that PEFT saves for the models of tests/fixtures/parity, and the logits of the model with
+each of them.
 
     pip install peft
     python3 scripts/fixture_peft.py
 
-What an adapter trains is drawn here and not trained, so that nothing of it is as it was. `expected.json` has the versions and, for
-each adapter whose base and task `bitfit import` can read, its logits on the rows of its model's texts.tsv.
+The values that an adapter would train are drawn here instead, so that none of them keeps its initial value. `expected.json` has the
+versions and, for each adapter whose base and task `bitfit import` can read, its logits on the rows of its model's texts.tsv.
 """
 import json
 import shutil
@@ -34,7 +34,7 @@ def lora(**more):
     return peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query", "output.dense"], **more)
 
 
-# Name: model, class, configuration, which of its parameters are drawn (all others stay).
+# Name: model, class, configuration, and which of its parameters are drawn (the others stay).
 ADAPTERS = {
     "beft": ("bert", SEQUENCES, beft(), ("beft_bias", "LayerNorm.modules_to_save.default.bias", "classifier")),
     "beft-some": ("bert", SEQUENCES, beft(targets=["encoder.layer.1.attention.self.query", "intermediate.dense"], saved=()),
@@ -58,7 +58,7 @@ def made(name):
     model = peft.get_peft_model(kind.from_pretrained(base, dtype=torch.float32), config).eval()
     generator = torch.Generator().manual_seed(11)
     for key, parameter in model.named_parameters():
-        # What PEFT keeps of the base, for when the adapter is off, stays.
+        # PEFT's copies of the base, for a disabled adapter, stay.
         if "original_module" not in key and any(part in key for part in drawn) and "position" not in key:
             parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
     return model, base
@@ -73,7 +73,7 @@ def main():
     expected = {"versions": {library.__name__: library.__version__ for library in (peft, transformers)}}
     for name in ADAPTERS:
         model, base = made(name)
-        # Without the place on this machine.
+        # Without this machine's path.
         model.peft_config["default"].base_model_name_or_path = f"tests/fixtures/parity/{base.name}"
         model.save_pretrained(OUT / name, save_embedding_layers=False)
         (OUT / name / "README.md").unlink(missing_ok=True)

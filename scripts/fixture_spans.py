@@ -4,8 +4,8 @@
 
     python3 scripts/fixture_spans.py
 
-The layout is in tests/fixtures/parity/README.md. transformers takes the loss over the padding as well; here the logits of
-padding are left out, as nothing is padded in the Rust code.
+tests/fixtures/parity/README.md describes the layout. transformers includes padding in the loss; here the logits of padding are left
+out, because the Rust code pads nothing.
 """
 import json
 
@@ -20,8 +20,8 @@ import reference_model as ref
 from fixture_models import write_json
 from fixture_texts import ROWS
 
-# Rows of texts.tsv that are pairs, each with the first and last token of the span: two at the sequence's first token, as
-# where a text answers nothing, one of one token, and one to the last.
+# Rows of texts.tsv that are pairs, each with the first and last token of its span: two at the sequence's first token, as for a
+# text without an answer, one of a single token, and one that ends at the last token.
 BATCHES = [[(2, 3, 3), (4, 0, 0), (9, 2, 6), (11, 1, 9)], [(13, 4, 8), (15, 7, 9), (18, 0, 0)]]
 SEEDS = {"bert": 31, "roberta": 34}
 
@@ -45,7 +45,7 @@ def fresh(folder):
 
 
 def trainables(model):
-    """Biases that the loss reaches, and the head."""
+    """The biases that the loss reaches, and the head."""
     chosen = {}
     for name, parameter in model.named_parameters():
         trains = name.startswith("qa_outputs.") or ref.bias_kind(name) is not None
@@ -105,8 +105,8 @@ def write_batch(name, folder, tokenizer, index):
         tensors[f"grad.{key}"] = value
         tensors[f"after10.{key}"] = after[key]
     save_file({k: v.contiguous() for k, v in tensors.items()}, folder / f"spans_{index}.safetensors")
-    # A softmax over tokens ignores a shift that all share: neither the head's bias nor the last LayerNorm's has a gradient,
-    # as the key's has none.
+    # A softmax over tokens ignores a shift that all of them share. So the biases of the head and of the last LayerNorm have no
+    # gradient, just as the key's has none.
     last = f"layer.{len(out['hidden']) - 2}.output.LayerNorm.bias"
     zero = lambda key: key.endswith(("key.bias", "qa_outputs.bias", last))
     others = [key for key in grads if not zero(key)]

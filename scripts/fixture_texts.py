@@ -1,11 +1,10 @@
-"""Texts for the parity fixtures: what the small tokenizers learn from, and the rows of texts.tsv.
+"""Texts for the parity fixtures: those that the small tokenizers are trained on, and the rows of texts.tsv.
 
-Kept apart from make_fixtures.py so that the script holds only the computation. All sentences were
-written for this repository.
+They are separate so that make_fixtures.py contains only computation. All sentences were written for this repository.
 """
 
-# (text, text_pair or None). Lengths run from one word to longer than every fixture's limit; some rows
-# hold what trips a tokenizer: accents, capitals, digits, punctuation runs, quotes, CJK, an emoji.
+# (text, text_pair or None). Lengths range from one word to more than any fixture's limit. Some rows contain what trips
+# tokenizers: accents, capitals, digits, runs of punctuation, quotes, CJK, an emoji.
 ROWS = [
     ("I", None),
     ("ok", None),
@@ -44,7 +43,7 @@ ROWS = [
     ),
 ]
 
-# Only tokenized, never trained on: the corners of the tokenizers.
+# Corner cases of the tokenizers, never trained on.
 TOKENIZER_ONLY = [
     ("", None),
     ("   ", None),

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Writes several_*.safetensors and numbers_*.safetensors into tests/fixtures/parity/bert and roberta: what PyTorch computes
-under a head of several labels per text (`problem_type` `multi_label_classification`) and of several numbers per text
-(`regression`), on the small encoders and heads that make_fixtures.py makes.
+"""Writes several_*.safetensors and numbers_*.safetensors into tests/fixtures/parity/bert and roberta: what PyTorch computes with
+heads for several labels per text (`problem_type` `multi_label_classification`) and several numbers per text (`regression`), on
+the small encoders and heads that make_fixtures.py makes.
 
     python3 scripts/fixture_values.py
 
-The layout is in tests/fixtures/parity/README.md. The losses are those of transformers' own classes.
+tests/fixtures/parity/README.md describes the layout. The losses are those of transformers' own classes.
 """
 import numpy
 import torch
@@ -22,7 +22,7 @@ KINDS = {"several": "multi_label_classification", "numbers": "regression"}
 
 
 def label(kind, row, output):
-    """Any fixed rule will do: rows without a label and with all of them are among these."""
+    """Any fixed rule will do, as long as some rows have no label and some have all."""
     if kind == "several":
         return float((row * 5 + output * 3 + row // 4) % 7 < 4)
     return round(((row * 7 + output * 4) % 13 - 6) * 0.35, 2)

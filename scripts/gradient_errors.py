@@ -4,10 +4,10 @@
     python3 scripts/gradient_errors.py --bitfit target/release/bitfit --model .cache/models/minilm \\
         --train .cache/data/movie-reviews.tsv
 
-Each batch is one step of `bitfit train` in each precision, from the same state: AdamW's first moment after it is (1 - beta1)
-times the gradient, which the run's checkpoint holds. An error is ||bf16 - f32|| / ||f32||. `--pairs` joins each two neighbouring
-rows to a pair. `--torch` adds the same error of PyTorch's autocast in bf16, from a head of its own; it needs torch and transformers
-beside numpy and safetensors. See requirements.txt.
+Each batch is one step of `bitfit train` in each precision, from the same state. The run's checkpoint has AdamW's first moment, which
+is then (1 - beta1) times the gradient. An error is ||bf16 - f32|| / ||f32||. `--pairs` joins every two neighbouring rows into a pair.
+`--torch` adds the same error for PyTorch's autocast in bf16, from a head of its own. Needs numpy and safetensors, and torch and
+transformers with `--torch`; see requirements.txt.
 """
 import argparse
 import subprocess
@@ -36,15 +36,15 @@ def gradients(args, data, precision, folder):
         starts = np.flatnonzero(values[: len(values) - len(tensor) + 1] == tensor[0])
         at = [s for s in starts if np.array_equal(values[s:s + len(tensor)], tensor)]
         if len(at) != 1:
-            raise SystemExit(f"{name} is {len(at)} times among the trained values")
+            raise SystemExit(f"{name} occurs {len(at)} times among the trained values")
         found[name] = moment[at[0]:at[0] + len(tensor)].astype(np.float64)
     if sum(map(len, found.values())) != len(values):
-        raise SystemExit("the delta has not all that was trained")
+        raise SystemExit("the delta does not have everything that was trained")
     return found
 
 
 def torch_gradients(args):
-    """As `gradients`, of rows: a function of these and whether products are in bf16."""
+    """The same in PyTorch: returns a function of rows, and of whether products are in bf16."""
     import torch
     from transformers import AutoTokenizer
 

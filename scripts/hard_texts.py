@@ -1,7 +1,7 @@
-"""Two thousand lines that trip tokenizers, from a seed: 32 scripts, emoji, control characters, kinds of space, marks that
-stack, letters whose case is odd, special tokens within a text, and very long words.
+"""Two thousand lines that trip tokenizers, from a seed: 32 scripts, emoji, control characters, kinds of space, stacked marks,
+letters with unusual case, special tokens within a text, and very long words.
 
-Written once to tests/fixtures/checkpoints/texts.jsonl (a JSON string a line) by checkpoints.py.
+checkpoints.py writes them to tests/fixtures/checkpoints/texts.jsonl, one JSON string per line.
 """
 import random
 
@@ -60,7 +60,7 @@ def line(draw):
 
 
 def lines():
-    """The same lines on every run."""
+    """The lines, the same on every run."""
     draw = random.Random(20241129)
     out = ["", " ", "\n", "\u200b", "a", "A", "the", " the", "the ", "GOOD FILM", "good film", "\t\tthe\tfilm\n"]
     for script in SCRIPTS:

@@ -4,11 +4,11 @@
     cargo build --release
     python3 scripts/kills.py [--kills 300] [--full 30] [--seed 1] [--bitfit target/release/bitfit]
 
-A command is run to its end once. Then it is killed (SIGKILL) repeatedly, each time at a new random moment, and resumed
-or run again until it ends: its files must equal those of the undisturbed run byte for byte (except speeds and times in
-logs), with no others next to them. With a disk that is full after some bytes (a small tmpfs, which only root can mount; else a
-limit on file sizes) it must end with 1 and one line, leave no partial file, and succeed once there is room. Needs only the
-standard library. Prints a table; ends with 1 if anything went wrong.
+Each command is run undisturbed once. Then it is killed (SIGKILL) repeatedly, each time at a new random moment, and resumed or run
+again until it ends. Its files must then equal those of the undisturbed run byte for byte (except speeds and times in logs), with no
+other files next to them. On a disk that fills up (a small tmpfs, which only root can mount; otherwise a limit on file sizes) it must
+exit with 1 and one line, leave no partial file, and succeed once there is room. Needs only the standard library. Prints a table, and
+exits with 1 if anything went wrong.
 """
 import argparse
 import hashlib
@@ -29,13 +29,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "tests/fixtures/parity/bert"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-# What differs between two runs of the same: how long they took, and what the process had besides.
+# What differs between two equal runs: how long they took, and what else the process had in memory.
 TIMES = {"tokens_per_s", "seconds", "seconds_per_step", "training_seconds", "peak_rss"}
 failures = []
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """Serves the model as a hub does, slowly enough to be killed in the midst."""
+    """Serves the model as a hub does, slowly enough to be killed halfway."""
 
     protocol_version = "HTTP/1.1"
 
@@ -91,11 +91,11 @@ def without_times(value):
 
 
 def content(path):
-    """A file's bytes, without what two runs of the same cannot have in common."""
+    """A file's content, without what differs between two equal runs."""
     if path.is_symlink():
         return "-> " + os.readlink(path)
     if path.name == "checkpoint.safetensors":
-        # Its metadata count seconds, and from them comes its checksum.
+        # Its metadata contain times, and its checksum covers them.
         data = path.read_bytes()
         return data[8 + int.from_bytes(data[:8], "little") :]
     if path.name in ("metrics.jsonl", "sweep.jsonl"):
@@ -103,7 +103,7 @@ def content(path):
     if path.name == "result.json":
         return without_times(json.loads(path.read_text()))
     if path.name == "sweep.md" or path.suffix == ".log":
-        # A table of times, and what a run said each time that it went on: that they are there.
+        # These contain times, and a message per resumption: check only that they exist.
         return "there"
     return path.read_bytes()
 
@@ -117,10 +117,10 @@ def tree(folder):
 
 
 class Case:
-    """A command whose files all lie in `out` of the folder that it runs in."""
+    """A command that writes all its files to `out` in the folder that it runs in."""
 
     def __init__(self, name, args, resume=None, env=None, into_out=False):
-        """`resume`: the file in `out` that --resume goes on from; `into_out`: the command wants `out` to be there."""
+        """`resume`: the file in `out` that --resume continues from; `into_out`: the command expects `out` to exist."""
         self.name, self.args, self.resume, self.env, self.into_out = name, args, resume, env or {}, into_out
         self.whole, self.takes = None, 0.0
         self.killed = self.again = 0
@@ -138,7 +138,7 @@ class Case:
         return folder
 
     def next_args(self, folder):
-        """Goes on with what is there, or begins again."""
+        """The arguments that resume, or start again if there is nothing to resume."""
         if self.resume and (folder / "out" / self.resume).exists():
             return [*self.args, "--resume"]
         return self.args
@@ -163,14 +163,14 @@ def run_whole(program, case, root):
     process = case.start(program, folder, case.args)
     _, said = process.communicate()
     if process.returncode != 0:
-        sys.exit(f"{case.name} does not run: {said}")
+        sys.exit(f"{case.name} fails undisturbed: {said}")
     case.takes = time.monotonic() - began
     case.whole = tree(folder / "out")
     shutil.rmtree(folder)
 
 
 def children_of(folder):
-    """Processes that still work in this folder."""
+    """Processes that still run in this folder."""
     found = []
     for proc in Path("/proc").glob("[0-9]*"):
         try:
@@ -182,7 +182,7 @@ def children_of(folder):
 
 
 def kill_until_done(program, case, root, draw, kills):
-    """Kills the case so many times in all."""
+    """Kills the case `kills` times in all."""
     round_ = 0
     while case.killed < kills:
         folder = case.folder(root / f"{case.name}-{round_}")
@@ -190,7 +190,7 @@ def kill_until_done(program, case, root, draw, kills):
         while True:
             process = case.start(program, folder, case.next_args(folder))
             try:
-                # The odd one more than once: what goes on after a kill is killed, too.
+                # Some runs are killed more than once: a resumed one may be killed as well.
                 patience = draw.uniform(0, 1.1 * case.takes) if case.killed < kills and draw.random() < 0.75 else None
                 _, said = process.communicate(timeout=patience)
                 break
@@ -201,29 +201,29 @@ def kill_until_done(program, case, root, draw, kills):
                 until = time.monotonic() + 10
                 while children_of(folder):
                     if time.monotonic() > until:
-                        fail(case, f"processes go on after a kill: {children_of(folder)}")
+                        fail(case, f"processes still run after a kill: {children_of(folder)}")
                         break
                     time.sleep(0.01)
         case.again += 1
-        # A kill after the last byte is written, before the process ends: all is there already.
+        # If the kill came after the last byte was written, but before the process ended, everything is there already.
         done_before = process.returncode != 0 and "holds" in said and not difference(case, folder)
         if process.returncode != 0 and not done_before:
-            fail(case, f"ends with {process.returncode} after kills: {said.strip()[-300:]}")
+            fail(case, f"exits with {process.returncode} after kills: {said.strip()[-300:]}")
         elif wrong := difference(case, folder):
-            fail(case, f"after kills these differ from the whole run's: {wrong}", folder)
+            fail(case, f"after kills these differ from the undisturbed run's: {wrong}", folder)
             continue
         shutil.rmtree(folder)
 
 
 class Disk:
-    """A folder with room for so many bytes."""
+    """A folder with limited room."""
 
     def __init__(self, folder):
         self.folder = folder
         self.mounted = False
 
     def limit(self, size):
-        """Gives a preparation for the process: none, where the folder itself is limited."""
+        """Limits the folder to this size. Returns what the process must do first to limit itself if that is not possible."""
         self.folder.mkdir()
         done = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", self.folder], capture_output=True
@@ -263,20 +263,21 @@ def fill(program, case, root, size):
             errors = [line for line in said.splitlines() if line.startswith("error: ")]
             known = "No space left" in said or "no storage space" in said.lower() or "too large" in said
             if process.returncode != 1 or len(errors) != 1 or not known or "panicked" in said:
-                fail(case, f"on a disk of {size} bytes it ends with {process.returncode}: {said.strip()[-300:]}")
+                fail(case, f"on a disk of {size} bytes it exits with {process.returncode}: {said.strip()[-300:]}")
             for name, data in tree_if_readable(folder / "out").items():
                 whole = case.whole.get(name)
-                # A log grows line by line and a part waits to be gone on with; all else is whole, whatever its step.
+                # A log grows line by line, and a partial download waits to be continued; everything else must have its full size,
+                # whichever step it is from.
                 if name.endswith((".tmp", ".lock")) and ".locks/" not in name:
                     fail(case, f"on a disk of {size} bytes it leaves {name}")
                 elif name.endswith(".safetensors") and whole is not None and len(data) != len(whole):
-                    fail(case, f"on a disk of {size} bytes {name} is cut")
+                    fail(case, f"on a disk of {size} bytes {name} is truncated")
         disk.free()
         if full:
             again = case.start(program, folder, case.next_args(folder))
             _, said = again.communicate()
             if again.returncode != 0:
-                fail(case, f"does not go on after a disk of {size} bytes: {said.strip()[-300:]}")
+                fail(case, f"does not continue after a disk of {size} bytes: {said.strip()[-300:]}")
                 return full
         if wrong := difference(case, folder):
             fail(case, f"after a disk of {size} bytes these differ: {wrong}")
@@ -289,7 +290,7 @@ def tree_if_readable(folder):
     try:
         return tree(folder) if folder.exists() else {}
     except (ValueError, json.JSONDecodeError) as error:
-        failures.append(f"a log has half a line: {error}")
+        failures.append(f"a log has a truncated line: {error}")
         return {}
 
 
@@ -297,7 +298,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bitfit", default=ROOT / "target/release/bitfit", type=Path)
     parser.add_argument("--kills", default=300, type=int)
-    parser.add_argument("--full", default=30, type=int, help="sizes of disks")
+    parser.add_argument("--full", default=30, type=int, help="number of disk sizes")
     parser.add_argument("--seed", default=1, type=int)
     args = parser.parse_args()
     program = str(args.bitfit.resolve())

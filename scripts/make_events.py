@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Makes tests/fixtures/events.tfevents with TensorBoard's own code (pip install tensorboard).
 
-With a folder, shows instead what TensorBoard reads there, and fails where a value has a step twice, or its steps do not
-rise: `bitfit train --tensorboard`, killed and resumed, must leave neither.
+Given a folder, it shows what TensorBoard reads there instead, and fails if the steps of a value do not strictly increase: they must
+even after `bitfit train --tensorboard` was killed and resumed.
 """
 
 import math
@@ -52,7 +52,7 @@ def show(folder):
         last = found.Scalars(tag)[-1].value
         print(f"{tag}: {len(steps)} values, steps {steps[0]} to {steps[-1]}, the last {last:.6g}")
         if any(after <= before for before, after in zip(steps, steps[1:])):
-            sys.exit(f"{folder}: the steps of {tag} do not rise: {steps}")
+            sys.exit(f"{folder}: the steps of {tag} do not increase: {steps}")
 
 
 if __name__ == "__main__":

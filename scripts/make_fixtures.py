@@ -3,13 +3,13 @@
 
     python3 scripts/make_fixtures.py                       # all four small models
     python3 scripts/make_fixtures.py --only roberta
-    python3 scripts/make_fixtures.py --tokens              # the heads on tokens alone
+    python3 scripts/make_fixtures.py --tokens              # only the heads on tokens
     python3 scripts/make_fixtures.py --minilm DIR --out tests/fixtures/parity/minilm_expected.safetensors
 
-The committed files were made with Python 3.11, torch 2.15.0, transformers 5.23.0, tokenizers 0.23.3,
-safetensors 0.8.0, numpy 2.4.6 on x86-64, one thread; versions.json beside them repeats it. Set-up:
+The committed files were made with Python 3.11, torch 2.15.0, transformers 5.23.0, tokenizers 0.23.3, safetensors 0.8.0 and
+numpy 2.4.6 on x86-64, with one thread; versions.json next to them records this. Setup:
     pip install -r scripts/requirements.txt
-The layout of every file is described in tests/fixtures/parity/README.md.
+tests/fixtures/parity/README.md describes the layout of every file.
 """
 import argparse
 import json
@@ -38,7 +38,7 @@ TRUNCATED = 16
 STEPS = 10
 SAMPLE = 7
 
-# The ten-step runs: batch_0 plain, batch_1 with everything on.
+# The ten-step runs: batch_0 is plain, batch_1 has everything switched on.
 VARIANTS = [
     {"lr": 1e-3, "betas": [0.9, 0.999], "eps": 1e-6, "weight_decay": 0.0, "clip_norm": 0.0,
      "schedule": "constant", "warmup_steps": 0, "steps": STEPS},
@@ -50,8 +50,8 @@ VARIANTS = [
 # ---------------------------------------------------------------- batches
 
 def choose_rows(lengths):
-    """Two lists of row numbers: one long text among several short ones, and one of middling lengths.
-    Both mix pairs and singles."""
+    """Two lists of row numbers: one long text among several short ones, and texts of medium length. Both mix pairs and single
+    texts."""
     order = sorted(range(len(ROWS)), key=lambda row: (lengths[row], row))
     longest = order[-1]
     pairs = [row for row in order if ROWS[row][1] is not None and row != longest]
@@ -63,7 +63,7 @@ def choose_rows(lengths):
 
 
 def row_label(spec, row):
-    """A class number or a score; any fixed rule will do."""
+    """A class number or a score. Any fixed rule will do."""
     if spec["task"] == "regression":
         return round(((row * 7) % 11 - 5) * 0.6, 1)
     return (row * 5 + row // 3) % len(spec["classes"])
@@ -84,7 +84,7 @@ def forward(model, spec, inputs, labels):
     if spec["pooling"] == "mean":
         taken["pooled"] = out.pooled
     elif base.pooler is None:
-        # RoBERTa's head runs `dense` on every row it is given: here the first token only.
+        # RoBERTa's head runs `dense` on every row it gets: here only the first token.
         assert taken["pooled"].dim() == 2
     labels = labels.to(out.logits.dtype) if spec["task"] == "regression" else labels
     loss = ref.loss_of(out.logits, labels, spec["task"])
@@ -92,7 +92,7 @@ def forward(model, spec, inputs, labels):
 
 
 def packed(values, mask):
-    """[B, S, h] -> [T, h]: the real tokens, one sequence after the other."""
+    """[B, S, h] -> [T, h]: the real tokens, one sequence after another."""
     return values[mask.bool()].detach()
 
 
@@ -110,8 +110,7 @@ def gradients(model, spec, inputs, labels, method="bitfit"):
 
 
 def train(names, loss, variant):
-    """The recorded rates, losses and norms of a run whose steps each take the gradient of `loss()`, and the named parameters
-    after it."""
+    """The rates, losses and gradient norms of a run whose steps minimise `loss()`, and the named parameters after it."""
     optimizer = ref.Optimizer(
         names.values(), variant["lr"], variant["steps"], variant["schedule"], variant["warmup_steps"],
         variant["clip_norm"], tuple(variant["betas"]), variant["eps"], variant["weight_decay"],
@@ -140,7 +139,7 @@ def relative(value, exact):
 
 
 def check_loaded(model, folder):
-    """Stops if transformers left any encoder parameter at a fresh random value instead of the file's."""
+    """Fails if transformers gave any encoder parameter a fresh random value instead of the file's."""
     stored = {}
     for file in folder.glob("model*.safetensors"):
         with safetensors.safe_open(file, "pt") as weights:
@@ -149,11 +148,11 @@ def check_loaded(model, folder):
                 stored[ref.PREFIX.sub("", modern)] = weights.get_tensor(key)
     for key, value in model.named_parameters():
         if not key.startswith("classifier."):
-            assert torch.equal(value, stored[ref.PREFIX.sub("", key)]), f"{key} is not what the file holds"
+            assert torch.equal(value, stored[ref.PREFIX.sub("", key)]), f"{key} differs from the file"
 
 
 def write_batch(name, spec, folder, index, rows, tokenizer):
-    """One batch_N.safetensors; returns its entry in fixture.json."""
+    """Writes one batch_N.safetensors and returns its entry in fixture.json."""
     outputs = len(spec["classes"]) if spec["classes"] else 1
 
     def fresh():
@@ -201,8 +200,8 @@ def write_batch(name, spec, folder, index, rows, tokenizer):
     file = f"batch_{index}.safetensors"
     save_file({k: v.contiguous() for k, v in tensors.items()}, folder / file)
 
-    # Key biases have a gradient of exactly zero (softmax ignores a shift that all keys share), so what f32
-    # leaves there is noise and is told apart from the rest.
+    # The gradient of key biases is exactly zero, because softmax ignores a shift that all keys share. What f32 leaves there is
+    # noise, and is reported separately.
     key_bias = lambda key: (ref.bias_kind(key) or ("",))[0] == "key"
     largest = max(float(g.abs().max()) for g in grads.values())
     others = [key for key in grads if not key_bias(key)]
@@ -222,12 +221,12 @@ def write_batch(name, spec, folder, index, rows, tokenizer):
 
 
 def sampled(value):
-    """Every SAMPLE-th element, row-major: no width is a multiple of it, so all rows and columns are met."""
+    """Every SAMPLE-th element in row-major order. No width is a multiple of SAMPLE, so all rows and columns are covered."""
     return value.flatten()[::SAMPLE].contiguous()
 
 
 def write_full(spec, folder, index, fresh, inputs, labels):
-    """full_N.safetensors: the same batch with every parameter trained. Returns PyTorch's own f32 error."""
+    """Writes full_N.safetensors: the same batch with every parameter trained. Returns PyTorch's own f32 error."""
     variant = VARIANTS[index]
     _, grads = gradients(fresh(), spec, inputs, labels, "full")
     _, exact_grads = gradients(fresh().double(), spec, inputs, labels, "full")
@@ -251,7 +250,7 @@ def flat(lists):
 
 
 def write_texts(spec, folder, tokenizer):
-    """texts.tsv, and tokenization.json with the ids of every row, whole and truncated."""
+    """Writes texts.tsv, and tokenization.json with the ids of every row, whole and truncated."""
     lines = ["text\ttext_pair\tlabel"]
     for row, (text, pair) in enumerate(ROWS):
         label = row_label(spec, row)
@@ -295,13 +294,13 @@ def write_model(name):
 
 TAGS = 3
 IGNORED = -100
-# None, or the weight of each class, in the loss of tokens_0 and tokens_1.
+# The class weights in the loss of tokens_0 and tokens_1; None for no weights.
 TAG_WEIGHTS = [None, [0.5, 2.0, 1.25]]
 
 
 def write_tokens(name):
-    """tokens_0 and tokens_1.safetensors: the batches of the model with a head on each token. Special tokens and every
-    third of the others have no label."""
+    """Writes tokens_0 and tokens_1.safetensors: the batches of the model with a head on each token. Special tokens and every
+    third other token have no label."""
     folder = ROOT / name
     spec = SPECS[name]
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -377,7 +376,7 @@ def write_tokens(name):
         print(name, f"tokens_{index}", "labels", int((labels != IGNORED).sum()), "of", int(mask.sum()), float(loss.detach()))
 
 
-# Words as they come in tagged corpora: each line a sentence, words parted by spaces.
+# Words as in tagged corpora: one sentence per line, with spaces between words.
 SENTENCES = [
     "The harbour was quiet again .",
     "John 's film is n't in Saint-Denis , they say ...",
@@ -392,8 +391,8 @@ SENTENCES = [
 
 
 def write_words(name):
-    """words.json: the ids of words as transformers makes them of a list of words, and the place of each one's first."""
-    # RoBERTa's takes a list of words only so.
+    """Writes words.json: the ids that transformers makes of a list of words, and the position of each word's first id."""
+    # RoBERTa's tokenizer accepts a list of words only with this.
     options = {"add_prefix_space": True} if name == "roberta" else {}
     tokenizer = AutoTokenizer.from_pretrained(ROOT / name, **options)
     cases = []
@@ -410,7 +409,7 @@ def write_words(name):
 # ---------------------------------------------------------------- MiniLM
 
 def write_minilm(folder, out_file):
-    """Expected values of one batch on the real encoder: cls pooling, two classes, a seeded head."""
+    """Writes the expected values of one batch on the real encoder: cls pooling, two classes, a seeded head."""
     rows = [1, 2, 6, 11, 14, 16, 18, 23]
     spec = {"pooling": "cls", "task": "classification", "classes": ["0", "1"]}
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -466,12 +465,12 @@ def write_minilm(folder, out_file):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=list(SPECS), help="one small model instead of all")
-    parser.add_argument("--tokens", action="store_true", help="the files of a head on each token alone")
-    parser.add_argument("--minilm", metavar="DIR", help="the real encoder's folder: writes its expected values")
+    parser.add_argument("--tokens", action="store_true", help="write only the files of a head on each token")
+    parser.add_argument("--minilm", metavar="DIR", help="the real encoder's folder, to write its expected values")
     parser.add_argument("--out", metavar="FILE", help="with --minilm: the file to write")
     args = parser.parse_args()
     if bool(args.minilm) != bool(args.out):
-        parser.error("--minilm and --out belong together")
+        parser.error("--minilm and --out must be given together")
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

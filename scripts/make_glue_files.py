@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes tests/fixtures/glue: a few rows of some tasks as the hub keeps them, made up here, in parquet by pyarrow.
+"""Writes tests/fixtures/glue: a few invented rows of some tasks, in parquet files like the hub's.
 
-As `datasets` does, the files name their classes beside the schema. Needs pyarrow; run it only to change the fixtures.
+As with `datasets`, the files name their classes next to the schema. Needs pyarrow. Run it only to change the fixtures.
 """
 
 import json
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "tests/fixtures"
 OUT = FIXTURES / "glue"
-# Words of the fixtures' vocabularies that tell a class, and those that tell nothing.
+# Words of the fixtures' vocabularies that indicate a class, and words that do not.
 TELLING = [["harbour", "morning"], ["tickets", "train"], ["friends", "film"]]
 FILLER = ["the", "is in", "and", "again", "they", "that"]
 NLI = ["entailment", "neutral", "contradiction"]
@@ -77,7 +77,7 @@ def main():
                 "idx": ("int32", list(range(rows))),
             },
         )
-    # A question and a label that are not there.
+    # A missing question and a missing label.
     write(
         "qqp",
         "train",
@@ -95,7 +95,7 @@ def main():
 
 
 def odd():
-    """Files that are parquet and cannot be CoLA's."""
+    """Parquet files that cannot be CoLA's."""
     folder = FIXTURES / "parquet"
     folder.mkdir(exist_ok=True)
     texts = pa.array(["a", "b", "c"])

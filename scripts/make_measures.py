@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes tests/fixtures/measures.json: what scikit-learn and SciPy say of random and of odd predictions.
+"""Writes tests/fixtures/measures.json: the measures that scikit-learn and SciPy compute for random and for odd predictions.
 
-Needs scikit-learn and scipy; run it only to change the fixture.
+Needs scikit-learn and scipy. Run it only to change the fixture.
 """
 
 import json
@@ -49,7 +49,7 @@ def classification(name, classes, gold, predicted):
 
 
 def regression(name, gold, predicted):
-    # The values that the program has: f32.
+    # The program's values are f32.
     gold = np.asarray(gold, dtype=np.float32).astype(float)
     predicted = np.asarray(predicted, dtype=np.float32).astype(float)
     number = lambda x: None if np.isnan(x) else float(x)
@@ -57,7 +57,7 @@ def regression(name, gold, predicted):
         "name": name,
         "gold": gold.tolist(),
         "predicted": predicted.tolist(),
-        # Nothing where it is not defined.
+        # Null if it is undefined.
         "pearson": number(pearsonr(gold, predicted).statistic),
         "spearman": number(spearmanr(gold, predicted).statistic),
     }

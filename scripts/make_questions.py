@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Makes questions on real text: movie reviews with made facts among them, and what they tell and do not tell of a film.
+"""Makes questions about real text: movie reviews with invented facts among them, and questions that they do and do not answer.
 
     python3 scripts/fetch.py
     python3 scripts/make_questions.py FOLDER
 
-Writes train.json and dev.json in SQuAD 2.0's form, train-1.1.json and dev-1.1.json with the answered questions alone, and
-dev.jsonl. Of the contexts some are longer than a window, some have CRLF between reviews, and some have emoji, accents and
-combining marks before the answers. Train and dev share no review and no name.
+Writes train.json and dev.json in SQuAD 2.0's format, train-1.1.json and dev-1.1.json with only the answerable questions, and
+dev.jsonl. Some contexts are longer than a window, some have CRLF between reviews, and some have emoji, accents and combining marks
+before the answers. Train and dev share no review and no name.
 """
 import json
 import random
@@ -30,7 +30,7 @@ SAID = {
 
 
 def value(draw, kind, half):
-    """One of the facts of a kind; each half of the data has its own."""
+    """A fact of this kind. Each half of the data has its own facts."""
     of = lambda names: draw.choice(names[half::2])
     if kind == "who":
         return f"{of(FIRST)} {of(LAST)}"

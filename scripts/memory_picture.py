@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Measures what processes take at their peak in training steps of BERT-base, and draws docs/pictures/memory.svg.
+"""Measures the peak memory of processes that run training steps of BERT-base, and draws docs/pictures/memory.svg.
 
     cargo build --release
     python3 scripts/memory_picture.py --bitfit target/release/bitfit
 
-PyTorch takes one step of `saved_bytes.py`, `bitfit` two of `train`: 32 texts of 128 tokens, f32 arithmetic, no dropout, two
-threads, a model of BERT-base's shape with random weights. The whole process counts, with its libraries and the loading of
-the model. Prints a row for each; --figures FILE keeps them as JSON and draws from that file if it is there.
+PyTorch runs one step of `saved_bytes.py`, `bitfit` two of `train`: 32 texts of 128 tokens, f32 arithmetic, no dropout, two
+threads, a model of BERT-base's shape with random weights. The whole process counts, including its libraries and loading the
+model. Prints one row per process. --figures FILE saves the figures as JSON, or draws from that file if it exists.
 
 Needs torch and transformers; see requirements.txt.
 """
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BATCH, LENGTH, STEPS, THREADS = 32, 128, 2, 2
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
-# What it is called, which program, and its options.
+# Name, program, and its options.
 ROWS = [
     ("PyTorch, full fine-tuning", "torch", ["full"]),
     ("PyTorch, biases", "torch", ["bitfit"]),
@@ -34,7 +34,7 @@ ROWS = [
 
 
 def make_model(folder):
-    """A checkpoint of BERT-base's shape in which each word is one token, and a table of texts that fill their batches."""
+    """A checkpoint of BERT-base's shape in which each word is one token, and a table of texts that fill the batches."""
     from transformers import BertConfig, BertForSequenceClassification
 
     config = BertConfig.from_pretrained(ROOT / "scripts/shapes/bert-base")
@@ -75,7 +75,7 @@ def measured(program):
 
 
 def picture(figures):
-    """Bars with their numbers: PyTorch's are hatched, so that they can be distinguished without colour."""
+    """Draws bars with their numbers. PyTorch's are hatched, so that they can be told apart without colour."""
     left, width, bar, gap, top = 300, 480, 26, 12, 66
     most = max(figure["bytes"] for figure in figures)
     height = top + len(figures) * (bar + gap) + 28
@@ -108,7 +108,7 @@ def picture(figures):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--bitfit", default=ROOT / "target/release/bitfit", help="the program")
-    p.add_argument("--figures", type=Path, help="JSON file of the figures: drawn from if it is there, else written")
+    p.add_argument("--figures", type=Path, help="JSON file of the figures: read if it exists, otherwise written")
     p.add_argument("--output", type=Path, default=ROOT / "docs/pictures/memory.svg")
     args = p.parse_args()
     if args.figures and args.figures.exists():

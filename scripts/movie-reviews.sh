@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The main example: trains MiniLM's biases on the polarity of movie reviews, and shows the result.
-# Fetches model and texts (90 MB, cached in .cache/), builds, trains. Options are passed on to `bitfit train`:
+# Fetches the model and the texts (90 MB, cached in .cache/), builds and trains. Options are passed on to `bitfit train`:
 #   scripts/movie-reviews.sh --pooling cls --method head
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,9 +1,9 @@
 """BitFit in PyTorch: the model, the choice of trainable tensors, the optimizer and its schedule.
 
-Shared by make_fixtures.py (numbers the Rust tests must reproduce) and torch_reference.py (whole runs to
-compare with), so that both mean the same thing by "BitFit", "mean pooling" and "linear schedule".
+make_fixtures.py (values that the Rust tests must reproduce) and torch_reference.py (whole runs to compare with) share it, so
+that both mean the same thing by "BitFit", "mean pooling" and "linear schedule".
 
-Needs torch and transformers; see the version note in make_fixtures.py.
+Needs torch and transformers; make_fixtures.py names the versions.
 """
 import re
 import sys
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-# Our name of a bias -> the module's name in Hugging Face checkpoints, below `encoder.layer.N.`.
+# bitfit's name of a bias -> its name in Hugging Face checkpoints, after `encoder.layer.N.`.
 LAYER_KINDS = {
     "query": "attention.self.query.bias",
     "key": "attention.self.key.bias",
@@ -31,8 +31,8 @@ LAYER = re.compile(r"^encoder\.layer\.(\d+)\.(.+)$")
 class MeanPooled(nn.Module):
     """An encoder, the mean of its last hidden states over the real tokens, and one linear layer.
 
-    What sentence encoders were trained to be read by; `transformers` has no such class. The encoder sits
-    under its usual prefix (`bert` or `roberta`), so names agree with the checkpoint of a classifier.
+    Sentence encoders were trained for this; `transformers` has no such class. The encoder has its usual prefix (`bert` or
+    `roberta`), so the names agree with a classifier's checkpoint.
     """
 
     def __init__(self, encoder, num_labels):
@@ -57,7 +57,7 @@ class MeanPooled(nn.Module):
 
 
 def load(folder, num_labels, pooling, dropout=None, attention="eager"):
-    """The model of a Hugging Face folder with a head of `num_labels` outputs, in f32.
+    """The model in a Hugging Face folder with a head of `num_labels` outputs, in f32.
 
     dropout: None keeps the config's; a number replaces hidden, attention and classifier dropout.
     """
@@ -78,7 +78,7 @@ def load(folder, num_labels, pooling, dropout=None, attention="eager"):
 
 
 def bias_kind(name):
-    """(our name, layer or None) of a parameter's Hugging Face name; None where it is no encoder bias."""
+    """(bitfit's name, layer or None) for a parameter's Hugging Face name; None if it is not a bias of the encoder."""
     bare = PREFIX.sub("", name)
     for kind, suffix in OTHER_KINDS.items():
         if bare == suffix:
@@ -92,7 +92,7 @@ def bias_kind(name):
 
 
 def parse_biases(spec):
-    """`all` (None) or a comma list of names, each with an optional layer range, both ends included: `query`,
+    """Parses `all` (None) or comma-separated names, each with an optional inclusive range of layers: `query`,
     `intermediate@4..6`, `output@2`, `key@3..`, `value@..1`. Returns [(name, first, last)]."""
     if spec == "all":
         return None
@@ -112,8 +112,8 @@ def parse_biases(spec):
 
 
 def trainables(model, method="bitfit", biases="all"):
-    """Freezes everything else and returns {name: parameter} of what trains: biases in the model's order,
-    then the head. `head` trains the head alone, `full` everything that the loss reaches."""
+    """Freezes everything that does not train, and returns {name: parameter} of what does: biases in the model's order, then
+    the head. `head` trains only the head, `full` everything that the loss reaches."""
     wanted = parse_biases(biases)
     chosen, head = {}, {}
     for name, parameter in model.named_parameters():
@@ -134,15 +134,15 @@ def trainables(model, method="bitfit", biases="all"):
 
 
 def loss_of(logits, labels, task):
-    """Mean over the batch: cross-entropy for classes, squared error for numbers."""
+    """The mean over the batch: cross-entropy for classes, squared error for numbers."""
     if task == "regression":
         return nn.functional.mse_loss(logits.squeeze(-1), labels)
     return nn.functional.cross_entropy(logits, labels)
 
 
 def learning_rate(base, schedule, warmup, total, step):
-    """Rate of update number `step` (from 0). The same rule as transformers' get_linear_schedule_with_warmup
-    and get_constant_schedule_with_warmup: the first warm-up update has rate 0."""
+    """The rate of update number `step` (from 0), by the rule of transformers' get_linear_schedule_with_warmup and
+    get_constant_schedule_with_warmup: the first warm-up update has rate 0."""
     if step < warmup:
         return base * step / max(1, warmup)
     if schedule == "constant":
@@ -151,8 +151,8 @@ def learning_rate(base, schedule, warmup, total, step):
 
 
 class Optimizer:
-    """torch.optim.AdamW over the trainables (weight decay on all of them), with optional clipping of the
-    global norm and a schedule."""
+    """torch.optim.AdamW over everything that trains, with weight decay on all of it, a schedule, and optional clipping of the
+    global norm."""
 
     def __init__(self, parameters, lr, total, schedule="constant", warmup=0, clip=0.0, betas=(0.9, 0.999),
                  eps=1e-6, weight_decay=0.0):
@@ -192,7 +192,7 @@ def collate(encodings, pad_id):
 
 
 def longest(config, asked=None):
-    """Tokens that fit the model's position table, or `asked` if that is less. RoBERTa's first position is
+    """The number of tokens for which the model has positions, or `asked` if that is less. RoBERTa's first position is
     pad_token_id + 1."""
     offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta") else 0
     room = config.max_position_embeddings - offset
@@ -200,7 +200,7 @@ def longest(config, asked=None):
 
 
 def encode(tokenizer, text, pair, max_length=None):
-    """(ids, type_ids) of a text or a pair; type_ids are 0 where the tokenizer has none (RoBERTa)."""
+    """(ids, type_ids) of a text or a pair; type_ids are 0 if the tokenizer has none (RoBERTa)."""
     options = {"truncation": "longest_first", "max_length": max_length} if max_length else {}
     out = tokenizer(text, pair, **options) if pair is not None else tokenizer(text, **options)
     ids = out["input_ids"]

@@ -1,10 +1,10 @@
-"""Rows of the movie reviews for the scripts that compare programs on them: single reviews, or each two neighbours as a pair."""
+"""Rows of the movie reviews, for scripts that compare programs on them: single reviews, or every two neighbours as a pair."""
 import random
 from pathlib import Path
 
 
 def shuffled_rows(path, pairs):
-    """(text, second text or None, label) per row of a tsv with the columns text and label, always in the same random order. A
+    """(text, second text or None, label) for each row of a tsv with the columns text and label, always in the same random order. A
     pair has the label of its first text. Quotes are ordinary characters."""
     lines = Path(path).read_text(encoding="utf-8").split("\n")
     columns = lines[0].split("\t")
@@ -19,6 +19,6 @@ def shuffled_rows(path, pairs):
 
 
 def write_rows(path, rows):
-    """A tsv of them."""
+    """Writes the rows as a tsv."""
     head = "text\tlabel" if rows[0][1] is None else "text\ttext_pair\tlabel"
     Path(path).write_text("\n".join([head, *("\t".join(filter(None, row)) for row in rows)]) + "\n")

@@ -1,20 +1,20 @@
-"""Bias gradients of BERT with the roundings of the CUDA kernels, each of which can be left out: for rounding-study.
+"""Bias gradients of BERT with the roundings of the CUDA kernels, each of which can be left out. rounding-study uses it.
 
-Everything is f32 and becomes 16 bits wide where a kernel stores or multiplies 16 bits: the tensors of an activation's or
-the stream's type, and attention's probabilities and their gradient where they are operands of a product (kernels/attention*).
-Column sums are taken before a gradient is rounded where the kernel that makes it takes them. There is no dropout, all
-sequences have one length, and at most 128 tokens: longer ones have another kernel for attention's backward.
+Everything is f32, and is rounded to 16 bits wherever a kernel stores or multiplies 16 bits: tensors of an activation's or the
+stream's type, and attention's probabilities and their gradient as operands of a product (kernels/attention*). Column sums are
+taken before a gradient is rounded if the kernel that makes it does so. There is no dropout, and all sequences have the same
+length, at most 128 tokens: for longer ones attention's backward has another kernel.
 """
 from dataclasses import dataclass, field
 
 import torch
 
-# What is rounded, by the names that stand in `forward` and `backward`.
+# What is rounded, by the names used in `forward` and `backward`.
 PLACES = {
     "hidden": "the residual stream: output of the embeddings and of each LayerNorm",
     "product": "what a LayerNorm adds to it: the products of attention-output and output",
     "dx": "the stream's gradient, after each LayerNorm's backward and each product that adds to it",
-    "operand": "the stream, once more, where a product reads it (nothing, where it is stored in 16 bits)",
+    "operand": "the stream again, as an operand of a product (no effect if it is stored in 16 bits)",
     "d_operand": "the stream's gradient, likewise",
     "qkv": "query, key and value",
     "probabilities": "attention's probabilities as an operand, forward and backward",
@@ -27,20 +27,20 @@ PLACES = {
     "d_scores": "of attention's scores, as an operand",
     "d_qkv": "of query, key and value",
 }
-# What would stay f32 if a backend had more bits for it. What products read is still 16 bits wide.
+# What would stay f32 if a backend stored more bits. Products still read 16 bits.
 VARIANTS = {
     "today": [],
     "f32 residual": ["hidden", "product"],
     "f32 dx": ["dx"],
     "both": ["hidden", "product", "dx"],
 }
-# The first scale of the loss in f16, which is halved until no gradient overflows.
+# The initial scale of the loss in f16. It is halved until no gradient overflows.
 LOSS_SCALE = 65536.0
 KEY_TILE = 64
 
 
 class Rounding:
-    """To `half` at every place but the exact ones; `half` None rounds nothing."""
+    """Rounds to `half` at every place except the exact ones. If `half` is None, nothing is rounded."""
 
     def __init__(self, half=None, exact=()):
         self.half, self.exact = half, frozenset(exact)
@@ -77,7 +77,7 @@ class Model:
     layers: list
     head: torch.Tensor
     head_bias: torch.Tensor
-    # The first token through it is pooled; None is the mean of all tokens.
+    # Applied to the first token; None means the mean of all tokens instead.
     pooler: torch.Tensor = None
     pooler_bias: torch.Tensor = None
     eps: float = 1e-12
@@ -97,7 +97,7 @@ class Model:
 
 @dataclass
 class Pass:
-    """What forward leaves for backward."""
+    """What forward keeps for backward."""
     loss: torch.Tensor = None
     d_logits: torch.Tensor = None
     pooled: torch.Tensor = None
@@ -134,7 +134,8 @@ def columns(x):
 
 
 def attention(q, k, v, rounding):
-    """Its output, and the logarithm of the softmax's denominator. Keys are taken by tiles, below the largest score so far."""
+    """Attention's output, and the logarithm of the softmax's denominator. Keys are processed in tiles, relative to the largest score
+    so far."""
     scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
     tiles = scores.split(KEY_TILE, -1)
     largest = torch.cat([t.amax(-1, keepdim=True) for t in tiles], -1).cummax(-1).values.split(1, -1)
@@ -155,7 +156,7 @@ def attention_back(q, k, v, lse, d_out, rounding):
     return ds @ k * scale, ds.transpose(-1, -2) @ q * scale, dv
 
 
-# One query a sequence has kernels of its own (kernels/first_token.cu), which keep the probabilities in f32.
+# One query per sequence has its own kernels (kernels/first_token.cu), which keep the probabilities in f32.
 NOTHING = Rounding()
 
 
@@ -249,7 +250,7 @@ def backward(model, made, length, r, scale=1.0):
 
 @torch.no_grad()
 def gradients(model, ids, labels, rounding):
-    """Bias gradients, and the scale of the loss with which none overflows."""
+    """Bias gradients, and a scale of the loss with which none overflows."""
     made = forward(model, ids, labels, rounding)
     scale = LOSS_SCALE if rounding.half == torch.float16 else 1.0
     while True:
@@ -261,7 +262,7 @@ def gradients(model, ids, labels, rounding):
 
 
 def check_by_autograd():
-    """Holds the backward above to PyTorch's, in f64 and without rounding, under both poolings."""
+    """Checks the backward above against PyTorch's, in f64 and without rounding, with both poolings."""
     generator = torch.Generator().manual_seed(5)
     draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64) * 0.3
     h, inner, vocabulary = 16, 32, 30

@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""What PyTorch keeps for backward, and what its process takes, in one training step of BitFit and of full fine-tuning.
+"""Measures what PyTorch keeps for backward, and the memory of its process, in one training step of BitFit and of full fine-tuning.
 
     python3 scripts/saved_bytes.py --model .cache/models/minilm --batch 32 --length 128
     python3 scripts/saved_bytes.py --shape bert-base --batch 8 --length 128 --types bf16 --methods bitfit
 
-`bitfit plan` prints the same for this program. Prints a JSON line for each method and type:
-  saved_bytes        storages that autograd holds between forward and backward, each counted once and parameters left
-                     out (torch.autograd.graph.saved_tensors_hooks)
-  saved_per_token    the same over batch x length
+`bitfit plan` prints the same for bitfit. Prints a JSON line for each method and type:
+  saved_bytes        storages that autograd holds between forward and backward, each counted once, without parameters
+                     (torch.autograd.graph.saved_tensors_hooks)
+  saved_per_token    the same divided by batch x length
   rss_loaded_bytes   the process's resident memory with the model loaded, before the step
   rss_peak_bytes     its peak after forward, backward and AdamW
 Types: f32; bf16 (weights and activations); amp (f32 weights under autocast to bf16). Attention is PyTorch's fused one
-(scaled_dot_product_attention). All sequences have the full length. Dropout is 0 unless asked for. Every measurement is
-made in a process of its own. Needs torch and transformers; see requirements.txt.
+(scaled_dot_product_attention). All sequences have the full length. Dropout is 0 by default. Every measurement has its own
+process. Needs torch and transformers; see requirements.txt.
 """
 import argparse
 import contextlib
@@ -31,7 +31,7 @@ SHAPES = {
 
 
 def resident():
-    """Bytes of this process in memory now."""
+    """Bytes of memory that this process has now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
@@ -84,7 +84,7 @@ def measure(args):
     def pack(tensor):
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in parameters:
-            # The storage itself is the key's life: while autograd holds it no other can have its address.
+            # The address can be the key because no other storage can have it while autograd holds this one.
             storages[storage.data_ptr()] = storage.nbytes()
         return tensor
 
@@ -117,7 +117,7 @@ def main():
     p.add_argument("--types", nargs="+", default=["f32", "bf16", "amp"], choices=["f32", "bf16", "amp"])
     p.add_argument("--pooling", choices=["cls", "mean"], default="mean", help="with --model")
     p.add_argument("--batch", type=int, default=32, help="sequences")
-    p.add_argument("--length", type=int, default=128, help="tokens in each")
+    p.add_argument("--length", type=int, default=128, help="tokens per sequence")
     p.add_argument("--dropout", type=float, default=0.0)
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--here", action="store_true", help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""Models of a given shape with random weights, and text that fills their batches exactly: for counting and timing."""
+"""Makes models of a given shape with random weights, and text that fills their batches exactly, for counting and timing."""
 
 import json
 import random
@@ -11,7 +11,7 @@ WORDS = 90
 
 
 def tensors(hidden, layers, positions, vocabulary):
-    """Names and shapes as Hugging Face has them."""
+    """Names and shapes, as in Hugging Face checkpoints."""
     yield "embeddings.word_embeddings.weight", (vocabulary, hidden)
     yield "embeddings.position_embeddings.weight", (positions, hidden)
     yield "embeddings.token_type_embeddings.weight", (2, hidden)
@@ -33,7 +33,7 @@ def tensors(hidden, layers, positions, vocabulary):
 
 
 def make_model(folder, hidden, heads, layers, positions, vocabulary=None):
-    """A model of this shape with random weights, in 16 bits. Without a vocabulary (tokens in their order), every word of
+    """Writes a model of this shape with random weights in 16 bits. Without a vocabulary (a list of tokens), every word of
     `make_data` is one token."""
     folder.mkdir(parents=True)
     vocabulary = vocabulary or ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [f"w{n}" for n in range(WORDS)]
@@ -76,7 +76,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("shape", choices=SHAPES)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--vocabulary", type=Path, help="a vocab.txt: texts are then as long in tokens as for its model")
+    parser.add_argument("--vocabulary", type=Path, help="a vocab.txt, to get as many tokens per text as with its model")
     args = parser.parse_args()
     words = args.vocabulary and args.vocabulary.read_text(encoding="utf-8").splitlines()
     make_model(args.folder, *SHAPES[args.shape], 512, words)

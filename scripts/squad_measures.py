@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Writes tests/fixtures/squad/measures.json: answers and what SQuAD 2.0's measures say of them.
+"""Writes tests/fixtures/squad/measures.json: answers, and SQuAD 2.0's measures of them.
 
     python3 scripts/squad_measures.py
-    python3 scripts/squad_measures.py --official FILE     # also holds every value against SQuAD's own script
+    python3 scripts/squad_measures.py --official FILE     # also compares every value with SQuAD's own script
 
-Needs Python alone. FILE is `evaluate-v2.0.py` of SQuAD, or any module with its `normalize_answer`, `compute_exact`,
-`compute_f1` and `find_best_thresh` (transformers 4 had one, `data/metrics/squad_metrics.py`).
+Needs only Python. FILE is SQuAD's `evaluate-v2.0.py`, or any module with its `normalize_answer`, `compute_exact`, `compute_f1`
+and `find_best_thresh` (transformers 4 had one, `data/metrics/squad_metrics.py`).
 """
 import argparse
 import collections
@@ -35,7 +35,7 @@ def normalised(text):
 
 
 def measured(answer, right):
-    """Exact match and F1 against the nearest of the right answers."""
+    """Exact match and F1 against the closest of the correct answers."""
     right = [text for text in right if normalised(text)] or [""]
     exact = max(int(normalised(answer) == normalised(text)) for text in right)
     return exact, max(f1(normalised(answer).split(), normalised(text).split()) for text in right)
@@ -52,7 +52,7 @@ def f1(said, wanted):
 
 
 def best(doubts):
-    """The highest sum of worth and the score up to which answers are given for it; none where it is best to give none."""
+    """The highest total worth, and the score up to which answers must be given to reach it; None if it is best to give none."""
     most = total = sum(not answered for _, _, answered in doubts)
     threshold = None
     for score, worth, answered in sorted(doubts):
@@ -74,7 +74,7 @@ def cases():
         answer = text(draw, 6)
         right = [text(draw, 6) for _ in range(draw.randint(0, 3))]
         if right and draw.random() < 0.5:
-            # Nearly right.
+            # Almost correct.
             right[0] = draw.choice(["the ", "A ", "", "."]) + answer + draw.choice(["", "!", " cat"])
         pairs.append((answer, right))
     for answer, right in pairs:
@@ -85,7 +85,7 @@ def cases():
 def thresholds():
     draw = random.Random(8)
     for i in range(40):
-        # No two scores are equal: what SQuAD's script says of ties depends on their order.
+        # No two scores are equal, because SQuAD's script treats ties by their order.
         scores = draw.sample(range(-4000, 4000), draw.randint(1, 12))
         answered = lambda: draw.random() < (0.0 if i == 0 else 1.0 if i == 1 else 0.5)
         doubts = []
@@ -97,7 +97,7 @@ def thresholds():
 
 
 def hold_against(path, answers, chosen):
-    # The module of transformers imports its package, which nothing here uses.
+    # transformers' module imports its package, which is not needed here.
     source = Path(path).read_text(encoding="utf-8")
     source = re.sub(r"^from \.\.\..*$|^logger = .*$", "", source, flags=re.M)
     official = types.ModuleType("official")
@@ -110,11 +110,11 @@ def hold_against(path, answers, chosen):
     for case in chosen:
         ids = range(len(case["doubts"]))
         score, worth, has = ({i: d[k] for i, d in zip(ids, case["doubts"])} for k in range(3))
-        # An answer is given to every question; one that has none gets nothing for it.
+        # Every question is answered; a question without an answer earns nothing for it.
         value, threshold = official.find_best_thresh({i: "x" for i in ids}, worth, score, has)[:2]
         assert abs(value - 100 * case["sum"] / len(ids)) < 1e-9, case
         assert threshold == (0.0 if case["threshold"] is None else case["threshold"]), case
-    print(f"{path}: {len(answers)} answers and {len(chosen)} thresholds are the same")
+    print(f"{path}: {len(answers)} answers and {len(chosen)} thresholds agree")
 
 
 def main():

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/fixtures/tag_measures.json: precision, recall and F1 of entities as seqeval has them in its default mode,
-on edge cases and random tags in IOB1, IOB2 and IOBES, well-formed and not.
+"""Writes tests/fixtures/tag_measures.json: precision, recall and F1 of entities by seqeval in its default mode, on edge cases
+and random tags in IOB1, IOB2 and IOBES, well-formed and not.
 
     pip install seqeval==1.2.2 scikit-learn && python3 scripts/tag_measures.py
 """
@@ -32,7 +32,7 @@ SCHEMES = ["OBI", "OI", "OBIES"]
 
 
 def sentence(draw, scheme, kinds, length):
-    """Any tags at all: most of them make no sense, as those of a model that has just begun."""
+    """Arbitrary tags. Most make no sense, like those of a model that has just started to train."""
     tags = []
     for _ in range(length):
         part = draw.choice(scheme)

@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
-"""BitFit in PyTorch, to run beside the `bitfit` program on the same model, file, head and order of rows
+"""BitFit in PyTorch, to compare with the `bitfit` program on the same model, file, head and order of rows
 (`bitfit train --weights f32 --precision f32`).
 
-    # step by step against ours: same head, rows in the file's order
+    # step by step against bitfit: same head, rows in the file's order
     python3 scripts/torch_reference.py --model .cache/models/minilm --train train.tsv \\
         --pooling cls --init-head head.safetensors --no-shuffle --dropout 0 --steps 30
     # a whole run
     python3 scripts/torch_reference.py --model .cache/models/minilm --train train.tsv --dev dev.tsv \\
         --epochs 3 --batch-size 32 --warmup 0.06 --dropout 0
-    # a head file for both, and nothing else
+    # only write a head file for both
     python3 scripts/torch_reference.py --model .cache/models/minilm --write-head head.safetensors --seed 7 --labels 2
 
-Prints JSON lines: {"step", "epoch", "loss", "lr", "grad_norm", "tokens", "seconds"} for every step (loss: mean
-over the batch before the update; grad_norm: before clipping), {"step", "epoch", "eval": {...}} after every
-epoch, and {"summary": {...}} at the end. Batches are padded to their longest text. Batches are consecutive rows
-(of the file with --no-shuffle, of a seeded permutation otherwise) and the last, smaller one is used. Classes
-are numbered in sorted order, integers as numbers. The schedule and the optimizer are those of reference_model.py.
+Prints JSON lines: {"step", "epoch", "loss", "lr", "grad_norm", "tokens", "seconds"} for every step (loss: mean over the batch
+before the update; grad_norm: before clipping), {"step", "epoch", "eval": {...}} after every epoch, and {"summary": {...}} at
+the end. Batches are consecutive rows (of the file with --no-shuffle, otherwise of a seeded permutation), padded to their longest
+text; a smaller last batch is used, too. Classes are numbered in sorted order, integers in numerical order. Schedule and optimizer
+are those of reference_model.py.
 
 Needs torch, transformers, safetensors and scikit-learn; see requirements.txt.
 """
@@ -56,7 +56,7 @@ def read_tsv(path, text, pair, label):
 
 
 def class_names(labels):
-    """The distinct labels: in numerical order where all are integers, else in the order of their characters."""
+    """The distinct labels, in numerical order if all are integers, otherwise in lexical order."""
     distinct = sorted(set(labels))
     return sorted(distinct, key=int) if all(re.fullmatch(r"-?\d+", v) for v in distinct) else distinct
 
@@ -139,31 +139,31 @@ def parse():
     p.add_argument("--train", help="tsv with a header")
     p.add_argument("--dev", help="tsv with a header")
     p.add_argument("--task", choices=["classification", "regression"], default="classification")
-    p.add_argument("--labels", type=int, help="number of classes; only for --write-head without --train")
+    p.add_argument("--labels", type=int, help="number of classes, only for --write-head without --train")
     p.add_argument("--text-column", default="text")
     p.add_argument("--text-pair-column", default="text_pair")
     p.add_argument("--label-column", default="label")
     p.add_argument("--method", choices=["bitfit", "head", "full"], default="bitfit")
-    p.add_argument("--biases", default="all", help="all, or names as in the program, e.g. query,intermediate@4..6")
+    p.add_argument("--biases", default="all", help="all, or names as for bitfit, e.g. query,intermediate@4..6")
     p.add_argument("--pooling", choices=["cls", "mean"], default="cls")
     p.add_argument("--lr", type=float, default=1e-3)
     p.add_argument("--betas", type=float, nargs=2, default=[0.9, 0.999])
     p.add_argument("--eps", type=float, default=1e-6)
     p.add_argument("--weight-decay", type=float, default=0.0)
     p.add_argument("--schedule", choices=["constant", "linear"], default="linear")
-    p.add_argument("--warmup", default="0", help="steps (100), or a fraction of all steps (0.06), rounded up")
+    p.add_argument("--warmup", default="0", help="a number of steps (100), or a fraction of all steps (0.06), rounded up")
     p.add_argument("--epochs", type=int, default=3)
-    p.add_argument("--steps", type=int, help="stop after so many steps; the schedule ends there too")
+    p.add_argument("--steps", type=int, help="stop after this many steps; the schedule ends there, too")
     p.add_argument("--batch-size", type=int, default=16)
     p.add_argument("--clip-norm", type=float, default=1.0, help="0 is off")
-    p.add_argument("--max-length", type=int, help="default: what the model's positions allow")
-    p.add_argument("--dropout", type=float, help="default: the model's config")
+    p.add_argument("--max-length", type=int, help="default: the most that the model has positions for")
+    p.add_argument("--dropout", type=float, help="default: the model config's")
     p.add_argument("--seed", type=int, default=42)
     p.add_argument("--no-shuffle", action="store_true")
     p.add_argument("--init-head", metavar="FILE")
     p.add_argument("--write-head", metavar="FILE")
     p.add_argument("--attention", choices=["eager", "sdpa"], default="eager")
-    p.add_argument("--save", metavar="FILE", help="the trained tensors, safetensors")
+    p.add_argument("--save", metavar="FILE", help="write the trained tensors to this safetensors file")
     p.add_argument("--threads", type=int, default=2)
     args = p.parse_args()
     if not args.train and not args.write_head:
@@ -178,7 +178,7 @@ def say(**fields):
 
 
 def train(model, data, dev, args, pad_id):
-    """The step loop. Returns (names of what trained, seconds of each step)."""
+    """The training loop. Returns (names of what trained, seconds of each step)."""
     count = len(data.encodings)
     per_epoch = -(-count // args.batch_size)
     total = args.steps or args.epochs * per_epoch
@@ -229,7 +229,7 @@ def main():
     chosen, seconds = train(model, data, dev, args, tokenizer.pad_token_id)
     if args.save:
         save_file({name: p.detach().contiguous() for name, p in chosen.items()}, args.save)
-    settled = seconds[3:] or seconds  # the first steps pay for allocation and thread start
+    settled = seconds[3:] or seconds  # the first steps include allocation and starting threads
     say(summary={
         "rows": len(data.encodings), "trainable": sum(p.numel() for p in chosen.values()),
         "steps": len(seconds), "mean_seconds_per_step": round(sum(settled) / len(settled), 4),

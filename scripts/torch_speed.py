@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What PyTorch reaches on this GPU at the shapes of a step: the other side of gpu-check's throughput.
+"""Measures what PyTorch reaches on this GPU at the shapes of a step, to compare with gpu-check's throughput.
 
-    torch_speed.py            bf16 products, fused attention both ways, a copy, and BitFit's step, eager and compiled
-    torch_speed.py --small    the same in small, on the CPU where there is no GPU: to test this script
+    torch_speed.py            bf16 products, fused attention in both directions, a copy, and BitFit's step, eager and compiled
+    torch_speed.py --small    the same at a small size, on the CPU if there is no GPU, to test this script
 
-Prints a line of JSON per figure as soon as there is one. A step is forward, backward of all biases and the head, clipping
-and AdamW. Its batches are sequences of one length, so that PyTorch computes no padding, with queries, keys and values in one
-product and weights and biases in bf16: its fastest way. Exit code 3 where there is no PyTorch or no GPU for it.
+Prints each figure as a line of JSON at once. A step is forward, backward of all biases and the head, clipping and AdamW. PyTorch
+gets its fastest setup: sequences of one length, so that it computes no padding, queries, keys and values in one product, and
+weights and biases in bf16. The exit code is 3 if there is no PyTorch or no GPU for it.
 """
 
 import argparse
@@ -28,13 +28,13 @@ arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argpars
 arguments.add_argument("--small", action="store_true")
 small = arguments.parse_args().small
 if not (small or torch.cuda.is_available()):
-    print("PyTorch sees no GPU")
+    print("PyTorch finds no GPU")
     sys.exit(3)
 device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def seconds(work, times=20):
-    """Of one call, by the device's own clock where it has one."""
+    """Seconds of one call, by the device's own clock if it has one."""
     times = 1 if small else times
     for _ in range(times if times < 3 else 3):
         work()
@@ -96,7 +96,7 @@ class Bert(nn.Module):
 
 
 class Stepping:
-    """BitFit's steps of a model of random values."""
+    """BitFit steps of a model with random values."""
 
     def __init__(self, name, sequences, length, dropout):
         torch.manual_seed(1)
@@ -122,7 +122,7 @@ for rows, hidden in [(32, 64)] if small else [(4096, 768), (4096, 1024), (4096, 
     for n, k in [(3 * hidden, hidden), (hidden, hidden), (4 * hidden, hidden), (hidden, 4 * hidden), (hidden, 3 * hidden)]:
         x, w, back = random(rows, k), random(n, k), random(k, n)
         say(f"product {rows}x{n}x{k}", 2 * rows * n * k, "TFLOP/s", lambda: x @ w.T)
-        say(f"product {rows}x{n}x{k}, the other way", 2 * rows * n * k, "TFLOP/s", lambda: x @ back)
+        say(f"product {rows}x{n}x{k}, backward", 2 * rows * n * k, "TFLOP/s", lambda: x @ back)
 for sequences, length, heads in [(2, 32, 2)] if small else [(32, 128, 12), (8, 512, 16)]:
     q, k, v = (random(sequences, heads, length, 64).requires_grad_() for _ in range(3))
     dout = random(sequences, heads, length, 64)
@@ -136,7 +136,7 @@ source = torch.empty(1 << (20 if small else 30), device=device, dtype=torch.uint
 target = torch.empty_like(source)
 say("copy, read and written", 2 * source.numel(), "TB/s", lambda: target.copy_(source))
 del source, target
-# Compiling takes long, and comes last: what was measured before is there already.
+# Compiling takes long, so it comes last: by then the other figures have been printed.
 for compiled in [False, True]:
     for name, sequences, length, dropout in ([("tiny", 2, 32, 0.1)] if small else
                                              [("BERT-base", 32, 128, 0.1), ("BERT-base", 32, 128, 0.0),

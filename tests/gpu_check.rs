@@ -100,7 +100,7 @@ fn a_hopper_has_a_stage_of_its_own() {
         succeeded && said.contains("ok   hopper: tiny 4x32 --weights int8, portable"),
         "{said}"
     );
-    for told in ["usual", "stages=3", "maps=plain", "launches=ordered", "usual again"] {
+    for told in ["defaults", "stages=3", "maps=plain", "launches=ordered", "defaults again"] {
         assert!(said.contains(&format!("ok   hopper: tiny 4x32, {told} (")), "{told}: {said}");
     }
     let table = std::fs::read_to_string(report.path().join("tiles.tsv")).unwrap();

@@ -85,6 +85,7 @@ impl Module {
         };
         let mut symbols = Symbols {
             source: text,
+            kept: text.into(),
             globals: HashMap::new(),
             shared: HashMap::new(),
             functions: HashMap::new(),

@@ -1,11 +1,11 @@
-//! The input as a program for the emulator's driver: each byte chooses a call, those behind it the arguments. Handles,
-//! addresses of the device and sizes may be wrong in every way; pointers of the host are what the API promises.
+//! The input as a program for the emulator's driver: a byte chooses a call, and the bytes after it the arguments. Handles,
+//! device addresses and sizes may be wrong in any way; host pointers are valid, as the API requires.
 
 use emulator::driver::{self, Handle, In, Memcpy3D, Out};
 use std::ffi::CStr;
 use std::sync::Mutex;
 
-/// Each does something else that a driver has to watch: memory of the device, of a block, atomics, a bounded loop.
+/// Each uses something else that a driver must watch: device memory, a block's memory, atomics, a bounded loop.
 const KERNELS: &CStr = c".version 8.0
 .target sm_80
 .address_size 64
@@ -24,22 +24,22 @@ mov.u64 %rd1, total; mov.u32 %r1, 0;
 $again: atom.global.add.u32 %r2, [%rd1], 1; add.u32 %r1, %r1, 1; setp.lt.u32 %p1, %r1, 3; @%p1 bra $again; ret; }
 ";
 
-/// Threads of a launch: an input has several, and what more threads do the same way takes all of the time.
+/// Threads per launch. An input has several launches, and more threads would only do the same and take all of the time.
 const MOST_THREADS: u64 = 2048;
 
-/// The grid, or one block where there would be more threads than that. Sizes that no device takes stay, to be refused.
+/// The grid, or one block if there would be more threads than that. Sizes that no device accepts stay, to be refused.
 fn launchable(grid: u32, lines: u32, block: u32) -> (u32, u32) {
     let threads = u64::from(grid).saturating_mul(u64::from(lines)).saturating_mul(u64::from(block));
     let refused = grid == u32::MAX || lines == u32::MAX || block > 1024;
     if refused || threads <= MOST_THREADS { (grid, lines) } else { (1, 1) }
 }
 
-/// Where the module's handle stands among the handles. Reading the kernels takes longer than most programs, so it is loaded
-/// when it is first asked for; until then a handle that is none stands there.
+/// The position of the module's handle among the handles. Reading the kernels takes longer than most programs, so the
+/// module is loaded on first use; until then an invalid handle holds its place.
 const MODULE: usize = 1;
 const NOT_YET: Handle = Handle(usize::MAX - 1);
 
-/// What copies to and from the host use.
+/// The host's buffer for copies.
 static HOST: Mutex<[u8; 4096]> = Mutex::new([0; 4096]);
 
 struct Program<'a> {
@@ -95,7 +95,7 @@ impl Program<'_> {
         ])
     }
 
-    /// A size that the host's buffer has.
+    /// A size that fits the host's buffer.
     fn host_size(&mut self) -> usize {
         self.of(&[4, 1, 16, 255, 256, 4096, 0])
     }
@@ -142,11 +142,11 @@ impl Program<'_> {
         }
     }
 
-    /// Loads the module if it has not been.
+    /// Loads the module on first use.
     fn load(&mut self) {
         if self.handles.get(MODULE) == Some(&NOT_YET) {
             let out = Out::from(&mut self.handles[MODULE]);
-            // SAFETY: the text ends with a zero, and the handle has a place.
+            // SAFETY: the text ends with a zero, and the handle is written to a place of its type.
             unsafe { driver::cuModuleLoadData(out, KERNELS.as_ptr().cast()) };
         }
     }
@@ -154,14 +154,14 @@ impl Program<'_> {
     /// Makes one call and returns its code.
     fn step(&mut self) -> i32 {
         let call = self.byte();
-        // Those that take a module.
+        // These calls take a module.
         if let 23..=25 = call {
             self.load();
         }
         let mut two = (0usize, 0usize);
         let first = Out::from(&mut two.0);
         let second = Out::from(&mut two.1);
-        // SAFETY: what is passed as a pointer of the host is null or has the type and the room that the call asks for.
+        // SAFETY: every host pointer is null, or has the type and the room that the call requires.
         unsafe {
             match call {
                 0 | 1 => {
@@ -327,11 +327,11 @@ impl Program<'_> {
     }
 }
 
-/// Runs the calls in a context of their own, which must leave nothing behind. Graphs belong to no context.
+/// Runs the calls in a context of their own, which must free everything. Graphs belong to no context.
 pub fn calls(data: &[u8]) -> Option<()> {
     let host = HOST.lock().unwrap().as_mut_ptr() as usize;
     let mut program = Program { bytes: data, handles: Vec::new(), addresses: Vec::new(), host };
-    // SAFETY: these take no pointers but to places that are there.
+    // SAFETY: these take only pointers to existing variables.
     unsafe {
         driver::cuInit(0);
         program.keep(|out| driver::cuCtxCreate_v2(out, 0, 0));
@@ -358,7 +358,7 @@ pub fn calls(data: &[u8]) -> Option<()> {
         assert_eq!(driver::cuMemGetInfo_v2(Out::from(&mut free), Out::from(&mut total)), 0);
         assert_eq!(driver::cuCtxDestroy_v2(top), 0);
         while driver::cuCtxPopCurrent_v2(Out::from(&mut top)) == 0 {}
-        assert_eq!(free, total, "the calls have left memory");
+        assert_eq!(free, total, "the calls have left memory allocated");
         good.then_some(())
     }
 }

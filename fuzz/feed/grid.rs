@@ -1,4 +1,4 @@
-//! The grid of a sweep, and the list of its runs that a sweep goes on from.
+//! The grid of a sweep, and the list of runs from which a sweep resumes.
 
 use super::tame;
 use bitfit::cli::sweep_file::{difference, recorded, runs_file, to_text};
@@ -7,7 +7,7 @@ use bitfit::settings::sweep_run::SweepRun;
 use std::fs;
 use std::path::Path;
 
-/// Runs are written down and read back as they are, whichever of the two files they come from.
+/// Runs are unchanged when written and read back, whichever of the two files they come from.
 pub fn runs(data: &[u8], folder: &Path) -> Option<()> {
     let output = folder.join("sweep");
     fs::create_dir_all(&output).unwrap();

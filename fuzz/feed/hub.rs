@@ -1,5 +1,5 @@
-//! A hub that answers with the input: what stands between two NULs goes out for one request. `{hub}` in it stands for the
-//! hub's own address, `{other}` for the same server under another name.
+//! A hub that answers with the input: the bytes between two NULs answer one request. In them `{hub}` stands for the hub's
+//! own address, and `{other}` for the same server under another name.
 
 use super::tame;
 use bitfit::hub::Hub;
@@ -16,7 +16,7 @@ const TOKEN: &str = "hf_secret";
 struct Server {
     port: u16,
     answers: Mutex<VecDeque<Vec<u8>>>,
-    /// The token was seen under the other name.
+    /// The token was sent to the other name.
     leaked: Mutex<bool>,
 }
 
@@ -34,7 +34,7 @@ static SERVER: LazyLock<&Server> = LazyLock::new(|| {
 });
 
 impl Server {
-    /// One request a connection.
+    /// Answers one request per connection.
     fn answer(&self, mut stream: TcpStream) {
         let mut request = Vec::new();
         let mut piece = [0; 4096];
@@ -57,7 +57,7 @@ pub fn answers(data: &[u8], folder: &Path) -> Option<()> {
     let server = *SERVER;
     let (hub, other) = (format!("127.0.0.1:{}", server.port), format!("localhost:{}", server.port));
     let text = String::from_utf8_lossy(data).replace("{hub}", &hub).replace("{other}", &other);
-    // No input may lead off this machine.
+    // No input may send requests to another machine.
     let here = |rest: &str| {
         let rest = rest.strip_prefix(&hub).or(rest.strip_prefix(&other));
         rest.is_some_and(|rest| rest.starts_with(['/', '\r', '\n']))
@@ -81,12 +81,12 @@ pub fn answers(data: &[u8], folder: &Path) -> Option<()> {
     };
     let fetched = tame(client.fetch(&"org/name".parse().unwrap(), &mut |_| ()));
     assert!(!*server.leaked.lock().unwrap(), "the token went to another host");
-    assert_eq!(fs::read_dir(&around).unwrap().count(), 1, "something lies beside the cache");
+    assert_eq!(fs::read_dir(&around).unwrap().count(), 1, "something is outside the cache");
     plain(&cache, &cache);
     fetched.map(drop)
 }
 
-/// Holds every name in the cache to be a plain one, and every link to lead into it.
+/// Checks that every name in the cache is a plain one, and that every link leads into the cache.
 fn plain(folder: &Path, cache: &Path) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -1,6 +1,6 @@
-//! What each fuzz target does with its bytes. Reaching the end is all that most inputs are asked; where more can be said
-//! of what was accepted (it is written and read back, it stays within its bounds) that is held, too. `tests/seeds.rs`
-//! gives the same functions all seeds, on any toolchain.
+//! What each fuzz target does with its bytes. Most inputs only have to be handled without a crash. If more can be checked
+//! of an accepted input (it is the same when written and read back, it stays within bounds), that is checked, too.
+//! `tests/seeds.rs` runs the same functions on all seeds, with any toolchain.
 
 mod driver;
 mod grid;
@@ -36,7 +36,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-/// Name and work, which returns something where the input was taken and not refused; `folder` is for files.
+/// Name and function. The function returns `Some` if the input was accepted; `folder` is for files.
 type Target = (&'static str, fn(data: &[u8], folder: &Path) -> Option<()>);
 
 pub const TARGETS: [Target; 15] = [
@@ -57,13 +57,13 @@ pub const TARGETS: [Target; 15] = [
     ("tokenizer", tokenizer),
 ];
 
-/// Whether the target takes the input.
+/// Runs a target, and returns whether it accepted the input.
 pub fn run(target: &str, data: &[u8], folder: &Path) -> bool {
     let (_, work) = TARGETS.iter().find(|(name, _)| *name == target).expect("a target's name");
     work(data, folder).is_some()
 }
 
-/// The value, or none where it was refused in words that a terminal can show.
+/// The value, or `None` if it was refused; the message must then be one that a terminal can show.
 fn tame<T>(result: Result<T, impl Into<anyhow::Error>>) -> Option<T> {
     let error = match result {
         Ok(value) => return Some(value),
@@ -73,7 +73,7 @@ fn tame<T>(result: Result<T, impl Into<anyhow::Error>>) -> Option<T> {
     None
 }
 
-/// A safetensors file whose header is what stands before the first NUL: its length need not be guessed.
+/// A safetensors file whose header is everything before the first NUL, so that the fuzzer need not guess its length.
 fn with_length(data: &[u8]) -> Vec<u8> {
     let end = data.iter().position(|&byte| byte == 0);
     let (header, tensors) = end.map_or((data, &[][..]), |at| (&data[..at], &data[at + 1..]));
@@ -100,7 +100,7 @@ fn container(data: &[u8], folder: &Path) -> Option<()> {
     taken
 }
 
-/// An adapter's configuration, and behind a NUL its tensors as [`with_length`] has them.
+/// An adapter's configuration and, after a NUL, its tensors as for [`with_length`].
 fn adapter(data: &[u8], folder: &Path) -> Option<()> {
     let end = data.iter().position(|&byte| byte == 0)?;
     fs::write(folder.join("adapter_config.json"), &data[..end]).unwrap();
@@ -142,7 +142,7 @@ fn checkpoint(data: &[u8], folder: &Path) -> Option<()> {
     Some(())
 }
 
-/// A `config.json`, and behind a NUL the options of `plan`, a line each.
+/// A `config.json` and, after a NUL, the options of `plan`, one per line.
 fn config(data: &[u8], folder: &Path) -> Option<()> {
     let text = String::from_utf8_lossy(data);
     let (json, options) = text.split_once('\0').unwrap_or((&text, ""));
@@ -153,7 +153,7 @@ fn config(data: &[u8], folder: &Path) -> Option<()> {
     let Parsed::Run(Cli { command: Command::Plan(plan) }) = tame(Cli::from_args(options))? else {
         return None;
     };
-    // A plan of many layers takes its time.
+    // A plan of many layers takes long.
     if config.layers > 3 {
         return None;
     }
@@ -187,7 +187,7 @@ fn config(data: &[u8], folder: &Path) -> Option<()> {
     Some(())
 }
 
-/// `tokenizer.json`, `tokenizer_config.json`, `vocab.txt` and a text, with NULs between them; empty files are left out.
+/// `tokenizer.json`, `tokenizer_config.json`, `vocab.txt` and a text, separated by NULs; empty files are left out.
 fn tokenizer(data: &[u8], folder: &Path) -> Option<()> {
     let mut parts = data.split(|&byte| byte == 0);
     for name in ["tokenizer.json", "tokenizer_config.json", "vocab.txt"] {
@@ -222,7 +222,7 @@ impl Read for Pieces<'_> {
     }
 }
 
-/// A file of rows; its first byte says which kind.
+/// A file of rows; the first byte of the input chooses the kind.
 fn all_rows(data: &[u8]) -> Option<()> {
     let (&kind, data) = data.split_first()?;
     let format = [FileFormat::Tsv, FileFormat::Csv, FileFormat::Jsonl][usize::from(kind) % 3];
@@ -255,7 +255,7 @@ fn all_rows(data: &[u8]) -> Option<()> {
     whole.then_some(())
 }
 
-/// Running text; its first byte says of which kind the file is.
+/// Running text; the first byte of the input chooses the kind of file.
 fn running(data: &[u8]) -> Option<()> {
     let (&kind, data) = data.split_first()?;
     let formats = [None, Some(FileFormat::Tsv), Some(FileFormat::Csv), Some(FileFormat::Jsonl)];
@@ -300,7 +300,7 @@ fn parquet(data: &[u8], folder: &Path) -> Option<()> {
     Some(())
 }
 
-/// What `--biases` takes, and behind a line break other options of `train`, a line each.
+/// The value of `--biases` and, after a line break, other options of `train`, one per line.
 fn selectors(data: &[u8]) -> Option<()> {
     let text = String::from_utf8_lossy(data);
     let (biases, options) = text.split_once('\n').unwrap_or((&text, ""));
@@ -315,11 +315,11 @@ fn selectors(data: &[u8]) -> Option<()> {
             assert_eq!((0..layers).find(selects), selection.lowest_layer(layers));
         }
     }
-    // The parser of a whole command line takes its time.
+    // Parsing a whole command line takes long.
     if options.is_empty() {
         return None;
     }
-    // Files are for other targets.
+    // Other targets cover files.
     if options.contains("config") || options.contains("resume") {
         return None;
     }
@@ -359,6 +359,6 @@ fn ptx(data: &[u8]) -> Option<()> {
     let module = Module::load(&String::from_utf8_lossy(data), &memory, &DeviceConfig::default());
     let loaded = module.is_ok();
     drop(module);
-    assert_eq!(memory.usage().used, 0, "a module's memory goes with it");
+    assert_eq!(memory.usage().used, 0, "unloading a module frees its memory");
     loaded.then_some(())
 }

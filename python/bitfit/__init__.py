@@ -9,9 +9,10 @@
         model(**inputs).logits            # what `bitfit predict` answers
     bitfit.take(model, delta).write("further.safetensors")   # after more training in PyTorch
 
-A delta has the new values of the biases by their Hugging Face names, and a head. `pip install bitfit[transformers]` brings torch,
-transformers and safetensors. `read` and `Delta.write` also work without torch, on numpy's arrays. Methods that train more than
-biases (`lora`, `ia3`, `random`, `rows`, `added-biases`, `full`) are for `bitfit merge`, which writes a folder that transformers loads.
+A delta holds the new values of the biases under their Hugging Face names, and a head. `pip install bitfit[transformers]` installs
+torch, transformers and safetensors as well. `read` and `Delta.write` also work without torch, on numpy arrays. For methods that train
+more than biases (`lora`, `ia3`, `random`, `rows`, `added-biases`, `full`), use `bitfit merge`, which writes a folder that transformers
+loads.
 """
 import hashlib
 import importlib.util
@@ -24,13 +25,13 @@ from pathlib import Path
 __all__ = ["Delta", "read", "restore", "take"]
 
 FILE = "bias.safetensors"
-# Methods whose tensors are a model's own, by its own names.
+# Methods whose tensors the model has itself, under the same names.
 METHODS = ("bitfit", "head", "layernorm")
 
 
 @dataclass(frozen=True)
 class Delta:
-    """`tensors`: f32 values by Hugging Face names, including the head's. `metadata`: text by key, as in the file."""
+    """`tensors`: f32 values by Hugging Face name, including the head's. `metadata`: text by key, as in the file."""
 
     tensors: dict
     metadata: dict
@@ -46,12 +47,12 @@ class Delta:
         return self.metadata["pooling"]
 
     def apply(self, model, base=None):
-        """Applies the delta to `model`, a transformers model of the same shape, and returns the previous values, by the model's own
-        names, for `restore`. The model's weights must be those that were trained on: `base` is their file or folder (default:
-        `model.config._name_or_path`, if that is a folder).
+        """Applies the delta to `model`, a transformers model of the same shape. Returns the previous values by the model's own names,
+        for `restore`. The model must have the weights that the delta was trained on: `base` is their file or folder (default:
+        `model.config._name_or_path`, if that exists).
 
-        Raises ValueError, and changes nothing, for another base, for a tensor that the model lacks or has in another shape, and for a
-        head on the mean of the tokens, which no class of transformers computes."""
+        Raises ValueError, and changes nothing, if the base is another one, if the model lacks a tensor or has it in another shape, or
+        if the head reads the mean of the tokens, which no transformers class computes."""
         self._check_base(model, base)
         places = self._places(model)
         before = {}
@@ -62,7 +63,7 @@ class Delta:
 
     @contextmanager
     def on(self, model, base=None):
-        """`apply` for the length of a `with` block."""
+        """`apply` for the duration of a `with` block."""
         before = self.apply(model, base)
         try:
             yield model
@@ -99,7 +100,7 @@ class Delta:
     def _places(self, model):
         """(parameter, value) by the model's names."""
         if self.pooling == "mean" and any(name.startswith("classifier") for name in self.tensors):
-            raise ValueError("the delta's head is on the mean of the tokens, which no class of transformers computes: "
+            raise ValueError("the delta's head is on the mean of the tokens, which no transformers class computes: "
                              "use `bitfit predict`")
         parameters = dict(model.named_parameters())
         places, missing = {}, []
@@ -117,9 +118,9 @@ class Delta:
 
 
 def read(path):
-    """Reads the delta in a run's folder, or its file. Its tensors are torch's, or numpy's if torch is not installed.
+    """Reads a delta from a run's folder or from its file. The tensors are torch tensors, or numpy arrays if torch is not installed.
 
-    Raises ValueError if it is not a delta, or from a method that changes more than biases."""
+    Raises ValueError if it is not a delta, or if its method changes more than biases."""
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
@@ -143,9 +144,9 @@ def read(path):
 
 
 def take(model, like):
-    """A delta with the model's current values of everything that `like` changes, to keep further training in PyTorch.
+    """A delta with the model's current values of everything that `like` changes: it saves what was trained further in PyTorch.
 
-    Raises ValueError as `Delta.apply` does for tensors."""
+    Raises ValueError for tensors that do not match, as `Delta.apply` does, and for values that are not finite."""
     places = like._places(model)
     by_own = {}
     parameters = dict(model.named_parameters())
@@ -159,7 +160,7 @@ def take(model, like):
 
 
 def restore(model, before):
-    """Puts back what `Delta.apply` returned."""
+    """Puts back the values that `Delta.apply` returned."""
     parameters = dict(model.named_parameters())
     for name, value in before.items():
         _set(parameters[name], value)
@@ -170,7 +171,7 @@ def _set(parameter, value):
 
 
 def _own_name(name, model, parameters):
-    """The model's name for a tensor, with or without the encoder's name before it; `None` if it has none."""
+    """The model's name for a tensor, with or without the encoder's prefix; `None` if the model has no such tensor."""
     prefix = model.base_model_prefix + "."
     for own in (name, name.removeprefix(prefix), prefix + name):
         if own in parameters:
@@ -179,7 +180,7 @@ def _own_name(name, model, parameters):
 
 
 def _weights_sha256(path):
-    """As `base_sha256`: of the file, or, if there are several, of the listing that sha256sum prints for them."""
+    """What `base_sha256` should be: the hash of the file or, if there are several, of the listing that sha256sum prints for them."""
     files = [path] if path.is_file() else _weight_files(path)
     hashes = {}
     for file in files:

@@ -1,1 +1,1 @@
-"""The stages of gpu-check: see that script."""
+"""What `scripts/gpu-check` runs."""

@@ -1,4 +1,4 @@
-"""Packs what a machine with a GPU needs to run gpu-check, and that has no Rust, into one file."""
+"""Packs everything that a GPU machine without Rust needs to run gpu-check into one file."""
 
 import json
 import os
@@ -13,12 +13,12 @@ from .plan import BENCHES, TESTS
 
 SCRIPTS = Path(__file__).resolve().parent.parent
 ROOT = SCRIPTS.parent
-# Of a pack for one architecture without a model.
+# The size limit of a pack for one architecture without a model.
 MOST_BYTES = 48_000_000
 
 
 def built(arguments, environment):
-    """What cargo made: executables by target kind and name."""
+    """What cargo built: executables by target kind and name."""
     out = subprocess.run(["cargo", *arguments, "--message-format=json"], cwd=ROOT, check=True, env=environment,
                          stdout=subprocess.PIPE, text=True).stdout
     messages = [json.loads(line) for line in out.splitlines()]
@@ -27,16 +27,16 @@ def built(arguments, environment):
 
 
 def scripts_into(folder):
-    """This script and all that it needs of the others."""
+    """Copies gpu-check and everything it needs from the other scripts."""
     for name in ["gpu-check", "shaped_model.py", "torch_speed.py", "movie-reviews.toml"]:
         shutil.copy2(SCRIPTS / name, folder / name)
     shutil.copytree(SCRIPTS / "gpu_check", folder / "gpu_check", ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def pack(args):
-    """Builds what is run with machine code for these architectures, and collects it with the scripts and the fixtures."""
-    # Program, tests and benches alike: what is tested is what is measured and shipped. A kernel that is not there, or that spills
-    # registers, ends the build.
+    """Builds everything with machine code for these architectures, and packs it with the scripts and fixtures."""
+    # Program, tests and benches get the same settings: what is tested is what is measured and shipped. A missing kernel, or one
+    # that spills registers, fails the build.
     environment = dict(os.environ, BITFIT_CUDA_ARCHS=args.archs, BITFIT_REQUIRE_CUDA="1")
     folder = Path(tempfile.mkdtemp()) / "gpu-check"
     folder.mkdir()
@@ -68,11 +68,11 @@ def pack(args):
         shutil.copytree(ROOT / ".cache/models/minilm", folder / "minilm")
         shutil.copy2(ROOT / ".cache/data/movie-reviews.tsv", folder / "movie-reviews.tsv")
     scripts_into(folder)
-    # A window that sees all five programs: the kernels that each has are stored once.
+    # The compressor's window spans all five programs, so the kernels they share are stored once.
     with tarfile.open(args.file, "w:xz", preset=9) as archive:
         archive.add(folder, "gpu-check")
     shutil.rmtree(folder.parent)
     size = args.file.stat().st_size
     print(f"{args.file}: {size / 1e6:.1f} MB")
     if "," not in args.archs and not (args.minilm or args.emulator or args.debug) and size > MOST_BYTES:
-        sys.exit(f"gpu-check: a pack for one architecture is to be at most {MOST_BYTES / 1e6:.0f} MB")
+        sys.exit(f"gpu-check: a pack for one architecture is limited to {MOST_BYTES / 1e6:.0f} MB")

@@ -1,4 +1,4 @@
-"""One run of gpu-check: commands with a time limit, results that are on disk as soon as there are any, and a report."""
+"""One run of gpu-check: commands with a time limit, results that reach the disk at once, and a report."""
 
 import json
 import os
@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent.parent
 
 
 class Stop(Exception):
-    """Nothing after this makes sense."""
+    """The stages after this would make no sense."""
 
 
 class Run:
@@ -40,13 +40,13 @@ class Run:
                 (library / name).symlink_to((args.library or HERE / "libemulator.so").resolve())
             self.environment["LD_LIBRARY_PATH"] = str(library)
         self.results, self.left_out = [], {}
-        # What stages find that later ones need: the device's compute capability, and products by profile.
+        # What later stages need from earlier ones: the device's compute capability, and products by profile.
         self.capability, self.products = None, {}
         self.machine = {"machine": platform.platform(), "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
         self.lines = open(self.folder / "results.jsonl", "w")
 
     def stage(self, name, work):
-        """Runs a stage within its limit and what is left of the whole. What it finds counts, however it ends."""
+        """Runs a stage within its own limit and the time left for the run. Its results are kept however it ends."""
         left = self.end - time.monotonic()
         if left < 5:
             self.left_out[name] = "no time was left"
@@ -56,18 +56,18 @@ class Run:
             work(self)
         except Stop:
             raise
-        except Exception:  # A fault in one stage must not cost the others.
+        except Exception:  # A fault in one stage must not affect the others.
             self.note("the stage itself", False, 0, output=traceback.format_exc())
         finally:
             self.report()
 
     def run(self, command, **environment):
-        """Exit code, output and seconds; 124 where the stage's time is up."""
+        """Exit code, output and seconds; the code is 124 if the stage's time is up."""
         started = time.monotonic()
         if self.until <= started:
             return 124, "the stage's time is up", 0.0
         try:
-            # A group of its own: what a tool starts ends with it.
+            # A process group of its own, so that everything a tool starts can be killed with it.
             process = subprocess.Popen([str(c) for c in command], env={**self.environment, **environment}, cwd=self.work,
                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                        text=True, errors="replace", start_new_session=True)
@@ -83,7 +83,7 @@ class Run:
         return process.returncode if code is None else code, said, time.monotonic() - started
 
     def note(self, what, passed, seconds, figures=None, output="", details=None):
-        """A result. `details` are figures too many to show."""
+        """Records a result. `details` are the figures that are too many to show."""
         result = {"stage": self.name, "what": what, "passed": bool(passed), "seconds": round(seconds, 2),
                   "figures": figures or {}, "output": "" if passed else output[-4000:], "details": details or {}}
         self.results.append(result)
@@ -96,7 +96,7 @@ class Run:
     def report(self):
         report = {**self.machine, "results": self.results, "left_out": self.left_out}
         for name, text in [("report.json", json.dumps(report, indent=1) + "\n"), ("report.md", markdown(report))]:
-            # Whole or not at all: the machine may go while it is written.
+            # Renamed into place: the machine may disappear while the file is written.
             fresh = self.folder / f"{name}.fresh"
             fresh.write_text(text)
             fresh.replace(self.folder / name)

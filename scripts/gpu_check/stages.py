@@ -1,4 +1,4 @@
-"""The stages of gpu-check, one function each: what it runs, and what of the outcome is a result."""
+"""The stages of gpu-check, one function each: what it runs, and what it records."""
 
 import concurrent.futures
 import json
@@ -17,8 +17,8 @@ from .run import Stop
 CLOCKS = "clocks.sm,clocks.mem,temperature.gpu,power.draw"
 
 
-def asked(run, fields):
-    """What nvidia-smi says of the device; on the emulator nothing."""
+def queried(run, fields):
+    """What nvidia-smi reports about the device; nothing on the emulator."""
     if run.args.emulator:
         return ""
     code, said, _ = run.run(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"])
@@ -31,21 +31,21 @@ def there(run):
     found = re.search(r"^cuda:0 .*compute capability (\d+)\.(\d+)", said, re.M)
     figures = {}
     if found:
-        # Machine code runs on its own major version, from its own minor version on.
+        # Machine code runs on its own major version, from its own minor version upwards.
         major, minor = map(int, found.groups())
         archs = [int(arch) for arch in re.findall(r"sm_(\d+)", said)]
         ours = any(arch // 10 == major and arch % 10 <= minor for arch in archs)
-        figures = {"built in for it": "machine code" if ours else "PTX alone, which the driver compiles"}
+        figures = {"built in for it": "machine code" if ours else "only PTX, which the driver compiles"}
         run.capability = f"{major}.{minor}"
         if run.capability == plan.HOPPER:
             run.end += plan.STAGES["hopper"][1]
     run.note("doctor", code == 0 and found, seconds, figures, said)
-    run.machine["device"] = "bitfit CUDA emulator (CPU)" if run.args.emulator else asked(
+    run.machine["device"] = "bitfit CUDA emulator (CPU)" if run.args.emulator else queried(
         run, "name,driver_version,compute_cap,memory.total,clocks.max.sm,clocks.max.mem,power.limit")
 
 
 def train(run, name, *options, **environment):
-    """A training run: exit code, output, seconds, and its steps' metrics."""
+    """One training run: exit code, output, seconds, and the metrics of its steps."""
     folder = run.work / name
     command = [run.bitfit, "train", "--output", folder, "--quiet", *options]
     code, out, seconds = run.run(command, **environment)
@@ -55,7 +55,7 @@ def train(run, name, *options, **environment):
 
 
 def toy(run):
-    """Rows of which a model learns in a few steps."""
+    """Rows that a model learns in a few steps."""
     data = run.work / "toy.tsv"
     rows = [f"{'good fine great' if n % 2 else 'bad poor awful'} number {n}\t{'yes' if n % 2 else 'no'}"
             for n in range(40)]
@@ -72,7 +72,7 @@ def steps(run):
         code_of = {"BITFIT_CUDA_CODE": "ptx"} if "PTX" in case else {}
         code, out, seconds, lines = train(run, f"small-{case.replace(', ', '-')}", *common, *where, **code_of)
         losses[case] = [line["loss"] for line in lines if "loss" in line]
-        # 16 bits follow f32 within a few hundredths while the loss is of the order of 1; a NaN follows nothing.
+        # In 16 bits the loss stays within a few hundredths of f32's while it is around 1; a NaN never does.
         close = len(losses[case]) == 6 and all(abs(a - b) < 0.05 for a, b in zip(losses["cpu"], losses[case]))
         run.note(f"six steps, {case}", code == 0 and close, seconds, {"losses": losses[case]}, out)
         if not all(math.isfinite(loss) for loss in losses[case]):
@@ -107,19 +107,19 @@ def tests(run):
 
 def one_test(run, binary, test, environment):
     code, out, seconds = run.run([run.here / binary, test, "--exact", "--nocapture"], **environment)
-    # Name, largest relative error, its share of the bound.
+    # Name, largest relative error, and that error as a share of the bound.
     found = re.findall(r"^  (\S+)\s+(\d\.\d+e-?\d+) (\d+\.\d+)$", out, re.M)
     figures = {"quantities": len(found)} if found else {}
     if found:
         name, _, share = max(found, key=lambda line: float(line[2]))
-        figures["nearest to its bound"] = f"{name} ({float(share):.2f} of it)"
+        figures["closest to its bound"] = f"{name} ({float(share):.2f} of it)"
     passed = code == 0 and "1 passed" in out and (bool(found) or "agree" not in test)
     name = f"{binary} {test}{' on PTX' if environment else ''}"
     return name, passed, seconds, figures, out, {name: float(error) for name, error, _ in found}
 
 
 def shape(run, name, sequences, length):
-    """The folder of a model of this shape, and data for its batches."""
+    """A folder with a model of this shape, and data for its batches."""
     folder = run.work / f"{name}-{sequences}x{length}"
     if not folder.exists():
         hidden, heads, layers = SHAPES[name]
@@ -129,7 +129,7 @@ def shape(run, name, sequences, length):
 
 
 def cases(run, planned):
-    """What is planned, or on the emulator the same in small: of each option once."""
+    """The planned cases; on the emulator each set of options once, at a small size."""
     if not run.args.emulator:
         return planned
     return [(*plan.SMALL, options) for options in dict.fromkeys(options for *_, options in planned)]
@@ -148,7 +148,7 @@ def speed(run, planned):
         if steady and not run.args.emulator:
             rate = statistics.median(steady)
             figures = {"tokens/s": round(rate), "ms per step": round(1e3 * sequences * length / rate, 3),
-                       "clocks": asked(run, CLOCKS)}
+                       "clocks": queried(run, CLOCKS)}
         run.note(what, code == 0 and bool(steady), seconds, figures, out)
 
 
@@ -161,8 +161,8 @@ def few_bits(run):
 
 
 def profiled(run, case, *more, way="", repeat=10, **environment):
-    """One run of `bitfit profile`: what it is called, exit code, output, seconds and what it wrote as JSON. `way` says what of
-    the environment is not as usual."""
+    """One run of `bitfit profile`: its name, exit code, output, seconds, the JSON it wrote, and the path of its files. `way`
+    is added to the name."""
     name, sequences, length, options = case
     what = f"{name} {sequences}x{length} {options}".strip() + (f", {way}" if way else "")
     path = run.folder / f"{run.name}-{re.sub(r'[^A-Za-z0-9]+', '-', what)}"
@@ -175,7 +175,7 @@ def profiled(run, case, *more, way="", repeat=10, **environment):
 
 
 def profile(run):
-    # Nothing is timed on the emulator, and so nothing can be drawn.
+    # Nothing is timed on the emulator, so nothing can be drawn.
     picture = [] if run.args.emulator else ["--picture", "{path}.svg"]
     planned = plan.PROFILED[:1] if run.args.emulator else plan.PROFILED
     for case in cases(run, planned):
@@ -193,7 +193,7 @@ def profile(run):
 
 def tiles(run):
     """Leaves tiles.tsv: lines for src/backend/cuda/tiles.tsv."""
-    about = [f"{run.machine['time']}, {run.machine.get('device')}", f"clocks now: {asked(run, CLOCKS)}"]
+    about = [f"{run.machine['time']}, {run.machine.get('device')}", f"clocks now: {queried(run, CLOCKS)}"]
     table = "".join(f"# {line}\n" for line in about)
     measured = set()
     for case in cases(run, plan.TILED):
@@ -204,7 +204,7 @@ def tiles(run):
             figures["products of a step"] = saved[1]
         run.note(what, code == 0 and bool(products), seconds, figures, out)
         for line in path.with_name(path.name + ".tsv").read_text().splitlines() if code == 0 else []:
-            # Shapes that several models have are measured once.
+            # A shape that several models share is measured once.
             key = tuple(line.split("\t")[:5])
             if line.startswith("# not timed") or len(key) < 5 or key not in measured:
                 table += line + "\n"
@@ -222,7 +222,7 @@ def hopper(run):
 
 
 def portable(run):
-    """The stage before has left every product in every tile of its own; these are the portable ones."""
+    """Times the portable products. The stage `tiles` has measured Hopper's own in every tile."""
     for case in cases(run, plan.TILED[:4]):
         what, code, out, seconds, found, _ = profiled(run, case, "--tiles", "{path}.tsv", way="portable",
                                                       BITFIT_KERNELS="portable")
@@ -242,13 +242,13 @@ def portable(run):
 
 
 def variations(run):
-    """Products and a recorded step in each way that BITFIT_HOPPER sets, as ratios to the usual one. That comes first and, to
-    show how much of a ratio is noise, last."""
+    """Times products and a recorded step with each setting of BITFIT_HOPPER, as ratios to the defaults, which are measured
+    first, and again at the end to show the noise."""
     run.until = min(run.until, time.monotonic() + plan.VARIED_SECONDS * run.args.slower)
     longest = 0
     for case in cases(run, plan.VARIED):
-        usual = {}
-        for way in ["usual", *plan.VARIATIONS, "usual again"]:
+        defaults = {}
+        for way in ["defaults", *plan.VARIATIONS, "defaults again"]:
             if time.monotonic() + longest > run.until:
                 run.left_out[f"{case[0]}, {way}"] = "no time was left"
                 continue
@@ -257,32 +257,32 @@ def variations(run):
                                                           BITFIT_HOPPER=told)
             longest = max(longest, seconds)
             figures = {"products": len(found.get("tiles", []))}
-            if found and usual and not run.args.emulator:
-                figures |= compared(found, usual)
-            if way == "usual":
-                usual = found
-            # The program says what is not as usual.
+            if found and defaults and not run.args.emulator:
+                figures |= compared(found, defaults)
+            if way == "defaults":
+                defaults = found
+            # The program names settings other than the defaults.
             device = found.get("device", "")
             as_told = f"BITFIT_HOPPER={told})" in device if told else "BITFIT_HOPPER" not in device
             run.note(what, code == 0 and as_told and figures["products"] > 0, seconds, figures, out)
 
 
-def compared(found, usual):
-    """The times of one profile as ratios to those of another: the products of a step by tile, and a step as recorded."""
+def compared(found, defaults):
+    """The ratios of one profile's times to another's: for the products of a step in each tile, and for a recorded step."""
     figures = {}
     for at, tile in enumerate(plan.TILES):
-        times = [sum(p["times"] * (p["microseconds"][at] or 0) for p in profile["tiles"]) for profile in [found, usual]]
+        times = [sum(p["times"] * (p["microseconds"][at] or 0) for p in profile["tiles"]) for profile in [found, defaults]]
         if all(times):
-            figures[f"tiles of {tile}"] = f"{times[0] / times[1]:.3f}"
-    figures["a step"] = f"{found['seconds_per_step'] / usual['seconds_per_step']:.3f}"
+            figures[f"time / default's, tiles of {tile}"] = f"{times[0] / times[1]:.3f}"
+    figures["time / default's, a step"] = f"{found['seconds_per_step'] / defaults['seconds_per_step']:.3f}"
     return figures
 
 
 def instructions(run):
-    """The emulator's tests of single instructions, on this device's driver."""
+    """Runs the emulator's tests of single instructions on this device's driver."""
     binary = run.here / "instructions"
     if not binary.exists():
-        run.left_out["instructions"] = "their tests are not packed"
+        run.left_out["instructions"] = "the tests are not packed"
         return
     for beginning in plan.INSTRUCTIONS:
         code, out, seconds = run.run([binary, beginning, "--test-threads", "1"], EMULATOR_TEST_CUDA="1")
@@ -298,7 +298,7 @@ def pytorch(run):
         return
     figures = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
     shown = {f["what"]: f["rate"] for f in figures}
-    # What was measured before a cut is kept.
+    # If the time ran out, what was measured until then counts.
     run.note("products, attention, steps, copies", code in (0, 124) and figures, seconds, shown, out,
              {f["what"]: f for f in figures})
 
@@ -306,7 +306,7 @@ def pytorch(run):
 def ncu(run):
     tool = shutil.which("ncu")
     if run.args.emulator or not tool:
-        run.left_out["ncu"] = "the emulator counts by itself" if run.args.emulator else "it is not on PATH"
+        run.left_out["ncu"] = "the emulator has its own counters" if run.args.emulator else "it is not on PATH"
         return
     folder = shape(run, "BERT-base", 32, 128)
     for kernel in plan.LARGE_KERNELS:
@@ -321,7 +321,7 @@ def ncu(run):
         figures = {"duration": f"{took[2]} {took[1]}"} if took else {}
         run.note(name, code == 0 and bool(took), seconds, figures, out)
         if "ERR_NVGPUCTRPERM" in out:
-            run.left_out["ncu"] = "this machine lets nobody read its counters"
+            run.left_out["ncu"] = "this machine does not permit reading its performance counters"
             return
 
 
@@ -337,7 +337,7 @@ def reviews(run):
     code, out, seconds, lines = train(run, "movie-reviews", "--config", settings, "--model", model, "--train", data,
                                       "--device", "cuda:0", *more)
     accuracy = max((line["eval"]["accuracy"] for line in lines if "eval" in line), default=-1)
-    # README.md says what the CPU reaches; a model of random values reaches nothing.
+    # README.md shows what the CPU reaches. A model with random values, as on the emulator, learns nothing.
     enough = accuracy > 0.8 or (run.args.emulator and accuracy >= 0)
     run.note("MiniLM on movie reviews", code == 0 and enough, seconds, {"accuracy": accuracy}, out)
 
@@ -345,11 +345,11 @@ def reviews(run):
 def sanitizer(run):
     tool = shutil.which("compute-sanitizer")
     if run.args.emulator or not tool:
-        run.left_out["sanitizer"] = "the emulator checks by itself" if run.args.emulator else "it is not on PATH"
+        run.left_out["sanitizer"] = "the emulator has its own checks" if run.args.emulator else "it is not on PATH"
         return
     until = run.until
     for left, (name, binary, test) in zip(range(len(plan.SANITIZED), 0, -1), plan.SANITIZED):
-        # One that is slow leaves the others their share.
+        # A slow one must leave the others their share of the time.
         run.until = min(until, time.monotonic() + (until - time.monotonic()) / left)
         code, out, seconds = run.run([tool, "--tool", name, "--error-exitcode", "9", run.here / binary, test, "--exact"])
         summary = re.findall(r"ERROR SUMMARY.*", out)
@@ -363,7 +363,7 @@ def benches(run):
         return
     small = run.args.emulator
     model = shape(run, *(plan.SMALL if small else ("BERT-base", 32, 128))) / "model"
-    # On the emulator the smallest of each, once: times mean nothing there.
+    # On the emulator only the smallest of each, once, because times mean nothing there.
     short = ["--warm-up-time", "0.1", "--measurement-time", "0.2", "--sample-size", "10"]
     for name in packed:
         options = ["--test", {"ops": "minilm/head", "step": "16x25"}[name]] if small else short

@@ -82,7 +82,7 @@ fn training_on_hopper_follows_the_cpu() {
     });
 }
 
-/// Twelve steps on both backends; every gradient of the first is within rounding of the CPU's. With ReLU no more is
+/// Five steps on both backends; every gradient of the first is within rounding of the CPU's. With ReLU no more is
 /// possible: rounding flips a slope if a sum is near 0.
 fn every_gradient_follows_the_cpu(
     training: Training,
@@ -95,7 +95,7 @@ fn every_gradient_follows_the_cpu(
         let mut on_cpu = Run::with(name, kind, pooling, outputs, cpu, training);
         let on_cuda = cuda_with(half, weights);
         let mut on_cuda = Run::with(name, kind, pooling, outputs, on_cuda, training);
-        for step in 0..12 {
+        for step in 0..5 {
             let (a, b) = (on_cpu.step(), on_cuda.step());
             assert!(b.is_finite(), "{name} step {step}: {b:?}");
             let off = f64::from((a.loss - b.loss).abs());

@@ -32,8 +32,7 @@ fn training_on_hopper_repeats_and_resumes_to_the_bit_in_any_order_of_warps() {
     repeats_and_resumes(name, MODELS[0], &[HOPPER]);
 }
 
-/// In recordings, where products may also begin early; batches leave rows of their bucket unwritten, which plain maps
-/// read.
+/// In recordings, where products may begin early. Batches do not fill the rows that plain maps read.
 #[test]
 fn training_on_hopper_gives_the_same_bits_however_products_are_fed_and_launched() {
     let name =

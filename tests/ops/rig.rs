@@ -35,8 +35,15 @@ impl Numbers {
         Self(Stream::new(seed, Purpose::HeadInit, 0))
     }
 
+    /// Nearly normal, within 3.5 standard deviations: four uniform numbers together. The exact distribution would take
+    /// a third of the suite's time.
     pub fn normal(&mut self, count: usize, scale: f32) -> Vec<f32> {
-        (0..count).map(|_| self.0.normal() * scale).collect()
+        let mut one = || {
+            let [a, b] = [self.0.next_u32(), self.0.next_u32()];
+            let sum = (a >> 16) + (a & 0xFFFF) + (b >> 16) + (b & 0xFFFF);
+            (sum as f32 / 65_536.0 - 2.0) * f32::sqrt(3.0) * scale
+        };
+        (0..count).map(|_| one()).collect()
     }
 
     pub fn below(&mut self, bound: usize) -> usize {

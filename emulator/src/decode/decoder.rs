@@ -6,6 +6,7 @@ use super::subroutine::Subroutines;
 use crate::ptx::ast::{self, Variable};
 use crate::ptx::error::{self, LoadError, LoadResult};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A kernel with its calls inlined may have this many instructions.
 const MAX_CODE: usize = 1 << 20;
@@ -13,6 +14,8 @@ const MAX_CODE: usize = 1 << 20;
 /// Everything the whole module declares.
 pub struct Symbols<'a> {
     pub source: &'a str,
+    /// The same, for reports that outlive it.
+    pub kept: Arc<str>,
     pub globals: HashMap<&'a str, u64>,
     pub shared: HashMap<&'a str, Variable<'a>>,
     pub functions: HashMap<&'a str, &'a ast::Function<'a>>,
@@ -58,7 +61,12 @@ impl<'m, 'a> Decoder<'m, 'a> {
     pub(super) fn new(m: &'m Symbols<'a>, f: &'a ast::Function<'a>) -> Self {
         Self {
             m,
-            p: Program { predicates: 1, files: m.files.clone(), ..Program::default() },
+            p: Program {
+                predicates: 1,
+                files: m.files.clone(),
+                source: m.kept.clone(),
+                ..Program::default()
+            },
             scopes: vec![Scope::default()],
             base: 0,
             wide: Vec::new(),

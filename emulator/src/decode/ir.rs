@@ -129,8 +129,8 @@ pub struct Program {
     pub const_bytes: u32,
     pub locs: Vec<(u32, u32)>,
     pub files: std::collections::HashMap<u32, String>,
-    /// PTX text of each line that has an instruction.
-    pub lines: std::collections::HashMap<u32, String>,
+    /// PTX text of the module.
+    pub source: std::sync::Arc<str>,
     pub local_bytes: u32,
     pub static_shared: u32,
     /// Where dynamic shared memory begins.

@@ -144,8 +144,6 @@ impl<'a> Decoder<'_, 'a> {
             self.call(&mut mods, &inst.operands)?;
             self.bind(after);
         }
-        // Filled with the text at the end, in one pass over the source.
-        self.p.lines.entry(inst.line).or_default();
         Ok(())
     }
 
@@ -209,11 +207,6 @@ impl<'a> Decoder<'_, 'a> {
                         "a branch target has no place",
                     ));
                 }
-            }
-        }
-        for (n, text) in (1u32..).zip(self.m.source.lines()) {
-            if let Some(entry) = self.p.lines.get_mut(&n) {
-                *entry = text.trim().to_string();
             }
         }
         copied::mark(&mut self.p, self.wide.len());

@@ -10,6 +10,7 @@ use super::wgmma::Warpgroup;
 use crate::check::{Fault, FaultKind, NearestAllocation};
 use crate::decode::ir::Instr;
 use crate::memory::{AllocationInfo, AllocationKind};
+use crate::ptx::error::line_text;
 use std::collections::HashMap;
 
 /// The result, unless a check has failed.
@@ -182,7 +183,7 @@ impl<'g> Block<'g> {
             message: message.into(),
             source,
             ptx_line: i.line,
-            instruction: p.lines.get(&i.line).cloned().unwrap_or_default(),
+            instruction: line_text(&p.source, i.line).to_string(),
             block: self.coordinates,
             thread: self.thread(w.place.warp, lane.min(31)),
             address: None,

@@ -24,12 +24,12 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// The text of a 1-based line.
-fn line_text(source: &str, line: u32) -> &str {
-    source.lines().nth((line as usize).saturating_sub(1)).unwrap_or("")
+/// The text of a 1-based line, without the spaces around it.
+pub fn line_text(source: &str, line: u32) -> &str {
+    source.lines().nth((line as usize).saturating_sub(1)).unwrap_or("").trim()
 }
 
 /// The error at a line of `source`.
 pub fn error(source: &str, line: u32, message: impl Into<String>) -> LoadError {
-    LoadError { line, text: line_text(source, line).trim().to_string(), message: message.into() }
+    LoadError { line, text: line_text(source, line).to_string(), message: message.into() }
 }
