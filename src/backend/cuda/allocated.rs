@@ -88,7 +88,7 @@ impl Allocated {
         })
     }
 
-    /// Writes zeros where no value is yet.
+    /// Zeroes the arena.
     pub fn clear_arena(&mut self, device: &Device) -> Result<()> {
         let bytes = self.arena.bytes();
         self.arena.clear_on(&device.stream, 0, bytes)

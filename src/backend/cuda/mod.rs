@@ -148,7 +148,7 @@ impl CudaBackend {
     /// Opens the device and loads every kernel.
     ///
     /// # Errors
-    /// See [`Device::open`]; also if a kernel is missing or refused, or `BITFIT_HOPPER` has another value than it may.
+    /// See [`Device::open`]; also if a kernel is missing or refused, or the value of `BITFIT_HOPPER` is wrong.
     pub fn new(options: CudaOptions) -> Result<Self> {
         let device = Device::open(options.device)?;
         let kernels = Arc::new(Kernels::load(&device, options.half, options.weights)?);
@@ -186,7 +186,8 @@ impl CudaBackend {
         }
     }
 
-    /// The same with other settings for products on Hopper than `BITFIT_HOPPER` says. Before memory is allocated.
+    /// The same with settings for products on Hopper that replace those of `BITFIT_HOPPER`; to be called before memory is
+    /// allocated.
     #[must_use]
     pub fn with_ring(mut self, ring: RingSettings) -> Self {
         self.ring = ring;
@@ -315,7 +316,7 @@ impl Backend for CudaBackend {
         self.allocated = None;
         let mut allocated = Allocated::new(&self.device, memory, self.options.loss_scale)?;
         if self.ring.left == LeftRows::Plain {
-            // Then products read rows beyond the batch's, where nothing may have been written yet.
+            // Products then also read rows that no batch may have written yet.
             allocated.clear_arena(&self.device)?;
         }
         self.allocated = Some(allocated);

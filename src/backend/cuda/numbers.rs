@@ -76,7 +76,7 @@ numbers! {
         RING_STAGES_256 = 4,
     }
 
-    /// On Hopper, the map of a product's left operand: its bound is the kernel's, or that of the rows with room.
+    /// The map of a product's left operand on Hopper: the kernel sets the bound of its rows, or it has one of its own.
     LeftMap: u32 {
         LEFT_RAGGED = 0,
         LEFT_PLAIN = 1,

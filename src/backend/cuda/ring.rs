@@ -1,6 +1,5 @@
-//! How products on Hopper run where there is a choice that changes their time and no bit of their results. The usual
-//! values are those that were predicted to be fastest. `BITFIT_HOPPER` sets others, so that one program can measure them
-//! all on a device.
+//! How products on Hopper are fed and launched, where the choice affects their time and no bit of their results.
+//! `BITFIT_HOPPER` changes it, so that one program can measure every choice on a device.
 
 use super::args::{RING_STAGES_96, RING_STAGES_192, RING_STAGES_256};
 use super::kernels::Products;
@@ -10,19 +9,19 @@ use anyhow::Result;
 /// The environment variable.
 pub const VARIABLE: &str = "BITFIT_HOPPER";
 
-/// A stage is released once the next one's products run, so one stage alone would wait for itself.
+/// A stage is released once the products of the next one run, so a single stage would wait for itself.
 const FEWEST_STAGES: usize = 2;
 /// Those of the narrowest tile; a wider one has fewer.
 const MOST_STAGES: usize = RING_STAGES_96;
 const _: () = assert!(MOST_STAGES >= RING_STAGES_192 && RING_STAGES_192 >= RING_STAGES_256);
 
-/// How many rows the left operand of a product has for the copy engine.
+/// Which rows the left operand of a product has for the copy engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeftRows {
     /// The batch's, which only the kernel knows; rows beyond them become zeros.
     Ragged,
-    /// All that there is room for, in a plain map of two dimensions. Rows beyond the batch's are read as they are, and
-    /// no result depends on them.
+    /// All that a launch is sized for, in a plain map of two dimensions. Rows beyond the batch's are read as they are, and no
+    /// result depends on them.
     Plain,
 }
 
@@ -42,7 +41,7 @@ impl RingSettings {
     /// As set by `BITFIT_HOPPER`.
     ///
     /// # Errors
-    /// A [`UsageError`] if it has another value than it may, or the products in use are not Hopper's.
+    /// A [`UsageError`] if its value is wrong, or the products in use are not Hopper's.
     pub fn told(products: Products) -> Result<Self> {
         let Some(text) = std::env::var_os(VARIABLE).filter(|text| !text.is_empty()) else {
             return Ok(Self::USUAL);
@@ -59,7 +58,7 @@ impl RingSettings {
         }
     }
 
-    /// From settings such as `stages=3,maps=plain`; what is not named is as usual.
+    /// From settings such as `stages=3,maps=plain`; the others are as usual.
     ///
     /// # Errors
     /// What is wrong, and which settings there are.
@@ -90,7 +89,7 @@ impl RingSettings {
         Ok(settings)
     }
 
-    /// What is not as usual, in the variable's form; `None` if everything is.
+    /// The settings that are not the usual ones, in the variable's form, if any.
     pub fn unusual(self) -> Option<String> {
         let stages = (self.stages != Self::USUAL.stages).then(|| format!("stages={}", self.stages));
         let maps = (self.left == LeftRows::Plain).then(|| "maps=plain".to_owned());

@@ -80,7 +80,7 @@ impl GemmTile {
         }
     }
 
-    /// Parts of the operands' tiles in flight, for which it has shared memory.
+    /// How many stages of the operands' tiles fit its shared memory.
     pub fn stages(self) -> usize {
         match self {
             Self::Large | Self::Medium | Self::Small => TILE_STAGES,
