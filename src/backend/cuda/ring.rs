@@ -20,8 +20,8 @@ const _: () = assert!(MOST_STAGES >= RING_STAGES_192 && RING_STAGES_192 >= RING_
 pub enum LeftRows {
     /// The batch's, which only the kernel knows; rows beyond them become zeros.
     Ragged,
-    /// All that a launch is sized for, in a plain map of two dimensions. Rows beyond the batch's are read as they are, and no
-    /// result depends on them.
+    /// All that a launch is sized for, in a plain map of two dimensions. Rows beyond the batch's are read as they are,
+    /// and no result depends on them.
     Plain,
 }
 
