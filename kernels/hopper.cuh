@@ -56,12 +56,18 @@ __device__ __forceinline__ void copy_box(uint32_t to, const TensorMap* map, int 
 // The same for the first `rows` rows of a tensor whose map does not know how many it has. The map has the row dimension three
 // times, all with the same pitch except the last, whose pitch is negative: row 2³⁰ - rows + r of the first, `rows` of the
 // second and 2³⁰ of the third are together row r, and the first's bound, 2³⁰, is the row `rows`. Addresses wrap at 2⁶⁴.
+//
+// Or, if `plain`, by a map of two dimensions, with rows of its own number. Predicates tell the two apart: an `if` around two
+// statements spilled a register of the threads that expand codes (ring_codes.cuh).
 __device__ __forceinline__ void copy_box_of(
-    uint32_t to, const TensorMap* map, int c0, int row, int rows, uint32_t barrier) {
+    uint32_t to, const TensorMap* map, int c0, int row, int rows, bool plain, uint32_t barrier) {
     constexpr int kMost = 1 << 30;
-    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
-                 "[%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(to), "l"(map), "r"(c0), "r"(kMost - rows + row),
-                 "r"(rows), "r"(kMost), "r"(barrier)
+    asm volatile("{\n.reg .pred plain;\nsetp.ne.b32 plain, %7, 0;\n"
+                 "@plain cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%2, %3}], [%6];\n"
+                 "@!plain cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%2, %3, %4, %5}], [%6];\n}" ::"r"(to), "l"(map), "r"(c0),
+                 "r"(plain ? row : kMost - rows + row), "r"(rows), "r"(kMost), "r"(barrier), "r"(int(plain))
                  : "memory");
 }
 

@@ -4,24 +4,34 @@
 //   forward    out (rows, n) = x (rows, k) · Wᵀ      W stored [n, k]: both operands have k along their rows
 //   backward   out (rows, n) = x (rows, k) · W       W stored [k, n]: the tensor cores transpose it, panel by panel
 //
-// x comes by tensor map: elements beyond its rows or columns become zeros. So does W if it has 16 bits; ring_codes.cuh
-// handles the others. The caller decides what a tile's sums become.
+// x comes by tensor map: elements beyond its rows or columns become zeros, or with a plain map (for measuring) whatever lies
+// there; a row of the result depends on no other row of x. W comes so, too, if it has 16 bits; ring_codes.cuh handles the
+// others. The caller decides what a tile's sums become, and ignores rows beyond the last.
 #pragma once
 
 #include "epilogue.cuh"
 #include "hopper.cuh"
 #include "wgmma.cuh"
 
-// Rows per tile, its depth, threads per block, and stages by the columns of a tile.
+// Rows per tile, its depth, threads per block, and the most stages by the columns of a tile.
 constexpr int kRingRows = 128, kRingDepth = 64, kRingThreads = 384;
 constexpr int kRingStages96 = 7, kRingStages192 = 5, kRingStages256 = 4;
 MIRRORED(RingTile);
+
+// Whether the map of x leaves its bound to the kernel, or has the rows that there is room for.
+enum LeftMap : uint32_t { kLeftRagged = 0, kLeftPlain = 1 };
+MIRRORED(LeftMap);
 
 struct RingArgs {
     TensorMap x;
     // For matrices in 16 bits.
     TensorMap w;
     GemmArgs gemm;
+    // Stages in use, at least two and at most the tile's: a stage is released while the next one's products run.
+    uint32_t stages;
+    // LeftMap of `x`.
+    uint32_t left_map;
+    uint32_t padding[14];
 };
 MIRRORED(RingArgs);
 
@@ -61,6 +71,7 @@ struct Mapped {
 
     // May run before the previous kernel has ended: it only brings W to the L2 cache, where later writes land as well.
     static __device__ __forceinline__ void ahead(const RingArgs& args, int first, int steps) {
+#pragma unroll 1
         for (int step = 0; step < steps; ++step) {
             boxes(step, first, [&](int, int along, int down) { prefetch_box(&args.w, along, down); });
         }
@@ -87,28 +98,29 @@ struct Mapped {
 
 template <int BlockN, bool Transposed, class Source>
 struct Ring {
-    static constexpr int kStages = BlockN == 96 ? kRingStages96 : BlockN == 192 ? kRingStages192 : kRingStages256;
+    static constexpr int kMostStages = BlockN == 96 ? kRingStages96 : BlockN == 192 ? kRingStages192 : kRingStages256;
     static constexpr int kGroup = 4 * kWarp, kGroups = kRingThreads / kGroup - 1;
     static_assert(kRingRows == 64 * kGroups && kRingDepth == 64, "64 rows and four products each");
     static constexpr int kSums = BlockN / 2;
     using Right = RightTile<BlockN, Transposed>;
     static constexpr int kLeftBytes = kRingRows * kRingDepth * 2, kRightBytes = Right::kBytes;
     // After the stages: column sums of each warp, then the barriers.
-    static constexpr int kSumsAt = kStages * (kLeftBytes + kRightBytes);
+    static constexpr int kSumsAt = kMostStages * (kLeftBytes + kRightBytes);
     static constexpr int kBarriersAt = kSumsAt + kGroups * 4 * BlockN * 4;
 
-    // A stage and the parity of its use.
+    // Of the stages in use, one and the parity of its use.
     struct Turn {
+        const int stages;
         int stage = 0;
         uint32_t parity = 0;
 
         __device__ __forceinline__ void next() {
-            if (++stage == kStages) {
+            if (++stage == stages) {
                 stage = 0;
                 parity ^= 1;
             }
         }
-        __device__ __forceinline__ int before() const { return stage == 0 ? kStages - 1 : stage - 1; }
+        __device__ __forceinline__ int before() const { return (stage == 0 ? stages : stage) - 1; }
     };
 
     // The whole kernel; the threads that multiply call `finish(sums, first row, first column, rows, shared)` for each tile.
@@ -116,10 +128,10 @@ struct Ring {
     template <class Finish>
     static __device__ __forceinline__ void run(const RingArgs& args, Finish finish) {
         extern __shared__ __align__(1024) unsigned char memory[];
-        const uint32_t left = shared_address(memory), right = left + kStages * kLeftBytes;
-        const uint32_t full = left + kBarriersAt, empty = full + 8 * kStages;
+        const uint32_t left = shared_address(memory), right = left + kMostStages * kLeftBytes;
+        const uint32_t full = left + kBarriersAt, empty = full + 8 * kMostStages;
         if (threadIdx.x == 0) {
-            for (int s = 0; s < kStages; ++s) {
+            for (int s = 0; s < kMostStages; ++s) {
                 barrier_init(full + 8 * s, Source::kArrivals);
                 barrier_init(empty + 8 * s, kGroups);
             }
@@ -128,7 +140,7 @@ struct Ring {
         const uint32_t columns = (args.gemm.n + BlockN - 1) / BlockN;
         const int steps = int(args.gemm.k + kRingDepth - 1) / kRingDepth;
         if (threadIdx.x == kRingThreads - 1) {
-            Source::ahead(args, int(blockIdx.x % columns) * BlockN, min(steps, kStages));
+            Source::ahead(args, int(blockIdx.x % columns) * BlockN, min(steps, int(args.stages)));
         }
         __syncthreads();
         wait_for_previous();
@@ -137,7 +149,7 @@ struct Ring {
         const uint32_t tiles = (rows + kRingRows - 1) / kRingRows * columns;
         // The same in all lanes of a warp, and the compiler knows it.
         const int group = __shfl_sync(kFullWarp, int(threadIdx.x) / kGroup, 0);
-        Turn turn;
+        Turn turn{int(args.stages)};
         if (group == 0) {
             fewer_registers<Source::kFillRegisters>();
             if constexpr (!Source::kAllThreads) {
@@ -152,7 +164,7 @@ struct Ring {
                     if (!Source::kAllThreads || threadIdx.x == 0) {
                         barrier_expect(filled, kLeftBytes + Source::kCopied);
                         copy_box_of(left + turn.stage * kLeftBytes, &args.x, s * kRingDepth,
-                                    int(t / columns) * kRingRows, int(rows), filled);
+                                    int(t / columns) * kRingRows, int(rows), args.left_map == kLeftPlain, filled);
                     }
                     source.fill(right + turn.stage * kRightBytes, s, steps, filled);
                 }

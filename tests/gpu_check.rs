@@ -81,7 +81,8 @@ fn the_check_for_machines_with_a_gpu_runs_on_the_emulator() {
     }
 }
 
-/// On compute capability 9.0: its own products in each of their tiles, and the portable ones as well.
+/// On compute capability 9.0: its own products in each of their tiles, the portable ones as well, and its own in each way
+/// that can be set.
 #[test]
 fn a_hopper_has_a_stage_of_its_own() {
     if !bitfit::backend::cuda::images::built_in() || !python() {
@@ -99,6 +100,9 @@ fn a_hopper_has_a_stage_of_its_own() {
         succeeded && said.contains("ok   hopper: tiny 4x32 --weights int8, portable"),
         "{said}"
     );
+    for told in ["defaults", "stages=3", "maps=plain", "launches=ordered", "defaults again"] {
+        assert!(said.contains(&format!("ok   hopper: tiny 4x32, {told} (")), "{told}: {said}");
+    }
     let table = std::fs::read_to_string(report.path().join("tiles.tsv")).unwrap();
     for (kernel, tiles) in [("hopper_gemm_back_slope", 3), ("hopper_gemm_nf4_bias", 2)] {
         let line = table.lines().find(|line| line.contains(&format!(": {kernel}\t")));

@@ -11,8 +11,8 @@ STAGES = {
                    "0.1", 80),
     "profile": ("the time of each operation in such steps, with a picture of the device's rooflines", 60),
     "tiles": ("every product with every tile size, as the table for tiles.tsv", 50),
-    "hopper": ("only on compute capability 9.0: single instructions compared with the emulator bit by bit, and each product "
-               "with its portable kernel", 300),
+    "hopper": ("only on compute capability 9.0: single instructions compared with the emulator bit by bit, each product "
+               "with its portable kernel, and other ways to feed and launch products with the default", 300),
     "pytorch": ("the same products, attention, steps and copies in PyTorch, if it is installed with CUDA", 45),
     "ncu": ("Nsight Compute on one launch of each large kernel, if it is installed", 55),
     "reviews": ("MiniLM on movie reviews end to end, if it is packed", 35),
@@ -36,11 +36,18 @@ TILED = [("BERT-base", 32, 128, ""), ("BERT-large", 8, 512, ""), ("MiniLM", 32, 
          ("BERT-base", 32, 128, "--weights int8"), ("BERT-base", 32, 128, "--weights nf4"),
          ("BERT-base", 32, 128, "--method full")]
 FEW_BITS = [("BERT-base", 32, 128, "--weights int8"), ("BERT-base", 32, 128, "--weights nf4")]
+# The settings of BITFIT_HOPPER to measure, one at a time; the models whose products and step are timed with each, the most
+# valuable first; and the most seconds for all of them.
+VARIATIONS = ["stages=5", "stages=4", "stages=3", "maps=plain", "launches=ordered"]
+VARIED = [("BERT-base", 32, 128, ""), ("MiniLM", 32, 128, "")]
+VARIED_SECONDS = 60
 # The shape of every case on the emulator.
 SMALL = ("tiny", 4, 32)
 
+# The tile sizes, in the order of `profile`'s JSON.
+TILES = ["large", "medium", "small", "96", "192", "256"]
 # One kernel of each kind that takes long. Which tile a product uses depends on the device.
-TILE = "_(large|medium|small|96|192|256)"
+TILE = f"_({'|'.join(TILES)})"
 PRODUCT = "(hopper_)?gemm_"
 LARGE_KERNELS = [PRODUCT + "bias" + TILE, PRODUCT + "activation" + TILE, PRODUCT + "back" + TILE,
                  PRODUCT + "back_slope" + TILE, PRODUCT + "back_add" + TILE, "attention_forward_64", "attention_backward_short_64", "norm_forward_3",

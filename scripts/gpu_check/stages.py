@@ -160,13 +160,14 @@ def few_bits(run):
     speed(run, plan.FEW_BITS)
 
 
-def profiled(run, case, *more, **environment):
-    """One run of `bitfit profile`: its name, exit code, output, seconds, the JSON it wrote, and the path of its files."""
+def profiled(run, case, *more, way="", repeat=10, **environment):
+    """One run of `bitfit profile`: its name, exit code, output, seconds, the JSON it wrote, and the path of its files. `way`
+    is added to the name."""
     name, sequences, length, options = case
-    what = f"{name} {sequences}x{length} {options}".strip()
+    what = f"{name} {sequences}x{length} {options}".strip() + (f", {way}" if way else "")
     path = run.folder / f"{run.name}-{re.sub(r'[^A-Za-z0-9]+', '-', what)}"
     command = [run.bitfit, "profile", "--model", shape(run, name, sequences, length) / "model", "--device", "cuda:0",
-               "--batch-size", sequences, "--max-length", length, "--repeat", 1 if run.args.emulator else 10,
+               "--batch-size", sequences, "--max-length", length, "--repeat", 1 if run.args.emulator else repeat,
                "--json", f"{path}.json", *options.split()]
     code, out, seconds = run.run([*command, *(option.format(path=path) for option in more)], **environment)
     written = json.loads(path.with_name(path.name + ".json").read_text()) if code == 0 else {}
@@ -216,10 +217,16 @@ def hopper(run):
         run.left_out["hopper"] = f"the device has compute capability {run.capability or 'unknown'}"
         return
     instructions(run)
-    # The stage `tiles` has measured Hopper's own products in every tile; these are the portable ones.
+    portable(run)
+    variations(run)
+
+
+def portable(run):
+    """Times the portable products. The stage `tiles` has measured Hopper's own in every tile."""
     for case in cases(run, plan.TILED[:4]):
-        what, code, out, seconds, found, path = profiled(run, case, "--tiles", "{path}.tsv", BITFIT_KERNELS="portable")
-        own = run.products.get(what, [])
+        what, code, out, seconds, found, _ = profiled(run, case, "--tiles", "{path}.tsv", way="portable",
+                                                      BITFIT_KERNELS="portable")
+        own = run.products.get(what.removesuffix(", portable"), [])
         faster = []
         for product in found.get("tiles", []):
             sizes = {key: product[key] for key in ["rows", "n", "k"]}
@@ -231,7 +238,44 @@ def hopper(run):
         if faster and not run.args.emulator:
             figures["portable / own, smallest, median, largest"] = " ".join(
                 f"{f:.2f}" for f in [min(faster), statistics.median(faster), max(faster)])
-        run.note(f"{what}, portable", code == 0 and bool(figures["products"]), seconds, figures, out)
+        run.note(what, code == 0 and bool(figures["products"]), seconds, figures, out)
+
+
+def variations(run):
+    """Times products and a recorded step with each setting of BITFIT_HOPPER, as ratios to the defaults, which are measured
+    first, and again at the end to show the noise."""
+    run.until = min(run.until, time.monotonic() + plan.VARIED_SECONDS * run.args.slower)
+    longest = 0
+    for case in cases(run, plan.VARIED):
+        defaults = {}
+        for way in ["defaults", *plan.VARIATIONS, "defaults again"]:
+            if time.monotonic() + longest > run.until:
+                run.left_out[f"{case[0]}, {way}"] = "no time was left"
+                continue
+            told = way if way in plan.VARIATIONS else ""
+            what, code, out, seconds, found, _ = profiled(run, case, "--tiles", "{path}.tsv", way=way, repeat=20,
+                                                          BITFIT_HOPPER=told)
+            longest = max(longest, seconds)
+            figures = {"products": len(found.get("tiles", []))}
+            if found and defaults and not run.args.emulator:
+                figures |= compared(found, defaults)
+            if way == "defaults":
+                defaults = found
+            # The program names settings other than the defaults.
+            device = found.get("device", "")
+            as_told = f"BITFIT_HOPPER={told})" in device if told else "BITFIT_HOPPER" not in device
+            run.note(what, code == 0 and as_told and figures["products"] > 0, seconds, figures, out)
+
+
+def compared(found, defaults):
+    """The ratios of one profile's times to another's: for the products of a step in each tile, and for a recorded step."""
+    figures = {}
+    for at, tile in enumerate(plan.TILES):
+        times = [sum(p["times"] * (p["microseconds"][at] or 0) for p in profile["tiles"]) for profile in [found, defaults]]
+        if all(times):
+            figures[f"time / default's, tiles of {tile}"] = f"{times[0] / times[1]:.3f}"
+    figures["time / default's, a step"] = f"{found['seconds_per_step'] / defaults['seconds_per_step']:.3f}"
+    return figures
 
 
 def instructions(run):

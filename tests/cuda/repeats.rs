@@ -1,6 +1,7 @@
 //! Runs that repeat, resume and recover, to the bit.
 
 use super::*;
+use bitfit::backend::cuda::ring::RingSettings;
 
 #[test]
 fn full_training_repeats_to_the_bit() {
@@ -29,6 +30,29 @@ fn training_repeats_and_resumes_to_the_bit_in_any_order_of_warps() {
 fn training_on_hopper_repeats_and_resumes_to_the_bit_in_any_order_of_warps() {
     let name = "repeats::training_on_hopper_repeats_and_resumes_to_the_bit_in_any_order_of_warps";
     repeats_and_resumes(name, MODELS[0], &[HOPPER]);
+}
+
+/// In recordings, where products may begin early. Batches do not fill the rows that plain maps read.
+#[test]
+fn training_on_hopper_gives_the_same_bits_however_products_are_fed_and_launched() {
+    let name =
+        "repeats::training_on_hopper_gives_the_same_bits_however_products_are_fed_and_launched";
+    emulated(name, &[HOPPER], || {
+        let state = |ring: &str| {
+            let ring = RingSettings::of(ring).unwrap();
+            let (model, kind, pooling, outputs) = MODELS[0];
+            let backend = cuda(HalfType::Bf16).with_ring(ring);
+            let mut run = Run::new(model, kind, pooling, outputs, backend);
+            for _ in 0..4 {
+                run.step();
+            }
+            run.state().map(|values| bits(&values))
+        };
+        let usual = state("launches=overlapping");
+        for ring in ["stages=3", "maps=plain", "stages=2,maps=plain,launches=ordered"] {
+            assert!(state(ring) == usual, "{ring}");
+        }
+    });
 }
 
 #[test]

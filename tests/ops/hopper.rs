@@ -7,9 +7,11 @@ use crate::cuda_cases::{cases_for_cuda, cases_of_few_bits, oddest, oddest_produc
 use crate::emulated::{emulated, emulated_alone};
 use crate::rig::Rounding;
 use bitfit::backend::WeightType;
-use bitfit::backend::cuda::HalfType;
 use bitfit::backend::cuda::launch::Products;
+use bitfit::backend::cuda::ring::{LeftRows, RingSettings};
 use bitfit::backend::cuda::tiles::GemmTile;
+use bitfit::backend::cuda::{CudaBackend, CudaOptions, HalfType};
+use bitfit::error::exit_code;
 use bitfit::program::{Activation, Rows, Storage};
 
 const DEVICE: (&str, &str) = ("CUDA_EMULATOR_CAPABILITY", "9.0");
@@ -102,24 +104,89 @@ fn a_product_has_the_same_bits_in_every_tile() {
     emulated("hopper::a_product_has_the_same_bits_in_every_tile", &[DEVICE], || {
         for weights in [WeightType::F16, WeightType::Int8, WeightType::Nf4] {
             let opened = backend(HalfType::Bf16, weights, None);
-            let stored = stored(HalfType::Bf16);
-            let rounding = Rounding { matrix: stored, activation: stored };
-            let tiles = match weights {
-                WeightType::F16 => &GemmTile::RING[..],
-                _ => &GemmTile::RING_OF_CODES,
-            };
             for case in edges(weights) {
-                let run = |tile: &GemmTile| {
-                    let outcomes =
-                        cases::run_rounding(&case, opened.another(Some(*tile)), rounding);
-                    let bits = |of: &[f32]| of.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-                    outcomes.iter().map(|of| (of.name, bits(&of.got))).collect::<Vec<_>>()
-                };
-                let first = run(&tiles[0]);
-                assert!(tiles[1..].iter().all(|tile| run(tile) == first), "{case:?}");
+                let run = |tile: &GemmTile| bits_of(&case, opened.another(Some(*tile)));
+                let [first, others @ ..] = tiles(weights) else { panic!("no tile") };
+                let first = run(first);
+                assert!(others.iter().all(|tile| run(tile) == first), "{case:?}");
             }
         }
     });
+}
+
+/// The tiles of products with matrices stored like this.
+fn tiles(weights: WeightType) -> &'static [GemmTile] {
+    match weights {
+        WeightType::F16 => &GemmTile::RING,
+        _ => &GemmTile::RING_OF_CODES,
+    }
+}
+
+/// All that a case writes, in bf16.
+fn bits_of(case: &Case, backend: CudaBackend) -> Vec<(&'static str, Vec<u32>)> {
+    let stored = stored(HalfType::Bf16);
+    let rounding = Rounding { matrix: stored, activation: stored };
+    let outcomes = cases::run_rounding(case, backend, rounding);
+    let bits = |of: &[f32]| of.iter().map(|v| v.to_bits()).collect();
+    outcomes.iter().map(|of| (of.name, bits(&of.got))).collect()
+}
+
+/// `BITFIT_HOPPER` affects only the time of a product. Plain maps read rows beyond the batch's, which hold sentinels here.
+#[test]
+fn a_product_has_the_same_bits_with_any_number_of_stages_and_either_map() {
+    let name = "hopper::a_product_has_the_same_bits_with_any_number_of_stages_and_either_map";
+    for seed in ["1", "2"] {
+        let ran = emulated(name, &[DEVICE, ("CUDA_EMULATOR_SEED", seed)], || {
+            for weights in [WeightType::F16, WeightType::Int8, WeightType::Nf4] {
+                let opened = backend(HalfType::Bf16, weights, None);
+                let every = if weights == WeightType::F16 { 9 } else { 13 };
+                for (case, &tile) in edges(weights)
+                    .iter()
+                    .step_by(every)
+                    .flat_map(|case| tiles(weights).iter().map(move |tile| (case, tile)))
+                {
+                    let run = |ring| bits_of(case, opened.another(Some(tile)).with_ring(ring));
+                    let usual = run(RingSettings::USUAL);
+                    for stages in 2..tile.stages() {
+                        // Each number of stages with one of the maps, and the most with both.
+                        let left = match stages % 2 {
+                            0 => LeftRows::Plain,
+                            _ => LeftRows::Ragged,
+                        };
+                        let ring = RingSettings { stages, left, ..RingSettings::USUAL };
+                        assert!(run(ring) == usual, "{ring:?}, {tile:?}, {case:?}");
+                    }
+                    let plain = RingSettings { left: LeftRows::Plain, ..RingSettings::USUAL };
+                    assert!(run(plain) == usual, "{plain:?}, {tile:?}, {case:?}");
+                }
+            }
+        });
+        if ran.is_none() {
+            // In the child, which has one order; or on a device.
+            return;
+        }
+    }
+}
+
+#[test]
+fn settings_for_measuring_that_do_not_exist_or_would_do_nothing_are_refused() {
+    let name = "hopper::settings_for_measuring_that_do_not_exist_or_would_do_nothing_are_refused";
+    for (told, kernels, said) in [
+        ("stages=8", "", "\"stages=8\" is not a setting; there are stages=2 to stages=7"),
+        ("maps=plain,maps=plain", "", "maps is set twice"),
+        ("maps=plain", "portable", "only compute capability 9.0 has, and others are in use"),
+    ] {
+        let environment = [DEVICE, ("BITFIT_HOPPER", told), ("BITFIT_KERNELS", kernels)];
+        let ran = emulated_alone(name, &environment, || {
+            let opened = CudaBackend::new(CudaOptions::new(0, HalfType::Bf16));
+            let refused = opened.expect_err("it was opened");
+            assert_eq!(exit_code(&refused), 2);
+            println!("{refused:#}");
+        });
+        let Some(printed) = ran else { return };
+        assert!(printed.contains(&format!("BITFIT_HOPPER is {told:?}")), "{printed}");
+        assert!(printed.contains(said), "{printed}");
+    }
 }
 
 /// The emulator's seed decides which warp goes next, and when a copy lands.

@@ -88,6 +88,12 @@ impl Allocated {
         })
     }
 
+    /// Zeroes the arena.
+    pub fn clear_arena(&mut self, device: &Device) -> Result<()> {
+        let bytes = self.arena.bytes();
+        self.arena.clear_on(&device.stream, 0, bytes)
+    }
+
     /// Bytes of every buffer, as allocated.
     pub fn footprint(&self) -> Footprint {
         Footprint {

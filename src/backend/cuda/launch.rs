@@ -7,6 +7,7 @@ mod head;
 use super::args::*;
 pub use super::kernels::{AttentionKind, GemmKind, Products};
 use super::kernels::{HEAD_DIMS, Kernels};
+use super::ring::{LeftRows, RingSettings};
 use super::tensor_map::TensorMap;
 use super::tiles::GemmTile;
 use crate::backend::timing::TiledProduct;
@@ -44,6 +45,8 @@ enum Begins {
 pub struct Lane<'a> {
     pub kernels: &'a Kernels,
     pub stream: &'a Arc<CudaStream>,
+    /// How products on Hopper run.
+    pub ring: RingSettings,
     /// Whether an operation's first kernel may begin while the kernel before it ends.
     pub early: bool,
 }
@@ -121,9 +124,9 @@ impl Lane<'_> {
         let grid = product_grid(product.rows, product.columns, tile);
         self.kernels.stopwatch.tiled(product);
         if self.kernels.products == Products::Hopper {
-            let args = self.by_map(kind, tile, args)?;
+            let args = self.by_map(kind, tile, product.rows, args)?;
             let blocks = grid.iter().product::<usize>().min(product.multiprocessors);
-            let early = self.early && self.kernels.begin_early;
+            let early = self.early && self.kernels.begin_early && self.ring.overlapping;
             let begins = if early { Begins::Early } else { Begins::Behind };
             let (grid, shared) = ([blocks, 1, 1], tile.shared());
             // SAFETY: as below; any number of blocks goes through all tiles, and each waits before it reads.
@@ -134,9 +137,21 @@ impl Lane<'_> {
         unsafe { self.launch(&name, grid, PRODUCT_THREADS, tile.shared(), &args) }
     }
 
-    /// The same product with operands that Hopper copies by tensor map.
-    fn by_map(&self, kind: GemmKind, tile: GemmTile, args: GemmArgs) -> Result<RingArgs> {
+    /// The same product with operands that Hopper copies by tensor map. x has room for `rows`.
+    fn by_map(
+        &self,
+        kind: GemmKind,
+        tile: GemmTile,
+        rows: usize,
+        args: GemmArgs,
+    ) -> Result<RingArgs> {
         let (n, k, half) = (args.n as usize, args.k as usize, self.kernels.half);
+        let (x, left_map) = match self.ring.left {
+            LeftRows::Ragged => (TensorMap::left(half, args.x, k)?, LEFT_RAGGED),
+            LeftRows::Plain => {
+                (TensorMap::matrix(half, args.x, [rows, k], [RING_ROWS, RING_DEPTH])?, LEFT_PLAIN)
+            }
+        };
         // Panels of the matrix as wide as a swizzle allows, unless its rows are the tile's depth.
         let panel = if tile.columns().is_multiple_of(64) { 64 } else { 32 };
         let w = match (args.w.format, kind.transposed()) {
@@ -148,7 +163,8 @@ impl Lane<'_> {
             }
             _ => TensorMap::none(),
         };
-        Ok(RingArgs { x: TensorMap::left(half, args.x, k)?, w, gemm: args })
+        let stages = u32::try_from(self.ring.stages.min(tile.stages()))?;
+        Ok(RingArgs { x, w, gemm: args, stages, left_map, padding: [0; 14] })
     }
 
     pub fn norm_forward(&self, rows: usize, args: NormForwardArgs) -> Result<()> {

@@ -37,6 +37,7 @@ mod operands;
 mod optim;
 mod params;
 mod pinned;
+pub mod ring;
 mod run;
 mod scale;
 mod sizes;
@@ -60,6 +61,7 @@ use args::Format;
 use device::Device;
 use kernels::{GemmKind, Kernels, Products};
 use launch::Lane;
+use ring::{LeftRows, RingSettings, VARIABLE};
 pub use sizes::footprint;
 use std::ops::Range;
 use std::sync::Arc;
@@ -138,6 +140,7 @@ pub struct CudaBackend {
     kernels: Arc<Kernels>,
     tiles: Arc<TileChoice>,
     options: CudaOptions,
+    ring: RingSettings,
     weights: DeviceMatrices,
     allocated: Option<Allocated>,
 }
@@ -146,10 +149,11 @@ impl CudaBackend {
     /// Opens the device and loads every kernel.
     ///
     /// # Errors
-    /// See [`Device::open`]; also if a kernel is missing or refused.
+    /// See [`Device::open`]; also if a kernel is missing or refused, or the value of `BITFIT_HOPPER` is wrong.
     pub fn new(options: CudaOptions) -> Result<Self> {
         let device = Device::open(options.device)?;
         let kernels = Arc::new(Kernels::load(&device, options.half, options.weights)?);
+        let ring = RingSettings::told(kernels.products)?;
         let tiles = Arc::new(TileChoice::built_in(device.info.multiprocessors as usize)?);
         Ok(Self {
             weights: DeviceMatrices::new(options.half, options.weights, None),
@@ -157,6 +161,7 @@ impl CudaBackend {
             kernels,
             tiles,
             options,
+            ring,
             allocated: None,
         })
     }
@@ -177,8 +182,17 @@ impl CudaBackend {
             kernels: Arc::clone(&self.kernels),
             tiles: Arc::clone(&self.tiles),
             options: CudaOptions { tile, ..self.options },
+            ring: self.ring,
             allocated: None,
         }
+    }
+
+    /// The same with settings for products on Hopper that replace those of `BITFIT_HOPPER`; to be called before memory is
+    /// allocated.
+    #[must_use]
+    pub fn with_ring(mut self, ring: RingSettings) -> Self {
+        self.ring = ring;
+        self
     }
 
     /// The device in use.
@@ -198,7 +212,8 @@ impl CudaBackend {
 
     /// The kernels on the operations' stream.
     fn lane(&self) -> Lane<'_> {
-        Lane { kernels: &self.kernels, stream: &self.device.stream, early: false }
+        let (kernels, stream) = (&self.kernels, &self.device.stream);
+        Lane { kernels, stream, ring: self.ring, early: false }
     }
 
     fn memory(&self) -> Result<&Allocated> {
@@ -262,9 +277,12 @@ impl Backend for CudaBackend {
 
     fn describe(&self) -> String {
         let info = &self.device.info;
+        let (major, minor) = info.capability;
+        let half = self.options.half;
+        let told = self.ring.unusual().map_or(String::new(), |told| format!(", {VARIABLE}={told}"));
         format!(
-            "cuda:{} ({}, compute capability {}.{}, {})",
-            info.index, info.name, info.capability.0, info.capability.1, self.options.half
+            "cuda:{} ({}, compute capability {major}.{minor}, {half}{told})",
+            info.index, info.name
         )
     }
 
@@ -297,7 +315,12 @@ impl Backend for CudaBackend {
     fn allocate(&mut self, memory: Memory) -> Result<()> {
         // Free the memory of earlier programs first.
         self.allocated = None;
-        self.allocated = Some(Allocated::new(&self.device, memory, self.options.loss_scale)?);
+        let mut allocated = Allocated::new(&self.device, memory, self.options.loss_scale)?;
+        if self.ring.left == LeftRows::Plain {
+            // Products then also read rows that no batch may have written yet.
+            allocated.clear_arena(&self.device)?;
+        }
+        self.allocated = Some(allocated);
         Ok(())
     }
 

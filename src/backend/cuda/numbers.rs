@@ -65,7 +65,8 @@ numbers! {
         PRODUCT_THREADS = 128,
     }
 
-    /// Products on Hopper: rows of a block's tile, its depth, threads per block, and its stages by the tile's columns.
+    /// Products on Hopper: rows of a block's tile, its depth, threads per block, and its most stages by the tile's
+    /// columns.
     RingTile: usize {
         RING_ROWS = 128,
         RING_DEPTH = 64,
@@ -73,6 +74,12 @@ numbers! {
         RING_STAGES_96 = 7,
         RING_STAGES_192 = 5,
         RING_STAGES_256 = 4,
+    }
+
+    /// The map of a product's left operand on Hopper: the kernel sets the bound of its rows, or it has one of its own.
+    LeftMap: u32 {
+        LEFT_RAGGED = 0,
+        LEFT_PLAIN = 1,
     }
 
     /// The codes of a matrix are divided into groups of this many columns.

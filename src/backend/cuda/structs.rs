@@ -98,6 +98,9 @@ structures! {
         x: TensorMap,
         w: TensorMap,
         gemm: GemmArgs,
+        stages: u32,
+        left_map: u32,
+        padding: [u32; 14],
     }
 
     NormForwardArgs {

@@ -80,21 +80,26 @@ impl GemmTile {
         }
     }
 
+    /// How many stages of the operands' tiles fit its shared memory.
+    pub fn stages(self) -> usize {
+        match self {
+            Self::Large | Self::Medium | Self::Small => TILE_STAGES,
+            Self::Ring96 => RING_STAGES_96,
+            Self::Ring192 => RING_STAGES_192,
+            Self::Ring256 => RING_STAGES_256,
+        }
+    }
+
     /// Bytes of shared memory per block: the stages of both operands' tiles in 16 bits; on Hopper also each multiplying
     /// warp's column sums, and two barriers per stage.
     pub fn shared(self) -> usize {
-        let ring = |stages| {
-            let stage = (RING_ROWS + self.columns()) * RING_DEPTH * size_of::<u16>();
-            let warps = RING_ROWS / 16;
-            stages * (stage + 2 * size_of::<u64>()) + warps * self.columns() * size_of::<f32>()
-        };
+        let stage = |depth| (self.rows() + self.columns()) * depth * size_of::<u16>();
         match self {
-            Self::Large | Self::Medium | Self::Small => {
-                TILE_STAGES * (self.rows() + self.columns()) * TILE_DEPTH * size_of::<u16>()
+            Self::Large | Self::Medium | Self::Small => self.stages() * stage(TILE_DEPTH),
+            Self::Ring96 | Self::Ring192 | Self::Ring256 => {
+                let sums = RING_ROWS / 16 * self.columns() * size_of::<f32>();
+                self.stages() * (stage(RING_DEPTH) + 2 * size_of::<u64>()) + sums
             }
-            Self::Ring96 => ring(RING_STAGES_96),
-            Self::Ring192 => ring(RING_STAGES_192),
-            Self::Ring256 => ring(RING_STAGES_256),
         }
     }
 
