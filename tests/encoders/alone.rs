@@ -6,18 +6,28 @@ use crate::parts::batch;
 use bitfit::backend::{Backend, DropoutKey, Slot};
 use bitfit::program::{List, Numbers, Op, Parts, Program, Region, Span, Storage, Value};
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// Not a number in f32 and in 16 bits.
 const SPOILT: f32 = f32::from_bits(u32::MAX);
 
-/// A program of one operation of another, with the same regions.
-fn alone(program: &Program, at: usize) -> Program {
+/// How many operations at the front of these belong together: a classifier may be one launch, whose sums have another
+/// order than those of three.
+fn together(ops: &[Op]) -> usize {
+    match ops {
+        [Op::Dense(_), Op::Loss(_), Op::DenseBack(_), ..] => 3,
+        _ => 1,
+    }
+}
+
+/// A program of some operations of another, with the same regions.
+fn alone(program: &Program, at: Range<usize>) -> Program {
     let list = program.list();
     let one = List {
-        ops: vec![list.ops[at].clone()],
-        blocks: vec![list.blocks[at]],
+        ops: list.ops[at.clone()].to_vec(),
+        blocks: list.blocks[at.clone()].to_vec(),
         values: list.values.clone(),
-        parts: Parts { forward: 0, backward: 1, end: 1 },
+        parts: Parts { forward: 0, backward: at.len(), end: at.len() },
         outputs: Vec::new(),
     };
     let values = 0..list.values.len() as u32;
@@ -48,11 +58,15 @@ pub fn gradient<B: Backend>(training: &mut Training<B>) -> Vec<f32> {
     let numbers = Numbers { weight: 1.0 / batch().sequences() as f32, update: None };
     let last = last_touched(list);
     let mut there: Vec<Value> = Vec::new();
-    for (i, op) in list.ops[..list.parts.end].iter().enumerate() {
+    let mut next = 0;
+    while next < list.parts.end {
+        let ops = next..next + together(&list.ops[next..list.parts.end]);
+        next = ops.end;
+        let i = ops.end - 1;
         let before = backend.read(arena, Storage::F32, arena.len / 4).unwrap();
-        backend.run(&alone(program, i), Span::WHOLE, numbers).unwrap();
+        backend.run(&alone(program, ops.clone()), Span::WHOLE, numbers).unwrap();
         let after = backend.read(arena, Storage::F32, arena.len / 4).unwrap();
-        let writes = op.writes();
+        let writes: Vec<Value> = list.ops[ops].iter().flat_map(Op::writes).collect();
         let said = |word: usize| {
             let word = Region { offset: 4 * word, len: 4 };
             writes.iter().any(|&value| program.region(value).overlaps(word))
