@@ -37,6 +37,7 @@ mod tile_sweep;
 mod train;
 mod trained;
 
+use crate::backend::cpu::highest_instruction_set;
 use crate::cli::{Cli, ColumnArgs, Command};
 use crate::data::{ColumnNames, FileFormat, LabelUse, ReadOptions};
 use crate::error::UsageError;
@@ -56,6 +57,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Whatever prevents the command from doing its work, in words for the user.
 pub fn run(cli: Cli, ranks: &Rc<dyn Ranks>) -> Result<()> {
     SILENT.store(!ranks.first(), Ordering::Relaxed);
+    highest_instruction_set()?;
     if ranks.several() {
         ranks::same_command(&**ranks, cli.command.name())?;
     }

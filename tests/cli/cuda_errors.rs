@@ -24,6 +24,22 @@ fn fails_on(settings: &[(&str, &str)], options: &str, parts: &[&str]) {
     Finished::of(&mut command).fails(1, parts);
 }
 
+/// What is set for measuring and tests is refused like an option, before anything runs.
+#[test]
+fn variables_with_values_that_do_not_exist() {
+    let folder = Folder::new();
+    let on = |device: &str, (name, value): (&str, &str)| {
+        let mut command = train(&folder, &format!("--device {device}"));
+        command.env("LD_LIBRARY_PATH", driver::folder()).env(name, value);
+        Finished::of(&mut command)
+    };
+    on("cpu", ("BITFIT_SIMD", "avx")).fails(2, &["BITFIT_SIMD", "\"avx\"", "`avx2`"]);
+    if kernels() {
+        on("cuda", ("BITFIT_KERNELS", "Portable")).fails(2, &["BITFIT_KERNELS", "`portable`"]);
+        on("cuda", ("BITFIT_CUDA_CODE", "cubin")).fails(2, &["BITFIT_CUDA_CODE", "`ptx`"]);
+    }
+}
+
 #[test]
 fn no_driver() {
     if !kernels() {

@@ -83,6 +83,7 @@ use colsum::Partials;
 pub use elements::Arithmetic;
 use elements::{Elements, Source, Stored};
 use params::{HostParams, read, wide, write};
+pub use simd::highest_instruction_set;
 use sizes::HostSizes;
 pub use sizes::footprint;
 use std::ops::Range;

@@ -4,6 +4,7 @@
 //! once as plain Rust with `const FMA: bool`, and [`dispatch!`] compiles it three times: for AVX-512, for AVX2 with
 //! FMA, and for the baseline, where `FMA` is false because each fused multiply-add would be a call into the C library.
 
+use crate::error::UsageError;
 use std::sync::OnceLock;
 
 /// Lanes of the widest vector. Reductions keep this many partial sums on every machine.
@@ -21,19 +22,29 @@ pub enum Level {
     Avx512Bf16,
 }
 
-/// The level in use, determined once: the best of this machine, or a lower one set by `BITFIT_SIMD` (`portable`,
-/// `avx2`, `avx512`), so that the paths of lesser machines can be tested on a better one.
+/// The level in use, determined once: the best of this machine, or a lower one set by `BITFIT_SIMD`, so that the paths of
+/// lesser machines can be tested on a better one.
 pub fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
-    *LEVEL.get_or_init(|| {
-        let wanted = match std::env::var("BITFIT_SIMD").as_deref() {
-            Ok("portable") => Level::Portable,
-            Ok("avx2") => Level::Avx2,
-            Ok("avx512") => Level::Avx512,
-            _ => Level::Avx512Bf16,
-        };
-        detect().min(wanted)
-    })
+    // The program refuses a wrong value before it computes anything.
+    *LEVEL.get_or_init(|| detect().min(highest_instruction_set().unwrap_or(Level::Avx512Bf16)))
+}
+
+/// The highest level that `BITFIT_SIMD` permits (`portable`, `avx2`, `avx512`); any, if it is not set.
+///
+/// # Errors
+/// If it has another value.
+pub fn highest_instruction_set() -> Result<Level, UsageError> {
+    let told = std::env::var_os("BITFIT_SIMD").unwrap_or_default();
+    match told.to_string_lossy().as_ref() {
+        "" => Ok(Level::Avx512Bf16),
+        "portable" => Ok(Level::Portable),
+        "avx2" => Ok(Level::Avx2),
+        "avx512" => Ok(Level::Avx512),
+        other => Err(UsageError::new(format!(
+            "BITFIT_SIMD is {other:?}; its values are `portable`, `avx2` and `avx512`"
+        ))),
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -1,7 +1,8 @@
 //! The compiled kernels that `build.rs` embedded, and which of them a device uses.
 
 use super::HalfType;
-use anyhow::{Result, bail};
+use crate::error::UsageError;
+use anyhow::Result;
 use flate2::read::ZlibDecoder;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -49,12 +50,13 @@ pub fn summary() -> String {
 /// Reads `BITFIT_CUDA_CODE`: `ptx` ignores the machine code, so that tests exercise what the driver compiles.
 ///
 /// # Errors
-/// If it has another value.
+/// A [`UsageError`] if it has another value.
 pub fn ptx_alone() -> Result<bool> {
     match std::env::var("BITFIT_CUDA_CODE") {
         Ok(code) if code == "ptx" => Ok(true),
         Ok(code) if !code.is_empty() => {
-            bail!("BITFIT_CUDA_CODE is {code:?}; the only value is `ptx`")
+            Err(UsageError::new(format!("BITFIT_CUDA_CODE is {code:?}; the only value is `ptx`"))
+                .into())
         }
         _ => Ok(false),
     }
