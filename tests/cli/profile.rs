@@ -17,7 +17,7 @@ fn every_operation_of_a_step_is_timed_for_each_task_and_method() {
     let json_file = file.to_str().unwrap();
     for (more, operation) in [
         (&["--task", "regression", "--outputs", "3"][..], "Loss"),
-        (&["--task", "multi-label"], "PoolBack"),
+        (&["--task", "multi-label", "--pooling", "mean"], "PoolBack"),
         (&["--task", "token-classification"], "Dense"),
         (&["--task", "question-answering"], "Loss"),
         (&["--method", "ia3"], "ScaleBack"),

@@ -29,6 +29,14 @@ impl Block<'_> {
             Mbar::Init => {
                 for l in lanes(m) {
                     let count = operand(w, l);
+                    // Lanes that initialise the same one do it once.
+                    let again =
+                        lanes(m).take_while(|&other| other < l).any(|other| at[other] == at[l]);
+                    if !again && self.mbar_is_valid(w, i, l, at[l])? {
+                        let message = "this mbarrier is initialised again without mbarrier.inval";
+                        let kind = FaultKind::IllegalInstruction;
+                        return Err(self.shared_fault(kind, w, i, l, at[l], message));
+                    }
                     if count == 0 || u64::from(count) > COUNT {
                         let message = format!("an mbarrier of {count} arrivals");
                         return Err(self.fault(
@@ -52,6 +60,7 @@ impl Block<'_> {
                 for l in lanes(m) {
                     self.mbar_state(w, i, l, at[l])?;
                     self.mbar_put(w, i, l, at[l], MbarState(0))?;
+                    self.mbar_clocks.remove(&(at[l] as u32));
                 }
             }
             Mbar::Arrive { drop, no_complete } => {

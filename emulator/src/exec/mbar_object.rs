@@ -57,6 +57,20 @@ impl Block<'_> {
         Ok(t.pointers[lane].cast())
     }
 
+    /// Whether a word holds an mbarrier that this block has initialised and not invalidated.
+    pub(super) fn mbar_is_valid(
+        &mut self,
+        w: &mut Warp,
+        i: &Instr,
+        lane: usize,
+        at: u64,
+    ) -> Checked<bool> {
+        let pointer = self.mbar_pointer(w, i, lane, at)?;
+        // SAFETY: resolved and aligned just now.
+        let word = unsafe { pointer.read() };
+        Ok(word & LIVE != 0 && self.mbar_clocks.contains_key(&(at as u32)))
+    }
+
     pub(super) fn mbar_state(
         &mut self,
         w: &mut Warp,

@@ -46,6 +46,20 @@ fn a_phase_ends_when_arrivals_and_bytes_have_come() {
 }
 
 #[test]
+fn an_mbarrier_is_initialised_again_only_after_it_was_invalidated() {
+    let init = "mbarrier.init.shared.b64 [bar], 1;\n";
+    let inval = "mbarrier.inval.shared.b64 [bar];\n";
+    let phase = ["mbarrier.arrive.shared.b64 _, [bar];\n", &ask(PARITY, "0", 0)].concat();
+    let right = [init, &phase, inval, init, &phase].concat();
+    assert_eq!(answers(&right, 1).expect("no report"), [1]);
+    for between in ["", &phase, &phase.repeat(2)] {
+        let wrong = [init, between, init, &phase].concat();
+        let fault = answers(&wrong, 1).expect_err("it is valid");
+        assert!(fault.message.contains("without mbarrier.inval"), "{fault:?}");
+    }
+}
+
+#[test]
 fn bytes_may_come_before_they_are_expected() {
     let body = [
         "mbarrier.init.shared.b64 [bar], 1;\n",
