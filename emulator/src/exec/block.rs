@@ -71,8 +71,10 @@ pub struct Block<'g> {
     pub(super) progress: u64,
     /// Strong reads of global memory since then: many of them poll.
     pub(super) polls: u32,
-    /// What other blocks and this one had achieved when it last looked, and how often in a row it was nothing.
-    pub(super) others: (u64, u64, u32),
+    /// Counted among those that poll.
+    pub(super) polling: bool,
+    /// What other blocks had achieved when it last looked.
+    pub(super) others: u64,
     /// Another thread has taken over this block's part of the work.
     pub(super) replaced: bool,
     pub(super) random: u64,
@@ -106,7 +108,8 @@ impl<'g> Block<'g> {
             executed: 0,
             progress: 0,
             polls: 0,
-            others: (0, 0, 0),
+            polling: false,
+            others: 0,
             replaced: false,
             random: 0,
             worker,
@@ -135,7 +138,7 @@ impl<'g> Block<'g> {
         self.unfenced.clear();
         self.acquired.clear();
         (self.executed, self.progress) = (0, 0);
-        (self.polls, self.others, self.replaced) = (0, (0, 0, 0), false);
+        (self.polls, self.others, self.replaced) = (0, 0, false);
         self.random =
             self.g.config.warp_order_seed.unwrap_or(0) ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         (self.exists, self.live) = ([0; 32], [0; 32]);

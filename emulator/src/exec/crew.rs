@@ -44,6 +44,7 @@ pub fn run(grid: &Grid, blocks: u64) -> (Vec<Tally>, Result<(), Box<Fault>>) {
         failure: Mutex::default(),
         panicked: AtomicBool::new(false),
     };
+    grid.running.store(workers, Relaxed);
     std::thread::scope(|s| {
         for n in 1..workers {
             let crew = &crew;
@@ -69,6 +70,7 @@ fn work<'s, 'e>(s: &'s Scope<'s, 'e>, crew: &'e Crew<'e>, worker: u64) {
             let room = crew.next.load(Relaxed) < crew.blocks && !crew.grid.stop.load(Relaxed);
             let one_more = |n: u64| (room && n < crew.resident).then_some(n + 1);
             if let Ok(n) = crew.threads.fetch_update(Relaxed, Relaxed, one_more) {
+                crew.grid.running.fetch_add(1, Relaxed);
                 s.spawn(move || work(s, crew, n));
             }
         };
@@ -89,7 +91,9 @@ fn work<'s, 'e>(s: &'s Scope<'s, 'e>, crew: &'e Crew<'e>, worker: u64) {
         }
         tally
     };
-    match catch_unwind(AssertUnwindSafe(blocks)) {
+    let done = catch_unwind(AssertUnwindSafe(blocks));
+    crew.grid.running.fetch_sub(1, Relaxed);
+    match done {
         Ok(tally) => crew.tallies.lock().unwrap_or_else(|e| e.into_inner()).push(tally),
         Err(_) => {
             crew.panicked.store(true, Relaxed);

@@ -48,8 +48,9 @@ pub struct Grid<'l> {
     pub l2: Option<Mutex<L2>>,
     /// A block has failed: the others stop at their next opportunity.
     pub stop: AtomicBool,
-    /// A block has made no progress for a while: it may wait for another one.
-    pub waiting: AtomicBool,
-    /// Counts what blocks achieve while others wait.
+    /// Threads that run blocks, and how many of their blocks poll global memory: these may wait for others.
+    pub running: AtomicU64,
+    pub polling: AtomicU64,
+    /// Counts what blocks achieve while others poll.
     pub progress: AtomicU64,
 }

@@ -54,7 +54,8 @@ pub fn launch_after(
         waited: AtomicBool::new(false),
         l2: config.l2_model.then(|| Mutex::new(L2::new(config.l2_bytes))),
         stop: AtomicBool::new(false),
-        waiting: AtomicBool::new(false),
+        running: AtomicU64::new(0),
+        polling: AtomicU64::new(0),
         progress: AtomicU64::new(0),
     };
     let blocks = launch.grid.iter().map(|&n| u64::from(n)).product::<u64>();

@@ -22,8 +22,8 @@ const POLLS: u32 = 1 << 10;
 const POLLING: u64 = 1 << 8;
 const PAUSE: Duration = Duration::from_micros(100);
 
-/// Such turns, with nothing happening in any block, after which nothing will.
-const HOPELESS: u32 = 1 << 14;
+/// Warp instructions without progress in a block, while all blocks poll, after which nothing will happen.
+const HOPELESS: u64 = 1 << 22;
 
 impl Block<'_> {
     fn draw(&mut self) -> u64 {
@@ -39,6 +39,7 @@ impl Block<'_> {
         self.reset(n);
         self.tally = std::mem::take(tally);
         let result = self.schedule(hire);
+        self.polls_no_more();
         *tally = std::mem::take(&mut self.tally);
         result
     }
@@ -61,7 +62,7 @@ impl Block<'_> {
                 } else {
                     (turn, QUANTUM)
                 };
-                let quantum = if self.polls < POLLS { quantum } else { quantum.min(POLLING) };
+                let quantum = if self.others_work() { quantum.min(POLLING) } else { quantum };
                 if self.live[at] == 0 {
                     continue;
                 }
@@ -117,29 +118,42 @@ impl Block<'_> {
     }
 
     /// This block has achieved something; those that wait for it may go on.
-    fn tell_others(&self) {
-        if self.g.waiting.load(Relaxed) {
+    fn tell_others(&mut self) {
+        self.polls_no_more();
+        if self.g.polling.load(Relaxed) > 0 {
             self.g.progress.fetch_add(1, Relaxed);
         }
+    }
+
+    fn polls_no_more(&mut self) {
+        if std::mem::take(&mut self.polling) {
+            self.g.polling.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Whether this block polls, and one that does not may write what it waits for.
+    fn others_work(&self) -> bool {
+        self.polling && self.g.polling.load(Relaxed) < self.g.running.load(Relaxed)
     }
 
     /// This block polls global memory, and so may wait for another one. Returns whether there is still hope.
     #[cold]
     fn wait_for_others(&mut self, hire: &dyn Fn()) -> bool {
-        self.g.waiting.store(true, Relaxed);
         if !std::mem::replace(&mut self.replaced, true) {
             hire();
         }
+        if !std::mem::replace(&mut self.polling, true) {
+            self.g.polling.fetch_add(1, Relaxed);
+        }
         let achieved = self.g.progress.load(Relaxed);
-        if achieved != self.others.0 {
+        if std::mem::replace(&mut self.others, achieved) != achieved {
             self.progress = self.executed;
         }
-        if (achieved, self.progress) != (self.others.0, self.others.1) {
-            self.others = (achieved, self.progress, 0);
+        if self.others_work() {
+            self.progress = self.executed;
+            std::thread::sleep(PAUSE);
         }
-        self.others.2 += 1;
-        std::thread::sleep(PAUSE);
-        self.others.2 < HOPELESS
+        self.executed - self.progress < HOPELESS
     }
 
     fn livelock(&self, at: usize) -> Box<Fault> {
