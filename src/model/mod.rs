@@ -42,10 +42,10 @@ impl Model {
         let head = self.head.forward(&mut b, pass.last());
         b.output(head.logits());
         if everything {
-            b.output(head.pooled());
             for value in pass.hidden_states() {
                 b.output(value);
             }
+            b.output(head.pooled());
         }
         if train.is_some() {
             let dlogits = self.head.loss(&mut b, &head);

@@ -96,9 +96,11 @@ impl Builder {
         self.list.parts.backward = self.list.ops.len();
     }
 
-    /// A value that is read after the list has run.
+    /// A value that is read after the list has run; naming it twice makes no difference.
     pub fn output(&mut self, value: Value) {
-        self.list.outputs.push(value);
+        if !self.list.outputs.contains(&value) {
+            self.list.outputs.push(value);
+        }
     }
 
     /// Ends the list.
