@@ -98,4 +98,5 @@ pub mod table;
 pub mod tasks;
 mod temporary;
 pub mod train;
+mod variables;
 mod words;

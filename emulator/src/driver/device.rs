@@ -3,6 +3,7 @@
 use std::ffi::{c_char, c_int, c_uint};
 
 use crate::config::DeviceConfig;
+use crate::decode::ir::RESERVED_SHARED;
 
 use super::entry::api;
 use super::error::{CudaResult, Error};
@@ -10,8 +11,7 @@ use super::options::Options;
 use super::start::initialise;
 use super::state::{check_device, driver};
 use super::types::{DeviceProperties, Handle, Out, Text, TextOut, Uuid};
-/// Shared memory that the system takes from each block on capability 8.0 and later.
-pub const RESERVED_SHARED: u32 = 1024;
+
 const PCI_BUS_ID: &str = "0000:00:00.0";
 /// Bytes 0 to 15 of the device's UUID, in ASCII.
 const UUID: [u8; 16] = *b"cuda-emulator-00";
@@ -48,8 +48,8 @@ const FIXED: &[(c_int, c_int)] = &[
     (83, 1),         // managed memory
     (87, 2),         // single to double precision ratio
     (90, 1),         // compute preemption
-    (95, 1),         // cooperative launches
     (91, 1),         // registered memory has its host pointer
+    (95, 1),         // cooperative launches
     (99, 1),         // host registration
     (122, 1),        // 64-bit stream memory operations
     (129, 0),

@@ -7,7 +7,7 @@
 use std::ffi::{c_int, c_uint};
 use std::sync::Arc;
 
-use crate::exec::{Launch, blocks_per_sm};
+use crate::exec::{Launch, blocks_at_a_time};
 use crate::module::Kernel;
 
 use super::capture;
@@ -230,13 +230,8 @@ fn launch(
     let mut op = prepare(function, shape, params, extra)?;
     op.launch.dependent = way.overlaps && behind;
     if way.cooperative {
-        let fit = blocks_per_sm(
-            &driver()?.config,
-            &op.kernel,
-            shape.block.iter().product(),
-            shape.shared,
-        );
-        let most = u64::from(fit) * u64::from(driver()?.config.sm_count);
+        let threads = shape.block.iter().product();
+        let most = blocks_at_a_time(&driver()?.config, &op.kernel, threads, shape.shared);
         let blocks: u64 = shape.grid.iter().map(|&n| u64::from(n)).product();
         if blocks > most {
             let text = format!(
@@ -262,8 +257,8 @@ fn check_attribute(attribute: &LaunchAttribute) -> CudaResult {
         Err(report::refuse(Error::NOT_SUPPORTED, &format!("cuLaunchKernelEx: {text}")))
     };
     match attribute.id {
-        // Cooperation, which the launch itself checks. Cache windows, synchronisation policy, cluster preference, priority, memory domains, carve-out, and
-        // programmatic serialisation (a permission to overlap, which running in order satisfies).
+        // Cooperation, which the launch itself checks. Cache windows, synchronisation policy, cluster preference, priority,
+        // memory domains, carve-out, and programmatic serialisation (a permission to overlap).
         0 | 1 | 2 | 3 | 5 | 6 | 8 | 9 | 10 | 14 | 15 | 16 => Ok(()),
         4 | 11 if attribute.value[..3] == [1, 1, 1] => Ok(()),
         4 | 11 => refuse("thread block clusters"),

@@ -2,10 +2,10 @@
 
 use std::ffi::{c_int, c_uint};
 
+use crate::decode::ir::RESERVED_SHARED;
 use crate::exec::{SHARED_UNIT, blocks_per_sm, max_threads};
 use crate::module::Kernel;
 
-use super::device::RESERVED_SHARED;
 use super::entry::api;
 use super::error::{CudaResult, Error};
 use super::report;

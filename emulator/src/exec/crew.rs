@@ -4,7 +4,7 @@
 use super::block::Block;
 use super::grid::Grid;
 use super::launch::invalid;
-use super::residency::blocks_per_sm;
+use super::residency::blocks_at_a_time;
 use super::tally::Tally;
 use crate::check::{Fault, FaultKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,12 +33,12 @@ pub fn run(grid: &Grid, blocks: u64) -> (Vec<Tally>, Result<(), Box<Fault>>) {
     let config = grid.config;
     let workers = (config.worker_count() as u64).min(blocks).max(1);
     let threads = grid.launch.block.iter().product();
-    let fit = blocks_per_sm(config, grid.kernel, threads, grid.launch.dynamic_shared);
+    let fit = blocks_at_a_time(config, grid.kernel, threads, grid.launch.dynamic_shared);
     let crew = Crew {
         grid,
         blocks,
         next: AtomicU64::new(0),
-        resident: (u64::from(fit) * u64::from(config.sm_count)).min(MOST).max(workers),
+        resident: fit.min(MOST).max(workers),
         threads: AtomicU64::new(workers),
         tallies: Mutex::default(),
         failure: Mutex::default(),

@@ -17,6 +17,11 @@ const LATE: u64 = MANY - 2;
 /// The reader of a word that a bulk store has yet to write; its writer is that store's block.
 const STORE: u64 = MANY - 1;
 
+/// How a shadow word names a block: from 1, and the last number for all blocks beyond the available bits.
+fn number(block: u64) -> u64 {
+    block.min(LATE - 2) + 1
+}
+
 /// Who released what, in one common sequence.
 #[derive(Default)]
 pub struct Ordering {
@@ -114,7 +119,7 @@ fn entry(epoch: u64, writer: u64, wmask: u64, reader: u64, rmask: u64) -> u64 {
 /// word that was written in this launch or read in part.
 #[inline]
 pub fn note_reads(cells: &[AtomicU64], epoch: u64, block: u64) -> bool {
-    let me = block.min(MANY - 4) + 1;
+    let me = number(block);
     let (mine, many) = (entry(epoch, 0, 0, me, 0xf), entry(epoch, 0, 0, MANY, 0xf));
     cells.iter().all(|cell| {
         let old = cell.load(Relaxed);
@@ -148,13 +153,13 @@ pub fn touched(cells: &[AtomicU64], epoch: u64) -> bool {
 
 /// A bulk store of `block` is in flight to the bytes `mask` of a word.
 pub fn owe(cell: &AtomicU64, epoch: u64, block: u64, mask: u64) {
-    let me = block.min(MANY - 4) + 1;
+    let me = number(block);
     cell.store(entry(epoch, me, mask, STORE, mask), Relaxed);
 }
 
 /// Whether bulk stores of `block` are in flight to all of these words.
 pub fn owed_by(cells: &[AtomicU64], epoch: u64, block: u64) -> bool {
-    let me = block.min(MANY - 4) + 1;
+    let me = number(block);
     cells.iter().all(|cell| {
         let old = cell.load(Relaxed);
         old >> 56 == epoch && old >> 4 & 0xff_ffff == STORE && old >> 32 & 0xff_ffff == me
@@ -187,8 +192,7 @@ pub fn note(
     mask: u64,
     write: bool,
 ) -> Option<BlockConflict> {
-    // Block numbers from 1; beyond the available bits, blocks are not told apart.
-    let me = block.min(MANY - 4) + 1;
+    let me = number(block);
     let old = cell.load(Relaxed);
     if old >> 56 != epoch {
         let new = if write { entry(epoch, me, mask, 0, 0) } else { entry(epoch, 0, 0, me, mask) };

@@ -57,6 +57,12 @@ impl Block<'_> {
         Ok(t.pointers[lane].cast())
     }
 
+    fn mbar_word(&mut self, w: &mut Warp, i: &Instr, lane: usize, at: u64) -> Checked<u64> {
+        let pointer = self.mbar_pointer(w, i, lane, at)?;
+        // SAFETY: resolved and aligned just now.
+        Ok(unsafe { pointer.read() })
+    }
+
     /// Whether a word holds an mbarrier that this block has initialised and not invalidated.
     pub(super) fn mbar_is_valid(
         &mut self,
@@ -65,9 +71,7 @@ impl Block<'_> {
         lane: usize,
         at: u64,
     ) -> Checked<bool> {
-        let pointer = self.mbar_pointer(w, i, lane, at)?;
-        // SAFETY: resolved and aligned just now.
-        let word = unsafe { pointer.read() };
+        let word = self.mbar_word(w, i, lane, at)?;
         Ok(word & LIVE != 0 && self.mbar_clocks.contains_key(&(at as u32)))
     }
 
@@ -78,9 +82,7 @@ impl Block<'_> {
         lane: usize,
         at: u64,
     ) -> Checked<MbarState> {
-        let pointer = self.mbar_pointer(w, i, lane, at)?;
-        // SAFETY: resolved and aligned just now.
-        let state = MbarState(unsafe { pointer.read() });
+        let state = MbarState(self.mbar_word(w, i, lane, at)?);
         let written = self.shared.first_uninit(at as usize, 8).is_none()
             || !self.g.config.checks.uninitialised;
         if state.0 & LIVE == 0 || !written {

@@ -51,4 +51,4 @@ mod wmma;
 
 pub use grid::Launch;
 pub use launch::{launch, launch_after};
-pub use residency::{SHARED_UNIT, blocks_per_sm, max_threads};
+pub use residency::{SHARED_UNIT, blocks_at_a_time, blocks_per_sm, max_threads};

@@ -27,6 +27,11 @@ pub fn blocks_per_sm(config: &DeviceConfig, kernel: &Kernel, threads: u32, dynam
         .min(config.shared_per_sm / shared)
 }
 
+/// How many of them fit on the device at a time.
+pub fn blocks_at_a_time(config: &DeviceConfig, kernel: &Kernel, threads: u32, dynamic: u32) -> u64 {
+    u64::from(blocks_per_sm(config, kernel, threads, dynamic)) * u64::from(config.sm_count)
+}
+
 /// The largest block that a kernel can be launched with.
 pub fn max_threads(kernel: &Kernel, config: &DeviceConfig) -> u32 {
     let required = kernel.required_block.map(|block| block.iter().product());

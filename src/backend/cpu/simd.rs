@@ -5,6 +5,7 @@
 //! FMA, and for the baseline, where `FMA` is false because each fused multiply-add would be a call into the C library.
 
 use crate::error::UsageError;
+use crate::variables;
 use std::sync::OnceLock;
 
 /// Lanes of the widest vector. Reductions keep this many partial sums on every machine.
@@ -35,16 +36,8 @@ pub fn level() -> Level {
 /// # Errors
 /// If it has another value.
 pub fn highest_instruction_set() -> Result<Level, UsageError> {
-    let told = std::env::var_os("BITFIT_SIMD").unwrap_or_default();
-    match told.to_string_lossy().as_ref() {
-        "" => Ok(Level::Avx512Bf16),
-        "portable" => Ok(Level::Portable),
-        "avx2" => Ok(Level::Avx2),
-        "avx512" => Ok(Level::Avx512),
-        other => Err(UsageError::new(format!(
-            "BITFIT_SIMD is {other:?}; its values are `portable`, `avx2` and `avx512`"
-        ))),
-    }
+    let levels = [("portable", Level::Portable), ("avx2", Level::Avx2), ("avx512", Level::Avx512)];
+    Ok(variables::chosen("BITFIT_SIMD", &levels)?.unwrap_or(Level::Avx512Bf16))
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -1,7 +1,7 @@
 //! The compiled kernels that `build.rs` embedded, and which of them a device uses.
 
 use super::HalfType;
-use crate::error::UsageError;
+use crate::variables;
 use anyhow::Result;
 use flate2::read::ZlibDecoder;
 use std::collections::BTreeMap;
@@ -50,16 +50,9 @@ pub fn summary() -> String {
 /// Reads `BITFIT_CUDA_CODE`: `ptx` ignores the machine code, so that tests exercise what the driver compiles.
 ///
 /// # Errors
-/// A [`UsageError`] if it has another value.
+/// A [`UsageError`](crate::error::UsageError) if it has another value.
 pub fn ptx_alone() -> Result<bool> {
-    match std::env::var("BITFIT_CUDA_CODE") {
-        Ok(code) if code == "ptx" => Ok(true),
-        Ok(code) if !code.is_empty() => {
-            Err(UsageError::new(format!("BITFIT_CUDA_CODE is {code:?}; the only value is `ptx`"))
-                .into())
-        }
-        _ => Ok(false),
-    }
+    Ok(variables::chosen("BITFIT_CUDA_CODE", &[("ptx", ())])?.is_some())
 }
 
 /// The images of a unit that a device of the given capability can run, best first.

@@ -12,7 +12,7 @@ use super::launch::early::SINCE_DRIVER;
 use super::stopwatch::Stopwatch;
 use super::tiles::GemmTile;
 use crate::backend::WeightType;
-use crate::error::UsageError;
+use crate::variables;
 use anyhow::{Context, Result, anyhow, bail};
 use cudarc::driver::sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
 use cudarc::driver::{CudaFunction, CudaModule};
@@ -176,17 +176,10 @@ impl Products {
     /// architecture, so that the two can be compared on one device.
     ///
     /// # Errors
-    /// A [`UsageError`] if the variable has another value.
+    /// A [`UsageError`](crate::error::UsageError) if the variable has another value.
     fn of(capability: (u32, u32)) -> Result<Self> {
-        match std::env::var("BITFIT_KERNELS") {
-            Ok(told) if told == "portable" => Ok(Self::Portable),
-            Ok(told) if !told.is_empty() => Err(UsageError::new(format!(
-                "BITFIT_KERNELS is {told:?}; the only value is `portable`"
-            ))
-            .into()),
-            _ if capability == (9, 0) => Ok(Self::Hopper),
-            _ => Ok(Self::Portable),
-        }
+        let told = variables::chosen("BITFIT_KERNELS", &[("portable", Self::Portable)])?;
+        Ok(told.unwrap_or(if capability == (9, 0) { Self::Hopper } else { Self::Portable }))
     }
 
     /// The source file for matrices of a format, and the prefix of its kernels' names.

@@ -3,7 +3,7 @@
 
 use super::args::{RING_STAGES_96, RING_STAGES_192, RING_STAGES_256};
 use super::kernels::Products;
-use crate::error::UsageError;
+use crate::variables;
 use anyhow::Result;
 
 /// The environment variable.
@@ -41,13 +41,10 @@ impl RingSettings {
     /// As set by `BITFIT_HOPPER`.
     ///
     /// # Errors
-    /// A [`UsageError`] if its value is wrong, or the products in use are not Hopper's.
+    /// A [`UsageError`](crate::error::UsageError) if its value is wrong, or the products in use are not Hopper's.
     pub fn told(products: Products) -> Result<Self> {
-        let Some(text) = std::env::var_os(VARIABLE).filter(|text| !text.is_empty()) else {
-            return Ok(Self::USUAL);
-        };
-        let text = text.to_string_lossy();
-        let refused = |why| UsageError::new(format!("{VARIABLE} is {text:?}: {why}"));
+        let Some(text) = variables::told(VARIABLE) else { return Ok(Self::USUAL) };
+        let refused = |why: String| variables::refused(VARIABLE, &text, &why);
         let told = Self::of(&text).map_err(refused)?;
         match products {
             Products::Hopper => Ok(told),
