@@ -126,8 +126,9 @@ __device__ __forceinline__ void classify(const ClassifyArgs& args) {
     }
 }
 
+// Without a number of blocks, the assembler wants more of them on some architectures than registers allow, and spills.
 #define CLASSIFY_KERNEL(parts)                                                     \
-    extern "C" __global__ void __launch_bounds__(kClassifyRows * kWarp)            \
+    extern "C" __global__ void __launch_bounds__(kClassifyRows * kWarp, 2)         \
         classify_##parts(const __grid_constant__ ClassifyArgs args) {              \
         classify<parts>(args);                                                     \
     }
