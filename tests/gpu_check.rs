@@ -111,23 +111,17 @@ fn a_hopper_has_a_stage_of_its_own() {
     }
 }
 
-/// A pack for each measured architecture: all kernels have machine code for it and none spills, or packing fails. The
-/// stages of the last one run away from the sources.
+/// Packing fails if a kernel spills on one of the architectures. The stages run away from the sources.
 #[test]
 #[ignore = "compiles every kernel for six architectures, which takes long where none is compiled yet"]
-fn a_pack_is_built_for_each_architecture_and_its_stages_run_on_the_emulator() {
+fn a_pack_for_all_architectures_is_built_and_its_stages_run_on_the_emulator() {
     assert!(bitfit::backend::cuda::images::built_in(), "scripts/fetch-cuda gets a compiler");
     let folder = tempfile::tempdir().unwrap();
-    for arch in ["80", "86", "89", "100", "120", "90"] {
-        let mut command = Command::new("python3");
-        command
-            .arg(format!("{SCRIPTS}/gpu-check"))
-            .arg("pack")
-            .arg(folder.path().join("it.tar.xz"));
-        command.args(["--archs", arch, "--emulator", "--debug"]);
-        let (succeeded, said) = run(&mut command);
-        assert!(succeeded, "sm_{arch}: {said}");
-    }
+    let mut command = Command::new("python3");
+    command.arg(format!("{SCRIPTS}/gpu-check")).arg("pack").arg(folder.path().join("it.tar.xz"));
+    command.args(["--archs", "80,86,89,90,100,120", "--emulator", "--debug"]);
+    let (succeeded, said) = run(&mut command);
+    assert!(succeeded, "{said}");
     let unpacked = run(Command::new("tar").args(["xf", "it.tar.xz"]).current_dir(folder.path()));
     assert!(unpacked.0, "{}", unpacked.1);
     let mut command = Command::new("python3");
