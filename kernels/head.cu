@@ -166,6 +166,8 @@ extern "C" __global__ void __launch_bounds__(kDenseThreads)
 }
 
 constexpr int kDenseBackWarps = 8, kDenseBackThreads = kDenseBackWarps * kWarp, kDenseBackWeights = 4;
+// Without a number of blocks per multiprocessor, the assembler wants more than registers allow on some architectures, and spills.
+constexpr int kDenseBackBlocks = 3;
 
 // dW += dyᵀ · dropout(x). A thread owns four weights of one output, a block's thread count apart.
 __device__ __forceinline__ void backward_weight(const DenseArgs& args, uint32_t block) {
@@ -255,7 +257,7 @@ __device__ __forceinline__ void backward(const DenseArgs& args) {
         dense_forward##ending(const __grid_constant__ DenseArgs args) {                                      \
         forward<quantised>(args);                                                                            \
     }                                                                                                        \
-    extern "C" __global__ void __launch_bounds__(kDenseBackThreads)                                          \
+    extern "C" __global__ void __launch_bounds__(kDenseBackThreads, kDenseBackBlocks)                        \
         dense_backward##ending(const __grid_constant__ DenseArgs args) {                                     \
         backward<quantised>(args);                                                                           \
     }
