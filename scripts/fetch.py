@@ -121,7 +121,9 @@ def download(what, folder):
                 f"{sys.executable} has no pip: install it (`python3 -m ensurepip`, or your system's python3-pip), "
                 f"or put {what['file']} into a folder and give it with --from"
             )
-    last = said.splitlines()[-1] if said else "it printed nothing"
+    # pip ends with a notice of its own new version.
+    lines = [line for line in said.splitlines() if line.strip() and not line.startswith("[notice]")]
+    last = lines[-1] if lines else "it printed nothing"
     raise Problem(
         f"pip could not fetch {what['package']}: {last} (check the network and pip's index settings, or put "
         f"{what['file']} into a folder and give it with --from)"

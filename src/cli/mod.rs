@@ -56,7 +56,7 @@ const EXAMPLES: &str = "\
 Examples:
   bitfit train --model ./minilm --train reviews.tsv --dev-fraction 0.1 --output runs/reviews
   bitfit eval --delta runs/reviews --data other.tsv
-  cut -f2 new.tsv | bitfit predict --delta runs/reviews > labelled.tsv
+  cut -f1 new.tsv | bitfit predict --delta runs/reviews > labelled.tsv
   bitfit merge --delta runs/reviews --output reviews-model
   bitfit inspect --model ./minilm --biases query,intermediate
   bitfit plan --model ./minilm --batch-size 32 --max-length 128 --memory 512MiB

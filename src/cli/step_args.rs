@@ -7,7 +7,7 @@ use super::choice::choice;
 use super::compute::{at_least_one, threads};
 use super::lora_args::LoraArgs;
 use crate::settings::biases::BiasSelection;
-use crate::settings::choice::{Pooling, Precision, WeightStorage};
+use crate::settings::choice::{PoolerInit, Pooling, Precision, WeightStorage};
 use crate::settings::device::DeviceChoice;
 use crate::settings::saving::SavingChoice;
 use crate::settings::task::Task;
@@ -24,6 +24,9 @@ pub struct StepArgs {
     /// How token vectors become one vector per text
     #[arg(long, value_parser = choice::<Pooling>(), default_value_t, help_heading = "Model")]
     pub pooling: Pooling,
+    /// Where the pooler's weights come from: a new one trains; a checkpoint without one gets a new one
+    #[arg(long, value_parser = choice::<PoolerInit>(), value_name = "FROM", default_value_t, help_heading = "Model")]
+    pub pooler: PoolerInit,
     /// What the head is for
     #[arg(long, value_parser = choice::<Task>(), default_value_t, help_heading = "Model")]
     pub task: Task,

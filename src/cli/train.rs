@@ -30,15 +30,18 @@ impl TrainArgs {
     /// A missing or contradictory option, a value out of range; with the line if the value comes from a file.
     pub fn resolve(self) -> Result<TrainCommand, UsageError> {
         let path = self.config.clone().or_else(|| self.settings_of_resumed_run());
-        if let (Some(true), None, None, Some(output)) =
-            (self.resume, &path, &self.model, &self.output)
-            && output.is_dir()
-        {
-            return Err(UsageError::new(format!(
-                "--resume: {} has no {SETTINGS_FILE}; give its run's settings again, or name a file with them with \
-                 --config",
-                output.display()
-            )));
+        if let (Some(true), None, None) = (self.resume, &path, &self.model) {
+            return Err(UsageError::new(match &self.output {
+                None => "--resume: name the run's folder with --output".to_owned(),
+                Some(output) if !output.is_dir() => {
+                    format!("--resume: there is no folder {}", output.display())
+                }
+                Some(output) => format!(
+                    "--resume: {} has no {SETTINGS_FILE}; give its run's settings again, or name a file with them with \
+                     --config",
+                    output.display()
+                ),
+            }));
         }
         let file = match &path {
             Some(path) => FileOptions::read(path)?,

@@ -166,12 +166,14 @@ impl CardOf<'_> {
             _ => format!(", num_labels={}", info.outputs),
         };
         let base = json!(base);
+        // The base's tokenizer may allow more.
+        let limit = info.max_length.map_or(String::new(), |n| format!(", model_max_length={n}"));
         let mut code = match self.written {
             CardForm::Adapter => format!(
                 "from peft import PeftModel\nfrom transformers import {class}, AutoTokenizer\n\n\
                  base = {class}.from_pretrained({base}{outputs})\n\
                  model = PeftModel.from_pretrained(base, \"THIS_FOLDER\").eval()\n\
-                 tokenizer = AutoTokenizer.from_pretrained({base})\n"
+                 tokenizer = AutoTokenizer.from_pretrained({base}{limit})\n"
             ),
             CardForm::Model => format!(
                 "from transformers import {class}, AutoTokenizer\n\n\

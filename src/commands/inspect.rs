@@ -10,11 +10,13 @@ use crate::formats::delta::Delta;
 use crate::formats::model_tensors::ModelTensors;
 use crate::methods::entries::values_name;
 use crate::methods::{Trains, ia3, lora};
-use crate::model::config::{Family, ModelConfig};
-use crate::model::load::{TaskSpec, load, outline};
-use crate::model::params::ParamKind;
+use crate::model::config::ModelConfig;
+use crate::model::load::{TaskSpec, load, outline_of};
+use crate::model::params::{Param, ParamKind};
+use crate::program::PoolKind;
 use crate::results::moved::Moved;
 use crate::settings::biases::{BiasSelection, Component};
+use crate::settings::choice::Pooling;
 use crate::settings::method::Method;
 use crate::settings::task::Task;
 use crate::settings::train::TrainConfig;
@@ -56,12 +58,18 @@ fn model(name: &str, method: Method, biases: &BiasSelection) -> Result<()> {
             if trains == 0 { "-".to_owned() } else { grouped(trains) },
         ]);
     };
-    let mut trained = 0;
+    let trained = trained(&base, &weights, method, biases)?;
+    let sum = |wanted: &dyn Fn(&Param) -> bool| {
+        let wanted = trained.iter().filter(|param| wanted(param));
+        wanted.map(|param| param.range.len).sum::<usize>()
+    };
+    let mut in_rows = 0;
     for component in Component::ALL {
-        let (n, trains) = counts(component, config, &weights, biases);
+        let n = counts(component, config, &weights);
         if n > 0 {
+            let trains = sum(&|param| param.kind == ParamKind::Bias(component));
             row(component.name(), component.symbol(), n, trains);
-            trained += trains;
+            in_rows += trains;
         }
     }
     for (group, matches) in GROUPS {
@@ -71,10 +79,13 @@ fn model(name: &str, method: Method, biases: &BiasSelection) -> Result<()> {
             .map(|(_, shape, _)| size(shape))
             .sum();
         if n > 0 {
-            row(group, "", n, 0);
+            let of_encoder = |kind| matches!(kind, ParamKind::Gain | ParamKind::Weight);
+            let trains = sum(&|param| of_encoder(param.kind) && matches(&param.name));
+            row(group, "", n, trains);
+            in_rows += trains;
         }
     }
-    row("all of the encoder", "", total, trained);
+    row("all of the encoder", "", total, in_rows);
     show(format_args!(
         "{}: {}, {} of {} ({}), sha256 {}\n",
         base.folder.display(),
@@ -85,20 +96,21 @@ fn model(name: &str, method: Method, biases: &BiasSelection) -> Result<()> {
         base.sha256
     ))?;
     show(&table)?;
-    show(format_args!(
-        "--biases {biases} trains {} of {} encoder parameters, {}\n",
-        grouped(trained),
-        grouped(total),
-        percent(trained)
-    ))?;
-    if method != Method::default() {
-        let trains = method_trains(config, method, biases)?;
-        show(format_args!(
-            "--method {} trains {} values of the encoder\n",
-            method.with_biases(biases),
-            grouped(trains)
-        ))?;
-    }
+    let all = sum(&|_| true);
+    let chosen = match method == Method::default() {
+        true => format!("--biases {biases}"),
+        false => format!("--method {}", method.with_biases(biases)),
+    };
+    show(match all == in_rows {
+        true => format!(
+            "{chosen} trains {} of {} encoder parameters, {}\n",
+            grouped(all),
+            grouped(total),
+            percent(all)
+        ),
+        // Values that it adds, or single ones of a matrix.
+        false => format!("{chosen} trains {} values of the encoder\n", grouped(all)),
+    })?;
     let other: usize =
         list.iter().filter(|(_, _, inside)| !inside).map(|(_, shape, _)| size(shape)).sum();
     if other > 0 {
@@ -110,13 +122,21 @@ fn model(name: &str, method: Method, biases: &BiasSelection) -> Result<()> {
     Ok(())
 }
 
-/// Values of the encoder that a method trains, if the checkpoint's pooler is used.
-fn method_trains(config: &ModelConfig, method: Method, biases: &BiasSelection) -> Result<usize> {
+/// What a method trains of the encoder, with the checkpoint's own pooling, or its pooler if none is known.
+fn trained(
+    base: &Base,
+    weights: &ModelTensors,
+    method: Method,
+    biases: &BiasSelection,
+) -> Result<Vec<Param>> {
     let seed = TrainConfig::with_defaults(String::new(), None, PathBuf::new()).seed;
-    let spec = TaskSpec::of_any_task(Trains::of(method, biases, None), seed);
-    let model = outline(config, &spec)?;
-    let encoder = model.params.trained().filter(|param| param.kind != ParamKind::Head);
-    Ok(encoder.map(|param| param.range.len).sum())
+    let spec = TaskSpec {
+        pooling: base.pooling(Pooling::Auto).unwrap_or(PoolKind::Cls),
+        ..TaskSpec::of_any_task(Trains::of(method, biases, None), seed)
+    };
+    let model = outline_of(weights, &base.config, &spec)?;
+    let of_encoder = model.params.trained().filter(|param| param.kind != ParamKind::Head);
+    Ok(of_encoder.cloned().collect())
 }
 
 type Group = (&'static str, fn(&str) -> bool);
@@ -131,29 +151,17 @@ const GROUPS: [Group; 4] = [
     ("pooler matrix", |n| n.ends_with("pooler.dense.weight")),
 ];
 
-/// Parameters of one kind of bias in this model, and how many of them train.
-fn counts(
-    component: Component,
-    config: &ModelConfig,
-    weights: &ModelTensors,
-    biases: &BiasSelection,
-) -> (usize, usize) {
+/// Parameters of one kind of bias in this model.
+fn counts(component: Component, config: &ModelConfig, weights: &ModelTensors) -> usize {
     let width = component.width(config.hidden, config.intermediate);
     let has = |module: &str| {
         ["bias", "beta"].map(|end| format!("{module}.{end}")).iter().any(|name| weights.has(name))
     };
-    if component.per_layer() {
-        let of_layer = |&i: &usize| has(&format!("encoder.layer.{i}.{}", component.module()));
-        let there: Vec<usize> = (0..config.layers).filter(of_layer).collect();
-        let train = there.iter().filter(|&&i| biases.selects(component, Some(i))).count();
-        return (there.len() * width, train * width);
+    if !component.per_layer() {
+        return if has(component.module()) { width } else { 0 };
     }
-    if !has(component.module()) {
-        return (0, 0);
-    }
-    // RoBERTa's head replaces a pooler that the file may hold.
-    let used = component != Component::Pooler || config.family == Family::Bert;
-    (width, if used && biases.selects(component, None) { width } else { 0 })
+    let of_layer = |&i: &usize| has(&format!("encoder.layer.{i}.{}", component.module()));
+    (0..config.layers).filter(of_layer).count() * width
 }
 
 /// A delta's metadata, and how far it moved each parameter.

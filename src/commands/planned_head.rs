@@ -3,11 +3,12 @@
 use super::no_use;
 use crate::cli::StepArgs;
 use crate::error::UsageError;
+use crate::formats::model_tensors::ModelTensors;
 use crate::formats::sentence::Makers;
 use crate::methods::Trains;
 use crate::model::config::ModelConfig;
 use crate::model::load::TaskSpec;
-use crate::settings::choice::Pooling;
+use crate::settings::choice::{PoolerInit, Pooling};
 use crate::settings::task::{MASK_PROBABILITY, Reads, Task};
 use crate::settings::validate;
 use crate::tasks::answers;
@@ -21,6 +22,12 @@ use std::path::Path;
 pub fn task_spec(args: &StepArgs, config: &ModelConfig, folder: &Path) -> Result<TaskSpec> {
     let (task, facts) = (args.task, args.task.facts());
     no_use(facts.each_token && args.pooling != Pooling::Auto, "--pooling", task)?;
+    let asks_for_pooler = args.pooler == PoolerInit::Reinit;
+    no_use(facts.each_token && asks_for_pooler, "--pooler", task)?;
+    if args.pooling == Pooling::Mean && asks_for_pooler {
+        let said = "--pooler reinit does not apply to --pooling mean, which has no pooler";
+        return Err(UsageError::new(said).into());
+    }
     let running = facts.reads == Reads::Running;
     no_use(!running && args.mask_probability.is_some(), "--mask-probability", task)?;
     let hidden = args.mask_probability.unwrap_or(MASK_PROBABILITY);
@@ -44,13 +51,22 @@ pub fn task_spec(args: &StepArgs, config: &ModelConfig, folder: &Path) -> Result
             (false, Some(kind)) => kind,
             (false, None) => Makers::of(folder)?.kind()?,
         },
-        reinit_pooler: false,
+        reinit_pooler: asks_for_pooler || !has_pooler(config, folder)?,
         loss: facts.loss,
         class_weights: Vec::new(),
         trains: Trains::all_biases(),
         dropout: dropout(args.dropout)?,
         seed: 0,
     })
+}
+
+/// Whether the pooler is the checkpoint's own; assumed if there are no weights.
+fn has_pooler(config: &ModelConfig, folder: &Path) -> Result<bool> {
+    if ModelTensors::files(folder).is_err() {
+        return Ok(true);
+    }
+    let weights = ModelTensors::open(folder, config.family.prefix())?;
+    Ok(weights.has("pooler.dense.weight"))
 }
 
 fn dropout(p: Option<f64>) -> Result<Option<f32>, UsageError> {

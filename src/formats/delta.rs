@@ -315,6 +315,11 @@ impl DeltaInfo {
                 Err(DeltaError::MissingMetadata("format_version")) => Err(DeltaError::OtherModel),
                 Err(error) => Err(error),
             })
+            .map_err(|error| match error {
+                // `bitfit` writes no such tensors, so these are another program's.
+                DeltaError::File(ContainerError::WrongDtype { .. }) => DeltaError::OtherModel,
+                error => error,
+            })
             .with_context(|| format!("model {}", path.display()))
     }
 

@@ -58,9 +58,13 @@ impl OutputFolder {
         }
         let output = Self::made(path)?;
         if let Some(found) = OF_A_RUN.iter().find(|name| path.join(name).exists()) {
+            // An imported delta has no log.
+            let hint = match path.join(METRICS_FILE).exists() || !path.join(DELTA_FILE).exists() {
+                true => ", or continue that run with --resume",
+                false => "",
+            };
             bail!(
-                "--output {}: the folder has another run (it has {found}); use a new folder, or continue that run \
-                 with --resume",
+                "--output {}: the folder has another run (it has {found}); use a new folder{hint}",
                 path.display()
             );
         }

@@ -85,6 +85,34 @@ fn an_exported_delta_comes_back_to_the_bit() {
     }
 }
 
+/// It was not trained in this folder, so there is nothing to continue, and starting again would replace it.
+#[test]
+fn an_imported_delta_is_not_a_run_to_resume() {
+    let folder = Folder::new();
+    let run = trained(&folder, &fixture("bert"), "");
+    let (adapter, back) = (folder.path("adapter"), folder.path("back"));
+    export(&run, &adapter).success();
+    let model = fixture("bert");
+    import(&adapter, &back, &["--model", model.to_str().unwrap()]).success();
+    let delta = || fs::read(back.join("bias.safetensors")).unwrap();
+    let before = delta();
+    let data = folder.path("a.tsv");
+    let mut resume = bitfit(train_args(&model, &data, &back, "--resume --steps 4 --weights f32"));
+    Finished::of(&mut resume).fails(1, &["bias.safetensors", "not from a run in this folder"]);
+    assert!(before == delta());
+    let again = import(&adapter, &back, &["--model", model.to_str().unwrap()]);
+    assert!(!again.fails(1, &["use a new folder"]).contains("--resume"));
+}
+
+#[test]
+fn an_adapters_card_cuts_texts_where_the_run_did() {
+    let folder = Folder::new();
+    let run = trained(&folder, &fixture("bert"), "--max-length 7");
+    export(&run, &folder.path("adapter")).success();
+    let card = fs::read_to_string(folder.path("adapter/README.md")).unwrap();
+    assert!(card.contains(", model_max_length=7)"), "{card}");
+}
+
 #[test]
 fn an_adapter_has_vectors_for_linear_layers_and_layer_norms_and_the_head_whole() {
     let folder = Folder::new();

@@ -300,6 +300,10 @@ fn a_run_that_has_not_ended_is_said_wherever_its_delta_is_used() {
     fs::remove_file(run.join("settings.toml")).unwrap();
     let resume = Finished::of(bitfit(["train", "--resume", "--output"]).arg(&run));
     resume.fails(2, &["has no settings.toml"]);
+    Finished::of(&mut bitfit(["train", "--resume"])).fails(2, &["with --output"]);
+    let resume =
+        Finished::of(bitfit(["train", "--resume", "--output"]).arg(folder.path("none-such")));
+    resume.fails(2, &["there is no folder", "none-such"]);
 }
 
 #[test]

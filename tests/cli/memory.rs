@@ -55,6 +55,31 @@ fn a_plan_needs_the_configuration_alone_and_its_parts_make_the_peak() {
     assert!(peaks.is_sorted_by(|a, b| a > b), "{peaks:?}");
 }
 
+#[test]
+fn a_plan_counts_a_new_pooler_that_a_run_would_train() {
+    let folder = Folder::new();
+    let data = folder.write("a.tsv", toy_tsv(16, 2));
+    let sizes = "--pooling cls --batch-size 4 --max-length 16 --precision f32 --threads 2";
+    for (model, pooler) in [("bert-mlm", ""), ("bert", "--pooler reinit")] {
+        let options = format!("{sizes} {pooler}");
+        let model = fixture(model);
+        let args =
+            ["--model", model.to_str().unwrap()].into_iter().chain(options.split_whitespace());
+        let planned = plan(&args.collect::<Vec<_>>()).success().stdout;
+        let line = planned.lines().find(|line| line.starts_with("trained values")).unwrap();
+        let values = line.split_whitespace().nth(2).unwrap().replace(',', "");
+        let output = folder.path(&format!("run{}", pooler.len()));
+        let said = train(&model, &data, &output, &format!("--steps 1 --device cpu {options}"));
+        let trained = said.stdout.lines().find(|line| line.starts_with("trained parameters"));
+        let trained = trained.unwrap().split_whitespace().nth(2).unwrap().replace(',', "");
+        assert_eq!(values, trained, "{planned}");
+    }
+    let model = fixture("bert");
+    let refused =
+        plan(&["--model", model.to_str().unwrap(), "--pooling", "mean", "--pooler", "reinit"]);
+    refused.fails(2, &["--pooler reinit", "no pooler"]);
+}
+
 /// What `plan --allocate` allocated for a method.
 pub fn allocated(text: &str, method: &str) -> usize {
     let (_, table) = text.split_once("\nallocated").unwrap();

@@ -301,6 +301,46 @@ fn a_delta_of_single_values_says_where_they_belong_and_holds_to_it() {
     Finished::of(&mut eval).fails(1, &["sparse_index", "seed"]);
 }
 
+#[test]
+fn inspect_counts_what_the_method_trains_row_by_row() {
+    let folder = Folder::new();
+    let model = folder.copy_of("bert");
+    let trains = |method: &str| -> Vec<(String, String)> {
+        let mut command = bitfit(["inspect", "--method", method, "--model"]);
+        let said = Finished::of(command.arg(&model)).success().stdout;
+        let rows = said.lines().skip_while(|line| !line.starts_with('─')).skip(1);
+        let rows = rows.take_while(|line| !line.is_empty() && !line.starts_with("--"));
+        let cells = rows.map(|line| line.split("  ").filter(|cell| !cell.is_empty()));
+        cells
+            .map(|mut cells| (cells.next().unwrap().into(), cells.last().unwrap().into()))
+            .collect()
+    };
+    let of = |rows: &[(String, String)], row: &str| -> String {
+        let found = rows.iter().find(|(name, _)| name.trim() == row);
+        found.unwrap_or_else(|| panic!("no {row} in {rows:?}")).1.trim().to_owned()
+    };
+    let head = trains("head");
+    assert!(head.iter().all(|(_, trains)| trains.trim() == "-"), "{head:?}");
+    // 2 layers of 2 LayerNorms of 64, and the embeddings'.
+    let norms = trains("layernorm");
+    assert_eq!(of(&norms, "LayerNorm gains"), "320");
+    assert_eq!(of(&norms, "all of the encoder"), "640");
+    assert_eq!(of(&norms, "query"), "-");
+    let full = trains("full");
+    assert!(full.iter().all(|(_, trains)| trains.trim() != "-"), "{full:?}");
+    let all = trains("bitfit");
+    assert_eq!((of(&all, "pooler"), of(&all, "all of the encoder")), ("64".into(), "1,280".into()));
+    // The mean of the tokens needs no pooler.
+    std::fs::create_dir(model.join("1_Pooling")).unwrap();
+    std::fs::write(
+        model.join("1_Pooling/config.json"),
+        r#"{"word_embedding_dimension": 64, "pooling_mode_mean_tokens": true}"#,
+    )
+    .unwrap();
+    let all = trains("bitfit");
+    assert_eq!((of(&all, "pooler"), of(&all, "all of the encoder")), ("-".into(), "1,216".into()));
+}
+
 /// The number of values a control trains is reported before it does.
 #[test]
 fn controls_tell_how_many_values_they_train() {
