@@ -215,12 +215,17 @@ fn cubin(unit: &Path, arch: &str) -> Option<Target> {
     }
 }
 
-/// All profiles share the compiled kernels in `target/cuda-kernels`, or in the build script's own folder if the layout is
-/// different.
+/// All profiles and targets share the compiled kernels in `target/cuda-kernels`, or in the build script's own folder if the
+/// layout is different.
 fn cache_folder(out: &Path) -> PathBuf {
     out.ancestors()
         .find(|a| a.file_name().is_some_and(|name| name == "build"))
         .and_then(|build| build.parent()?.parent())
+        // With `cargo build --target`, the profile's folder is in one named after the target.
+        .and_then(|folder| match folder.file_name() == env::var_os("TARGET").as_deref() {
+            true => folder.parent(),
+            false => Some(folder),
+        })
         .map_or_else(|| out.to_owned(), |target| target.join("cuda-kernels"))
 }
 

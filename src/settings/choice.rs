@@ -159,7 +159,7 @@ choices! {
     pub enum Precision {
         #[default]
         Auto = "auto",
-            "bf16 on a GPU, and on a CPU that has bf16 dot products unless matrices train; else f32";
+            "bf16 on a GPU, and on a CPU with AVX512-BF16 unless matrices train; else f32";
         F32 = "f32",
             "32 bits; on a CPU only";
         Bf16 = "bf16",

@@ -122,6 +122,7 @@ impl Clocks {
 
     /// Entries below this are known to a warp, whoever made them, including its own earlier ones; 0 if there is no such
     /// bound.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only a fast path asks"))]
     pub(super) fn settled(&self, warp: usize) -> u32 {
         if self.exhausted {
             return 0;

@@ -86,7 +86,7 @@ fn damaged_text() {
         let _ = Module::load(&text[..end], &memory, &config());
     }
     for at in 0..text.len() {
-        for byte in [b'{', b'}', b';', b'.', b'9', b'%', b'[', b'"', b'\n', b'-'] {
+        for byte in *b"{};.9%[\"\n-" {
             let mut damaged = text.clone().into_bytes();
             damaged[at] = byte;
             let _ = Module::load(std::str::from_utf8(&damaged).unwrap(), &memory, &config());

@@ -1,7 +1,9 @@
 //! Bulk conversion between f32 and bf16: to nearest, ties to even, and subnormal numbers to zero, as processors with
 //! bf16 instructions do it.
 
-use super::simd::{Level, dispatch, level};
+use super::simd::dispatch;
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Level, level};
 use half::bf16;
 
 /// `out = from`, rounded. The slices have equal lengths.

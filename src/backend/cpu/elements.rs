@@ -20,7 +20,7 @@ pub enum Arithmetic {
 }
 
 impl Arithmetic {
-    /// The fastest on this processor: bf16 if it has bf16 dot products.
+    /// The fastest on this processor: bf16 if the program uses its bf16 dot products.
     pub fn fastest() -> Self {
         if level() >= Level::Avx512Bf16 { Self::Bf16 } else { Self::F32 }
     }

@@ -8,6 +8,7 @@ use super::library;
 use super::panels::{self, Direction, Factors};
 use super::pointwise::add;
 use super::share::Shared;
+#[cfg(target_arch = "x86_64")]
 use super::simd::{Level, level};
 use super::weights::View;
 use super::workers::Workers;

@@ -46,6 +46,7 @@ mod normalise;
 mod operands;
 mod optim;
 mod pack_bf16;
+#[cfg(target_arch = "x86_64")]
 mod pack_f32;
 mod pairs;
 mod panels;
@@ -59,6 +60,7 @@ mod sizes;
 mod slopes;
 mod sparse;
 mod team;
+#[cfg(target_arch = "x86_64")]
 mod transpose;
 mod weight_gradients;
 mod weights;
@@ -178,8 +180,7 @@ impl Backend for CpuBackend {
                 "CPU, bf16 with sums in f32 (--precision f32 is more exact and slower)".into()
             }
             (Arithmetic::Bf16, Arithmetic::F32) => {
-                "CPU, bf16, for which this processor has no instructions: f32 is faster on it"
-                    .into()
+                "CPU, bf16 without bf16 instructions: f32 is faster here".into()
             }
         }
     }

@@ -6,12 +6,10 @@ use super::simd::{Level, level};
 pub fn transpose(from: &[u32], stride: usize, to: &mut [u32], to_stride: usize, rows: usize) {
     assert!(rows <= 16 && from.len() >= 15 * stride + 16);
     assert!(rows == 0 || to.len() >= (rows - 1) * to_stride + 16);
-    #[cfg(target_arch = "x86_64")]
     if level() >= Level::Avx512 {
         // SAFETY: `level` found AVX-512 on this processor, and both sides were checked to hold the block.
         return unsafe { transpose_avx512(from, stride, to, to_stride, rows) };
     }
-    #[cfg(target_arch = "x86_64")]
     if level() >= Level::Avx2 && rows == 16 {
         // SAFETY: `level` found AVX2 on this processor, and both sides were checked to hold the whole block.
         return unsafe { transpose_avx2(from, stride, to, to_stride) };
@@ -25,7 +23,6 @@ pub fn transpose(from: &[u32], stride: usize, to: &mut [u32], to_stride: usize, 
 
 /// # Safety
 /// `from` and `to` hold what [`transpose`] asserts.
-#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 unsafe fn transpose_avx512(
     from: &[u32],
@@ -49,7 +46,6 @@ unsafe fn transpose_avx512(
 ///
 /// # Safety
 /// `from` and `to` hold what [`transpose`] asserts.
-#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 unsafe fn transpose_avx2(from: &[u32], stride: usize, to: &mut [u32], to_stride: usize) {
     use std::arch::x86_64::{
@@ -89,7 +85,6 @@ unsafe fn transpose_avx2(from: &[u32], stride: usize, to: &mut [u32], to_stride:
 ///
 /// # Safety
 /// The processor has AVX-512, and the function into which this is inlined is compiled for it.
-#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub unsafe fn turned(a: [std::arch::x86_64::__m512i; 16]) -> [std::arch::x86_64::__m512i; 16] {
     use std::arch::x86_64::{

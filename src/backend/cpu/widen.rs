@@ -1,5 +1,6 @@
 //! Bulk conversion from f16 to f32: frozen matrices are stored in 16 bits and used in 32.
 
+#[cfg(target_arch = "x86_64")]
 use super::simd::{Level, level};
 use half::f16;
 use half::slice::HalfFloatSliceExt;

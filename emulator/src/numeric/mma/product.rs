@@ -1,7 +1,7 @@
 //! mma.sync, by whichever implementation suits the processor.
 
 use super::portable::{float_product, int_product};
-use super::shape::{Mma, MmaType, Reg};
+use super::shape::{Mma, Reg};
 #[cfg(target_arch = "x86_64")]
 use super::x86;
 use crate::numeric::f64ops;
@@ -10,7 +10,7 @@ use crate::numeric::f64ops;
 /// in its first [`Mma::d_regs`] registers.
 pub fn mma(m: Mma, a: &[&Reg], b: &[&Reg], c: &[&Reg], d: &mut [Reg; 4]) {
     #[cfg(target_arch = "x86_64")]
-    if !matches!(m.a, MmaType::E4m3 | MmaType::E5m2) && x86::available() {
+    if !m.a.is_fp8() && x86::available() {
         // SAFETY: the features that the function is compiled for were just found on this processor.
         unsafe { x86::product_any(m, a, b, c, d) };
         return;
@@ -36,6 +36,7 @@ pub fn mma_m8n8k4_f64(a: &[u64; 32], b: &[u64; 32], c: [&[u64; 32]; 2], d: &mut 
 mod tests {
     use super::*;
     use crate::numeric::half::{f16_to_f32, f32_to_f16_rn};
+    use crate::numeric::mma::shape::MmaType;
 
     struct Random(u64);
     impl Random {

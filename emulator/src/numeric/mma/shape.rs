@@ -33,6 +33,10 @@ impl MmaType {
     pub fn is_int(self) -> bool {
         matches!(self, MmaType::S8 | MmaType::U8 | MmaType::S4 | MmaType::U4)
     }
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn is_fp8(self) -> bool {
+        matches!(self, MmaType::E4m3 | MmaType::E5m2)
+    }
     /// Element `i` of a word, for the integer types.
     #[inline(always)]
     pub(super) fn int(self, word: u32, i: usize) -> i32 {
