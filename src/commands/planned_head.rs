@@ -7,7 +7,7 @@ use crate::formats::model_tensors::ModelTensors;
 use crate::formats::sentence::Makers;
 use crate::methods::Trains;
 use crate::model::config::ModelConfig;
-use crate::model::load::TaskSpec;
+use crate::model::load::{TaskSpec, trains_pooler};
 use crate::settings::choice::{PoolerInit, Pooling};
 use crate::settings::task::{MASK_PROBABILITY, Reads, Task};
 use crate::settings::validate;
@@ -24,10 +24,7 @@ pub fn task_spec(args: &StepArgs, config: &ModelConfig, folder: &Path) -> Result
     no_use(facts.each_token && args.pooling != Pooling::Auto, "--pooling", task)?;
     let asks_for_pooler = args.pooler == PoolerInit::Reinit;
     no_use(facts.each_token && asks_for_pooler, "--pooler", task)?;
-    if args.pooling == Pooling::Mean && asks_for_pooler {
-        let said = "--pooler reinit does not apply to --pooling mean, which has no pooler";
-        return Err(UsageError::new(said).into());
-    }
+    validate::pooler(args.pooling, args.pooler).map_err(UsageError::from)?;
     let running = facts.reads == Reads::Running;
     no_use(!running && args.mask_probability.is_some(), "--mask-probability", task)?;
     let hidden = args.mask_probability.unwrap_or(MASK_PROBABILITY);
@@ -44,20 +41,22 @@ pub fn task_spec(args: &StepArgs, config: &ModelConfig, folder: &Path) -> Result
     no_use(known.is_some() && args.outputs.is_some(), "--outputs", task)?;
     let usual = if task == Task::Regression { 1 } else { 2 };
     let outputs = known.or(args.outputs).unwrap_or(usual);
-    Ok(TaskSpec {
+    let spec = TaskSpec {
         outputs,
         pooling: match (facts.each_token, args.pooling.kind()) {
             (true, _) => task.pooling_of_tokens(hidden),
             (false, Some(kind)) => kind,
             (false, None) => Makers::of(folder)?.kind()?,
         },
-        reinit_pooler: asks_for_pooler || !has_pooler(config, folder)?,
+        reinit_pooler: asks_for_pooler,
         loss: facts.loss,
         class_weights: Vec::new(),
         trains: Trains::all_biases(),
         dropout: dropout(args.dropout)?,
         seed: 0,
-    })
+    };
+    let lacks_pooler = trains_pooler(config, &spec) && !has_pooler(config, folder)?;
+    Ok(TaskSpec { reinit_pooler: asks_for_pooler || lacks_pooler, ..spec })
 }
 
 /// Whether the pooler is the checkpoint's own; assumed if there are no weights.

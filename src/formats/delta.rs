@@ -308,19 +308,14 @@ impl DeltaInfo {
     /// # Errors
     /// See [`DeltaError`]; a model that this program did not train has no information about a task.
     pub fn of_model(path: &Path) -> Result<Self> {
-        read_metadata(path)
-            .map_err(DeltaError::from)
-            .and_then(|metadata| match Self::from_metadata(&metadata) {
-                Ok(info) => info.check_leaves(Leaves::Model).map(|()| info),
-                Err(DeltaError::MissingMetadata("format_version")) => Err(DeltaError::OtherModel),
-                Err(error) => Err(error),
-            })
-            .map_err(|error| match error {
-                // `bitfit` writes no such tensors, so these are another program's.
-                DeltaError::File(ContainerError::WrongDtype { .. }) => DeltaError::OtherModel,
-                error => error,
-            })
-            .with_context(|| format!("model {}", path.display()))
+        let metadata = read_metadata(path).map_err(DeltaError::from);
+        match metadata.and_then(|metadata| Self::from_metadata(&metadata)) {
+            // Files that `bitfit` writes are not like that.
+            Err(DeltaError::MissingMetadata("format_version")) => Err(DeltaError::OtherModel),
+            Err(DeltaError::File(ContainerError::WrongDtype { .. })) => Err(DeltaError::OtherModel),
+            info => info.and_then(|info| info.check_leaves(Leaves::Model).map(|()| info)),
+        }
+        .with_context(|| format!("model {}", path.display()))
     }
 
     /// Parses [`model_metadata`](Self::model_metadata) from an adapter.

@@ -62,6 +62,16 @@ pub fn dropout(value: f64) -> Result<(), InvalidSetting> {
 }
 
 /// # Errors
+/// A new pooler for a model that uses none.
+pub fn pooler(pooling: Pooling, from: PoolerInit) -> Result<(), InvalidSetting> {
+    if pooling == Pooling::Mean && from == PoolerInit::Reinit {
+        let problem = "reinit does not apply to --pooling mean, which has no pooler".to_owned();
+        return Err(InvalidSetting { option: "pooler", problem });
+    }
+    Ok(())
+}
+
+/// # Errors
 /// An invalid setting for low-rank products.
 pub fn lora(lora: &Lora) -> Result<(), InvalidSetting> {
     let (rank, alpha) = (lora.rank, lora.alpha);
@@ -107,12 +117,7 @@ impl TrainConfig {
         if self.model.trim().is_empty() {
             return problem("model", "must name a folder or a model on the hub, but is empty");
         }
-        if self.pooling == Pooling::Mean && self.pooler == PoolerInit::Reinit {
-            return problem(
-                "pooler",
-                "reinit does not apply to --pooling mean, which has no pooler",
-            );
-        }
+        pooler(self.pooling, self.pooler)?;
         self.validate_rows()?;
         if let Some(metric) = self.metric.filter(|metric| !metric.fits(self.task)) {
             let measures = self.task.measures();

@@ -58,10 +58,9 @@ impl OutputFolder {
         }
         let output = Self::made(path)?;
         if let Some(found) = OF_A_RUN.iter().find(|name| path.join(name).exists()) {
-            // An imported delta has no log.
-            let hint = match path.join(METRICS_FILE).exists() || !path.join(DELTA_FILE).exists() {
-                true => ", or continue that run with --resume",
-                false => "",
+            let hint = match output.is_imported() {
+                true => "",
+                false => ", or continue that run with --resume",
             };
             bail!(
                 "--output {}: the folder has another run (it has {found}); use a new folder{hint}",
@@ -176,6 +175,11 @@ impl OutputFolder {
 
     pub fn result_file(&self, leaves: Leaves) -> PathBuf {
         self.path.join(result_file(leaves))
+    }
+
+    /// Whether the delta is not of a run here: `bitfit import` writes no log, which every run begins with.
+    pub fn is_imported(&self) -> bool {
+        self.result_file(Leaves::Delta).exists() && !self.metrics().exists()
     }
 
     pub fn metrics(&self) -> PathBuf {

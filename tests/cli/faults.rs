@@ -9,15 +9,20 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The program with 4 GB of address space and two minutes of processor time: a machine that pauses takes none.
+/// The program with 4 GB of address space.
 pub fn confined(args: &[&str]) -> Command {
+    limited("ulimit -v 4000000", args)
+}
+
+/// The same with so many seconds of processor time: on a clock, a machine that pauses would take some, too.
+fn confined_to(seconds: u32, args: &[&str]) -> Command {
+    limited(&format!("ulimit -v 4000000; ulimit -t {seconds}"), args)
+}
+
+fn limited(limits: &str, args: &[&str]) -> Command {
     let mut command = Command::new("sh");
-    command.args([
-        "-c",
-        "ulimit -v 4000000; ulimit -t 120; exec \"$0\" \"$@\"",
-        env!("CARGO_BIN_EXE_bitfit"),
-    ]);
-    command.args(args);
+    let program = format!("{limits}; exec \"$0\" \"$@\"");
+    command.args(["-c", program.as_str(), env!("CARGO_BIN_EXE_bitfit")]).args(args);
     command
 }
 
@@ -42,7 +47,7 @@ fn a_plan_needs_no_memory_for_values() {
     for (model, outputs) in [(&bert, "1000000000"), (&wide, "2")] {
         let plan =
             ["plan", "--device", "cpu", "--threads", "1", "--model", model, "--outputs", outputs];
-        Finished::of(&mut confined(&plan)).success();
+        Finished::of(&mut confined_to(20, &plan)).success();
     }
     let plan = ["plan", "--device", "cpu", "--model", &bert, "--outputs", "18446744073709551615"];
     Finished::of(&mut confined(&plan)).fails(1, &["a head of 18446744073709551615 outputs"]);
@@ -60,7 +65,7 @@ fn a_plan_needs_no_memory_for_values() {
     // The maximum depth: a plan quadratic in the layers would take minutes.
     let deep = shaped(&folder, "deep", "bert", &[("num_hidden_layers", 1000)]);
     let plan = ["plan", "--device", "cpu", "--threads", "1", "--memory", "1GiB", "--model", &deep];
-    Finished::of(&mut confined(&plan)).success();
+    Finished::of(&mut confined_to(60, &plan)).success();
     let deep = shaped(&folder, "deeper", "bert", &[("num_hidden_layers", 100_000)]);
     let plan = Finished::of(&mut confined(&["plan", "--device", "cpu", "--model", &deep]));
     plan.fails(1, &["num_hidden_layers", "between 1 and 1000"]);
@@ -69,7 +74,7 @@ fn a_plan_needs_no_memory_for_values() {
 #[test]
 fn files_that_never_end_are_not_read() {
     let folder = Folder::new();
-    Finished::of(&mut confined(&["train", "--config", "/dev/zero"]))
+    Finished::of(&mut confined_to(5, &["train", "--config", "/dev/zero"]))
         .fails(2, &["--config", "/dev/zero"]);
     let model = folder.copy_of("bert");
     for name in ["model.safetensors.index.json", "sentence_bert_config.json", "config.json"] {
@@ -81,7 +86,7 @@ fn files_that_never_end_are_not_read() {
         std::os::unix::fs::symlink("/dev/zero", model.join(name)).unwrap();
         let plan = ["inspect", "--model", model.to_str().unwrap()];
         let train = ["train", "--train", "a.tsv", "--output", "o", "--model", plan[2]];
-        let refused = |args: &[&str]| Finished::of(&mut confined(args)).code == Some(1);
+        let refused = |args: &[&str]| Finished::of(&mut confined_to(5, args)).code == Some(1);
         assert!(refused(&plan) || refused(&train), "{name}");
         fs::remove_file(model.join(name)).unwrap();
         if name.ends_with("index.json") {
@@ -91,7 +96,7 @@ fn files_that_never_end_are_not_read() {
     let sparse = folder.path("s.safetensors");
     File::create(&sparse).unwrap().set_len(14 << 30).unwrap();
     let sparse = sparse.to_str().unwrap();
-    Finished::of(&mut confined(&["inspect", "--delta", sparse])).fails(1, &["s.safetensors"]);
+    Finished::of(&mut confined_to(5, &["inspect", "--delta", sparse])).fails(1, &["s.safetensors"]);
 }
 
 #[test]
@@ -105,7 +110,7 @@ fn a_delta_with_more_classes_than_its_head_is_refused_before_a_head_is_made() {
         let labels: Vec<String> = (0..1_000_000).map(|i| format!("{i:x}")).collect();
         metadata.insert("labels".into(), json!(labels).to_string());
     });
-    Finished::of(&mut confined(&["inspect", "--delta", delta.to_str().unwrap()]))
+    Finished::of(&mut confined_to(20, &["inspect", "--delta", delta.to_str().unwrap()]))
         .fails(1, &["classifier.bias", "[2]", "[1000000]"]);
 }
 
@@ -238,7 +243,7 @@ fn with_tokenizer_of(class: &str, text: &str, edit: impl FnOnce(&mut Value)) -> 
     let output = folder.path("run");
     let args = train_args(&model, &data, &output, "--steps 2 --device cpu --quiet");
     let args: Vec<&str> = args[..].iter().map(String::as_str).collect();
-    Finished::of(&mut confined(&args))
+    Finished::of(&mut confined_to(20, &args))
 }
 
 #[test]
@@ -374,7 +379,7 @@ fn files_beside_the_weights_are_read_within_bounds() {
     let with = |model: &Path, more: &str| {
         let args = train_args(model, &data, &run, &format!("--steps 1 --quiet {more}"));
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        Finished::of(&mut confined(&args))
+        Finished::of(&mut confined_to(20, &args))
     };
     with(&fixture("bert"), "--class-weights /dev/zero").fails(1, &["--class-weights", "/dev/zero"]);
     for name in ["vocab.json", "merges.txt"] {

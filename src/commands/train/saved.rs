@@ -62,16 +62,15 @@ fn saved(output: &OutputFolder, config: &TrainConfig) -> Result<Vec<u8>> {
         return Ok(bytes);
     }
     let leaves = [Leaves::Delta, Leaves::Model].map(|leaves| output.result_file(leaves));
-    let kept = leaves.iter().chain([&output.result()]).find(|path| path.exists()).cloned();
-    let delta = output.result_file(Leaves::Delta);
-    if delta.exists() && !output.metrics().exists() {
+    if output.is_imported() {
         bail!(
             "{}: not from a run in this folder, which has no {} (`bitfit import` leaves one without): start a run in another \
              folder, with --init-delta to go on from it",
-            delta.display(),
+            leaves[0].display(),
             output.metrics().display()
         );
     }
+    let kept = leaves.iter().chain([&output.result()]).find(|path| path.exists()).cloned();
     // The first result is written before the first checkpoint.
     let kept = match output.result().exists() || went_on_after_a_checkpoint(output, config)? {
         true => kept,

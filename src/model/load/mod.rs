@@ -20,6 +20,7 @@ use crate::rng::{Purpose, Stream};
 use crate::room::filled;
 use crate::tasks::head::DenseLayer;
 use anyhow::{Context, Result};
+pub use chosen::trains_pooler;
 use place::assemble;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
