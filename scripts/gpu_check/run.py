@@ -6,17 +6,52 @@ import platform
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import traceback
 from pathlib import Path
 
+from . import WrongUsage
 from .plan import STAGES
 
 HERE = Path(__file__).resolve().parent.parent
+# A stage with less than this many seconds is not worth starting.
+LEAST_SECONDS = 5
 
 
 class Stop(Exception):
     """The stages after this would make no sense."""
+
+
+class Interrupted(Stop):
+    """A signal asked the run to end."""
+
+
+def say(line):
+    """Prints. The terminal of a rented machine may be gone, which must not end the run."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def fresh_folder(asked):
+    """The folder for a report, made if it does not exist: this one, or a default that no other run has used."""
+    if asked is None:
+        numbers = iter(range(2, 10_000))
+        asked = Path("gpu-check-report")
+        while asked.exists():
+            asked = Path(f"gpu-check-report-{next(numbers)}")
+    elif asked.exists() and (not asked.is_dir() or any(asked.iterdir())):
+        what = "is a folder with files in it" if asked.is_dir() else "is not a folder"
+        raise WrongUsage(f"--report {asked}: this {what}; name a new folder")
+    try:
+        asked.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WrongUsage(f"--report {asked}: {error.strerror}") from error
+    return asked.resolve()
 
 
 class Run:
@@ -25,31 +60,37 @@ class Run:
     def __init__(self, args):
         self.args, self.here = args, HERE
         self.end = time.monotonic() + 60 * args.minutes
-        self.folder = args.report.resolve()
-        self.work = self.folder / "work"
-        shutil.rmtree(self.work, ignore_errors=True)
-        self.work.mkdir(parents=True)
         self.bitfit = (args.bitfit or HERE / "bitfit").resolve()
         self.fixtures = (args.fixtures or HERE / "tests/fixtures/parity").resolve()
+        library = (args.library or HERE / "libemulator.so").resolve()
+        for option, path in [("--bitfit", self.bitfit), ("--fixtures", self.fixtures), ("--library", library)]:
+            if not path.exists() and (option != "--library" or args.emulator):
+                raise WrongUsage(f"there is no {path}: run this from a pack, or name another with {option}")
+        self.folder = fresh_folder(args.report)
+        self.work = self.folder / "work"
+        self.work.mkdir()
         self.environment = dict(os.environ, BITFIT_TEST_CUDA="1", BITFIT_FIXTURES=str(self.fixtures),
                                 BITFIT_BENCH_DEVICE="cuda")
         if args.emulator:
-            library = self.work / "driver"
-            library.mkdir()
+            driver = self.work / "driver"
+            driver.mkdir()
             for name in ["libcuda.so", "libcuda.so.1"]:
-                (library / name).symlink_to((args.library or HERE / "libemulator.so").resolve())
-            self.environment["LD_LIBRARY_PATH"] = str(library)
-        self.results, self.left_out = [], {}
+                (driver / name).symlink_to(library)
+            self.environment["LD_LIBRARY_PATH"] = str(driver)
+        # What was left out, by name, and the names of what only lacked time.
+        self.results, self.left_out, self.unreached = [], {}, []
+        # What runs now, and whether a signal has come.
+        self.processes, self.interrupted = set(), False
         # What later stages need from earlier ones: the device's compute capability, and products by profile.
         self.capability, self.products = None, {}
         self.machine = {"machine": platform.platform(), "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        self.lines = open(self.folder / "results.jsonl", "w")
+        self.lines = open(self.folder / "results.jsonl", "x")
 
     def stage(self, name, work):
         """Runs a stage within its own limit and the time left for the run. Its results are kept however it ends."""
         left = self.end - time.monotonic()
-        if left < 5:
-            self.left_out[name] = "no time was left"
+        if left < LEAST_SECONDS:
+            self.no_time(name)
             return
         self.name, self.until = name, time.monotonic() + min(STAGES[name][1] * self.args.slower, left)
         try:
@@ -60,6 +101,19 @@ class Run:
             self.note("the stage itself", False, 0, output=traceback.format_exc())
         finally:
             self.report()
+
+    def no_time(self, name):
+        """Records that there was no time left for this."""
+        self.left_out[name] = "no time was left"
+        self.unreached.append(name)
+        say(f"left {name}: no time was left")
+
+    def interrupt(self, *_):
+        """Kills what runs and lets nothing else start. This is a signal's handler: it must not wait, and where it raised
+        something, a process that is just starting would be lost."""
+        self.interrupted = True
+        for process in list(self.processes):
+            kill(process)
 
     def run(self, command, **environment):
         """Exit code, output and seconds; the code is 124 if the stage's time is up."""
@@ -73,25 +127,36 @@ class Run:
                                        text=True, errors="replace", start_new_session=True)
         except OSError as error:
             return 127, str(error), 0.0
+        self.processes.add(process)
+        if self.interrupted:
+            kill(process)
         code = None
         try:
             said, _ = process.communicate(timeout=self.until - started)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            kill(process)
             said, _ = process.communicate()
             code, said = 124, said + "\nthe stage's time is up"
+        finally:
+            self.processes.discard(process)
+        if self.interrupted:
+            code, said = 130, said + "\ninterrupted"
         return process.returncode if code is None else code, said, time.monotonic() - started
 
     def note(self, what, passed, seconds, figures=None, output="", details=None):
-        """Records a result. `details` are the figures that are too many to show."""
+        """Records a result. `details` are the figures that are too many to show. Raises `Interrupted` if a signal has
+        come."""
         result = {"stage": self.name, "what": what, "passed": bool(passed), "seconds": round(seconds, 2),
                   "figures": figures or {}, "output": "" if passed else output[-4000:], "details": details or {}}
         self.results.append(result)
         self.lines.write(json.dumps(result) + "\n")
         self.lines.flush()
         os.fsync(self.lines.fileno())
+        self.report()
         shown = ", ".join(f"{key} {value}" for key, value in (figures or {}).items())
-        print(f"{'ok  ' if passed else 'FAIL'} {self.name}: {what} ({seconds:.1f} s) {shown}", flush=True)
+        say(f"{'ok  ' if passed else 'FAIL'} {self.name}: {what} ({seconds:.1f} s) {shown}")
+        if self.interrupted:
+            raise Interrupted("interrupted")
 
     def report(self):
         report = {**self.machine, "results": self.results, "left_out": self.left_out}
@@ -100,6 +165,18 @@ class Run:
             fresh = self.folder / f"{name}.fresh"
             fresh.write_text(text)
             fresh.replace(self.folder / name)
+
+    def close(self):
+        """Writes the report and removes the models and data that were made for the run."""
+        self.report()
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+def kill(process):
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # It has ended by itself.
 
 
 def markdown(report):
