@@ -1,10 +1,10 @@
-//! The current batch and the step's numbers in device memory: one buffer at fixed places, read by recorded steps. The
-//! next ones are uploaded to a second buffer while a step runs, then moved into place by one copy on the device.
+//! The current batch and the step's numbers in device memory: at fixed places in one of two buffers, read by recorded
+//! steps. The next ones are uploaded to the other buffer while a step runs.
 
 use super::args::{BatchHeader, StepNumbers};
 use super::device::Device;
-use super::memory::{Address, Buffer};
-use super::pinned::{Uploads, UploadsBeside};
+use super::memory::Address;
+use super::pinned::{Alternating, Uploads};
 use crate::backend::ids::LargestIds;
 use crate::backend::labels::{self, LabelKind};
 use crate::backend::{DropoutKey, Memory, check};
@@ -32,8 +32,7 @@ impl BatchShape {
 /// 32-bit words.
 #[derive(Debug)]
 pub struct DeviceBatch {
-    buffer: Buffer,
-    uploads: UploadsBeside,
+    buffers: Alternating,
     batches: Uploads,
     numbers: Uploads,
     /// The step's numbers as the next operations launched will see them.
@@ -67,8 +66,7 @@ impl DeviceBatch {
         let (words, current) = (Self::words(&memory), StepNumbers::zeroed());
         let first = bytemuck::cast_slice(std::slice::from_ref(&current));
         Ok(Self {
-            buffer: Buffer::new(device, "batch", Self::size(&memory))?,
-            uploads: UploadsBeside::new(device, NUMBERS_WORDS + words, first)?,
+            buffers: Alternating::new(device, NUMBERS_WORDS + words, first)?,
             batches: Uploads::new(device, words)?,
             numbers: Uploads::new(device, NUMBERS_WORDS)?,
             current,
@@ -105,7 +103,7 @@ impl DeviceBatch {
 
     /// Bytes allocated.
     pub fn bytes(&self) -> usize {
-        self.buffer.bytes() + self.uploads.bytes()
+        self.buffers.bytes()
     }
 
     /// Makes `batch` the current one for everything launched later; its upload overlaps what was launched earlier.
@@ -135,7 +133,7 @@ impl DeviceBatch {
             (self.labels_at(), labels::words(&batch.labels)),
             (self.labelled_at(), &labelled),
         ];
-        self.uploads.send(&mut self.batches, NUMBERS_WORDS, |words| {
+        self.buffers.send(&mut self.batches, NUMBERS_WORDS, |words| {
             for (at, part) in parts {
                 words[at - NUMBERS_WORDS..][..part.len()].copy_from_slice(part);
             }
@@ -159,13 +157,21 @@ impl DeviceBatch {
 
     /// Puts `numbers`, if they changed, and the batch, if it is new, where everything launched later finds them.
     pub fn arrive(&mut self, numbers: StepNumbers) -> Result<()> {
-        if !numbers.same(&self.current) {
-            self.current = numbers;
-            self.uploads.send(&mut self.numbers, 0, |words| {
-                words.copy_from_slice(bytemuck::cast_slice(&[numbers]));
-            })?;
+        let fill = |words: &mut [u32]| words.copy_from_slice(bytemuck::cast_slice(&[numbers]));
+        if self.buffers.waiting() {
+            // The numbers next to a new batch are those of two batches ago.
+            self.buffers.send(&mut self.numbers, 0, fill)?;
+            self.buffers.advance()?;
+        } else if !numbers.same(&self.current) {
+            self.buffers.amend(&mut self.numbers, 0, fill)?;
         }
-        self.uploads.take(&mut self.buffer)
+        self.current = numbers;
+        Ok(())
+    }
+
+    /// Which of the two buffers everything launched now reads: a recording holds for one of them.
+    pub fn turn(&self) -> usize {
+        self.buffers.turn()
     }
 
     fn ids_at(&self) -> usize {
@@ -194,34 +200,34 @@ impl DeviceBatch {
 
     /// The step's numbers.
     pub fn step_numbers(&self) -> Result<Address> {
-        self.buffer.at(0, size_of::<StepNumbers>())
+        self.buffers.current().at(0, size_of::<StepNumbers>())
     }
 
     pub fn header(&self) -> Result<Address> {
-        self.buffer.at(NUMBERS_WORDS * 4, size_of::<BatchHeader>())
+        self.buffers.current().at(NUMBERS_WORDS * 4, size_of::<BatchHeader>())
     }
 
     pub fn ids(&self) -> Result<Address> {
-        self.buffer.at(self.ids_at() * 4, self.memory.limits.tokens * 4)
+        self.buffers.current().at(self.ids_at() * 4, self.memory.limits.tokens * 4)
     }
 
     pub fn positions(&self) -> Result<Address> {
-        self.buffer.at(self.positions_at() * 4, self.memory.limits.tokens * 4)
+        self.buffers.current().at(self.positions_at() * 4, self.memory.limits.tokens * 4)
     }
 
     pub fn types(&self) -> Result<Address> {
-        self.buffer.at(self.types_at() * 4, self.memory.limits.tokens * 4)
+        self.buffers.current().at(self.types_at() * 4, self.memory.limits.tokens * 4)
     }
 
     pub fn bounds(&self) -> Result<Address> {
-        self.buffer.at(self.bounds_at() * 4, (self.memory.limits.sequences + 1) * 4)
+        self.buffers.current().at(self.bounds_at() * 4, (self.memory.limits.sequences + 1) * 4)
     }
 
     pub fn labels(&self) -> Result<Address> {
-        self.buffer.at(self.labels_at() * 4, self.memory.labels * 4)
+        self.buffers.current().at(self.labels_at() * 4, self.memory.labels * 4)
     }
 
     pub fn labelled(&self) -> Result<Address> {
-        self.buffer.at(self.labelled_at() * 4, self.memory.labelled[0] * 4)
+        self.buffers.current().at(self.labelled_at() * 4, self.memory.labelled[0] * 4)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A recording serves every batch of its size bucket: grids are sized for the bucket, blocks beyond the batch return at
 //! once, and everything that changes from batch to batch (sizes, sequence bounds, seeds, learning rate) is read from
-//! device memory. Without recording the same grids are used, so that both ways give the same bits.
+//! device memory, from one of two places: each bucket has a recording for both. Without recording the same grids are used, so that both ways give the same bits.
 
 use super::args::ATTENTION_ROWS;
 use super::batch::BatchShape;
@@ -23,8 +23,8 @@ pub fn bucket(shape: BatchShape, limits: Limits) -> BatchShape {
     }
 }
 
-/// What is recorded: the program, its span, and the bucket.
-pub type RecordingKey = (u64, Span, BatchShape);
+/// What is recorded: the program, its span, the bucket, and which of the two buffers has the batch.
+pub type RecordingKey = (u64, Span, BatchShape, usize);
 
 /// All recordings for a backend's current memory, whose addresses are baked in.
 #[derive(Default)]

@@ -105,22 +105,6 @@ impl Buffer {
             .with_context(|| format!("cannot copy {} bytes to the {}", bytes.len(), self.what))
     }
 
-    /// Copies an entire buffer of the same size, on the device.
-    pub fn copy_from(&mut self, from: &Self) -> Result<()> {
-        ensure!(
-            self.bytes() == from.bytes(),
-            "the {} has {} bytes, the {} {}",
-            self.what,
-            self.bytes(),
-            from.what,
-            from.bytes()
-        );
-        self.device
-            .stream
-            .memcpy_dtod(&from.slice, &mut self.slice)
-            .with_context(|| format!("cannot copy the {} to the {}", from.what, self.what))
-    }
-
     /// Waits for the device and copies from it.
     pub fn read<T: Pod>(&self, offset: usize, count: usize) -> Result<Vec<T>> {
         let mut values = vec![T::zeroed(); count];

@@ -73,41 +73,63 @@ impl Uploads {
     }
 }
 
-/// Uploads that overlap the device's work: a separate stream fills a second buffer on the device, and the operations'
-/// stream copies it from there when it gets to it.
+/// Two equal buffers on the device. The operations read one of them, while a separate stream fills the other for the
+/// operations after them. No copy is left for the operations' stream, but what is recorded for one buffer does not serve
+/// the other.
 ///
-/// Two events keep the order: `arrived` before it is copied, and `taken` before the next upload overwrites it.
+/// Two events keep the order: `arrived` before the operations turn to a buffer, and `free` before an upload overwrites it.
 #[derive(Debug)]
-pub struct UploadsBeside {
+pub struct Alternating {
     stream: Arc<CudaStream>,
-    staging: Buffer,
-    /// Recorded after the last upload.
+    halves: [Buffer; 2],
+    /// The buffer that the operations read.
+    turn: usize,
+    /// Recorded after the last upload to the other one.
     arrived: CudaEvent,
-    /// Recorded after each copy out of `staging`.
-    taken: CudaEvent,
-    /// Something was sent that has not been taken yet.
+    /// Recorded after the last operation that read the other one.
+    free: CudaEvent,
+    /// The other one has something that the operations have not turned to.
     waiting: bool,
 }
 
-impl UploadsBeside {
-    /// For `words` words, starting with the contents `first`.
+impl Alternating {
+    /// Two buffers of `words` words; the operations read the one that begins with `first`.
     pub fn new(device: &Device, words: usize, first: &[u32]) -> Result<Self> {
         let context = device.stream.context();
-        let (arrived, taken) = (context.new_event(None)?, context.new_event(None)?);
-        let mut staging = Buffer::new(device, "next batch", words * 4)?;
-        staging.write(0, first)?;
+        let (arrived, free) = (context.new_event(None)?, context.new_event(None)?);
+        let mut halves = [
+            Buffer::new(device, "batch", words * 4)?,
+            Buffer::new(device, "next batch", words * 4)?,
+        ];
+        halves[0].write(0, first)?;
         // The memory exists once the operations' stream has reached this point.
-        taken.record(&device.stream)?;
-        Ok(Self { stream: context.new_stream()?, staging, arrived, taken, waiting: true })
+        free.record(&device.stream)?;
+        let stream = context.new_stream()?;
+        Ok(Self { stream, halves, turn: 0, arrived, free, waiting: false })
     }
 
     /// Bytes allocated on the device.
     pub fn bytes(&self) -> usize {
-        self.staging.bytes()
+        self.halves.iter().map(Buffer::bytes).sum()
     }
 
-    /// Lets `fill` write all words of a page-locked buffer and starts their upload for [`UploadsBeside::take`], from
-    /// word `at` on. Waits only if both of these buffers are in flight.
+    /// The buffer for what is launched now.
+    pub fn current(&self) -> &Buffer {
+        &self.halves[self.turn]
+    }
+
+    /// Which of the two that is.
+    pub fn turn(&self) -> usize {
+        self.turn
+    }
+
+    /// Whether something was sent for the next turn.
+    pub fn waiting(&self) -> bool {
+        self.waiting
+    }
+
+    /// Lets `fill` write all words of a page-locked buffer and starts their upload for the next turn, from word `at` on.
+    /// Waits only if both of these page-locked buffers are in flight.
     pub fn send(
         &mut self,
         from: &mut Uploads,
@@ -115,24 +137,37 @@ impl UploadsBeside {
         fill: impl FnOnce(&mut [u32]),
     ) -> Result<()> {
         let half = from.filled(fill)?;
-        self.stream.wait(&self.taken).context(UNORDERED)?;
-        self.staging.start_write_on(&self.stream, at * 4, half.words.as_slice()?)?;
+        self.stream.wait(&self.free).context(UNORDERED)?;
+        let other = &mut self.halves[1 - self.turn];
+        other.start_write_on(&self.stream, at * 4, half.words.as_slice()?)?;
         half.record_on(&self.stream)?;
         self.waiting = true;
         Ok(())
     }
 
-    /// Copies everything that was sent, if anything, to `to`: visible to everything launched later and to nothing
-    /// launched earlier.
-    pub fn take(&mut self, to: &mut Buffer) -> Result<()> {
-        if !std::mem::take(&mut self.waiting) {
-            return Ok(());
-        }
-        let operations = Arc::clone(&to.device().stream);
+    /// Everything launched later reads what was sent; nothing launched earlier does.
+    pub fn advance(&mut self) -> Result<()> {
+        let operations = Arc::clone(&self.current().device().stream);
+        self.free.record(&operations).context(UNORDERED)?;
         self.arrived.record(&self.stream).context(UNORDERED)?;
         operations.wait(&self.arrived).context(UNORDERED)?;
-        to.copy_from(&self.staging)?;
-        self.taken.record(&operations).context(UNORDERED)
+        self.turn = 1 - self.turn;
+        self.waiting = false;
+        Ok(())
+    }
+
+    /// Like [`Alternating::send`], but to the current buffer: between the operations launched before and after.
+    pub fn amend(
+        &mut self,
+        from: &mut Uploads,
+        at: usize,
+        fill: impl FnOnce(&mut [u32]),
+    ) -> Result<()> {
+        let half = from.filled(fill)?;
+        let operations = Arc::clone(&self.current().device().stream);
+        let current = &mut self.halves[self.turn];
+        current.start_write_on(&operations, at * 4, half.words.as_slice()?)?;
+        half.record_on(&operations)
     }
 }
 

@@ -62,7 +62,7 @@ pub fn run(cuda: &mut CudaBackend, program: &Program, span: Span, numbers: Numbe
         cuda.memory_mut()?.batch.leave();
         return done;
     }
-    let key = (program.id(), span, grid);
+    let key = (program.id(), span, grid, memory.batch.turn());
     let done = match memory.graphs.replay(key) {
         Ok(false) => memory.graphs.begin(&device, key).and_then(|()| {
             let issued = issue(cuda, program, span, true);
