@@ -81,6 +81,7 @@ pub mod content;
 pub mod data;
 pub mod error;
 pub mod files;
+mod finite;
 pub mod formats;
 pub mod hub;
 pub mod methods;

@@ -1,9 +1,10 @@
 //! The base model that a command works on: its folder, configuration and identity.
 
+use super::weights_hash::WeightsHash;
 use super::{fetching, max_len, say, warn};
 use crate::content::mistaken_file;
 use crate::data::{Positions, TextCounts, TextTally, TextTokenizer, TokenizerOptions};
-use crate::files::{read_bounded, weights_sha256};
+use crate::files::read_bounded;
 use crate::formats::delta::DeltaInfo;
 use crate::formats::fingerprint::Fingerprint;
 use crate::formats::model_files::{CONFIG, SENTENCE_CONFIGS, TOKENIZER_FILES, WEIGHTS_INDEX};
@@ -22,12 +23,11 @@ use std::path::{Path, PathBuf};
 /// Far above any real settings file.
 pub const MOST_SETTINGS: u64 = 1 << 20;
 
-/// A checkpoint folder, its configuration read and its weights hashed.
+/// A checkpoint folder, its configuration read and its weights being hashed.
 pub struct Base {
     pub folder: PathBuf,
     pub config: ModelConfig,
-    /// How a delta identifies its base.
-    pub sha256: String,
+    sha256: WeightsHash,
     /// From before the weights were hashed.
     stamps: Stamps,
 }
@@ -75,8 +75,16 @@ impl Base {
         let config = ModelConfig::read(&folder)?;
         let files = ModelTensors::files(&folder)?;
         let stamps = Stamps::of(&files)?;
-        let sha256 = weights_sha256(&files)?;
+        let sha256 = WeightsHash::start(files)?;
         Ok(Self { folder, config, sha256, stamps })
+    }
+
+    /// How a delta identifies its base: the first caller waits for it.
+    ///
+    /// # Errors
+    /// Weights that cannot be read.
+    pub fn sha256(&self) -> Result<&str> {
+        self.sha256.get()
     }
 
     /// Call it once the weights have been read.
@@ -84,6 +92,7 @@ impl Base {
     /// # Errors
     /// If they are no longer those that were hashed.
     pub fn unchanged(&self) -> Result<()> {
+        self.sha256()?;
         self.stamps.check()
     }
 

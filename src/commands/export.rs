@@ -57,7 +57,7 @@ fn adapter_of(delta: &Delta, base: &Base, named: &str) -> Result<BeftAdapter> {
         None => (named, None),
     };
     let adapter = beft_of(delta, prefix, named, &own)?;
-    fits(delta, &base.sha256, &outline_of(&file, &base.config, &task_spec(&delta.info))?)?;
+    fits(delta, base.sha256()?, &outline_of(&file, &base.config, &task_spec(&delta.info))?)?;
     base.unchanged()?;
     Ok(adapter)
 }

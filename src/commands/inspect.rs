@@ -93,7 +93,7 @@ fn model(name: &str, method: Method, biases: &BiasSelection) -> Result<()> {
         count(config.layers, "layer"),
         config.hidden,
         count(config.heads, "head"),
-        base.sha256
+        base.sha256()?
     ))?;
     show(&table)?;
     let all = sum(&|_| true);
@@ -173,7 +173,8 @@ fn delta(path: &Path, base: Option<&str>) -> Result<()> {
     let spec = task_spec(&delta.info);
     let mut model = load(&base.folder, &base.config, &spec, &mut backend)?;
     let before = model.params.initial().to_vec();
-    apply(&delta, &base.sha256, &mut model).with_context(|| format!("delta {}", path.display()))?;
+    apply(&delta, base.sha256()?, &mut model)
+        .with_context(|| format!("delta {}", path.display()))?;
     let after = model.params.initial();
 
     let moved = |name: &str| -> Option<f64> {

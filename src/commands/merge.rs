@@ -54,7 +54,7 @@ fn merge(args: &MergeArgs, path: &Path, delta: Delta, base: &Base) -> Result<()>
     let weights = delta.info.settings.weights.into();
     let spec = task_spec(&delta.info);
     let mut model = load(&base.folder, &base.config, &spec, &mut CpuBackend::new(weights))?;
-    super::trained::apply(&delta, &base.sha256, &mut model)
+    super::trained::apply(&delta, base.sha256()?, &mut model)
         .with_context(|| format!("delta {}", path.display()))?;
 
     let prefix = base.config.family.prefix();

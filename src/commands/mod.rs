@@ -36,6 +36,7 @@ mod sweep;
 mod tile_sweep;
 mod train;
 mod trained;
+mod weights_hash;
 
 use crate::backend::cpu::highest_instruction_set;
 use crate::cli::{Cli, ColumnArgs, Command};

@@ -77,11 +77,12 @@ impl Trained {
             Some(_) => Base::of_delta(&path, &info, model, compute.quiet)?,
             None => Base::of_folder(path.clone())?,
         };
-        if let Some(delta) = &delta {
-            belongs_to(delta, &path, &base)?;
-        }
+        // Another base explains everything that does not fit, but its hash takes as long as loading.
+        let belongs = || delta.as_ref().map_or(Ok(()), |delta| belongs_to(delta, &path, &base));
         // Before the tensors are compared: differences between the files explain why these do not fit.
-        let tokenizer = base.tokenizer_of(&info, compute.max_length, compute.quiet)?;
+        let tokenizer = base
+            .tokenizer_of(&info, compute.max_length, compute.quiet)
+            .or_else(|error| belongs().and(Err(error)))?;
         let weights = compute.weights.unwrap_or(info.settings.weights).into();
         // On a CPU, what was trained in f32 is read in f32.
         let matrices = info.method.trains_matrices();
@@ -100,11 +101,13 @@ impl Trained {
             matrices_train: delta.is_some() && matrices,
         })?;
         say(compute.quiet, format_args!("device: {}", backend.describe()));
-        let mut model = load(&base.folder, &base.config, &task_spec(&info), &mut *backend)?;
+        let model = load(&base.folder, &base.config, &task_spec(&info), &mut *backend);
+        belongs()?;
+        let mut model = model?;
         base.unchanged()?;
         match &delta {
             Some(delta) => {
-                apply(delta, &base.sha256, &mut model)
+                apply(delta, base.sha256()?, &mut model)
                     .with_context(|| format!("delta {}", path.display()))?;
                 say(
                     compute.quiet,
@@ -138,7 +141,7 @@ impl Trained {
         };
         let left = if delta.is_some() { path } else { path.join(WEIGHTS) };
         if ranks.several() {
-            let files = Fingerprint::default().with("base weights", &base.sha256);
+            let files = Fingerprint::default().with("base weights", base.sha256()?);
             agreement::agree(&**ranks, &files.with("delta or model", &sha256_file(&left)?))?;
         }
         let data = settings_beside(&left).ok().flatten().and_then(|settings| settings.data);
@@ -211,7 +214,7 @@ pub fn read_delta(path: &Path) -> Result<Delta> {
 /// # Errors
 /// The delta was trained on another base.
 pub fn belongs_to(delta: &Delta, path: &Path, base: &Base) -> Result<()> {
-    delta.info.check_base(&base.sha256).with_context(|| format!("delta {}", path.display()))
+    delta.info.check_base(base.sha256()?).with_context(|| format!("delta {}", path.display()))
 }
 
 /// Warns of oddities of the run that left a file: it has not ended, or its settings cannot be read.

@@ -7,6 +7,7 @@ use super::container::{ContainerError, Tensor, read_header};
 use super::model_files::{WEIGHTS, WEIGHTS_INDEX, read_file};
 use crate::content::mistaken_file;
 use crate::files::open_whole;
+use crate::finite::first_not_finite;
 use crate::room::room;
 use anyhow::{Context, Result, bail, ensure};
 use half::{bf16, f16};
@@ -309,7 +310,7 @@ impl Shard {
         .with_context(|| {
             format!("cannot read {}; was the file changed in the meantime?", place())
         })?;
-        if let Some(at) = values.iter().position(|x| !x.is_finite()) {
+        if let Some(at) = first_not_finite(&values) {
             bail!(
                 "{} holds {} at element {at}; the checkpoint is damaged, fetch or export it again",
                 place(),

@@ -7,10 +7,12 @@ use crate::backend::int8::Int8;
 use crate::backend::nf4::Nf4;
 use crate::backend::resident::Label;
 use crate::backend::{MatrixKind, MatrixShape, Resident, WeightType};
+use crate::finite::first_not_finite;
 use crate::program::{ParamRange, WeightId};
 use crate::room::{copied, filled, room};
 use anyhow::{Context, Result, ensure};
 use half::f16;
+use half::slice::HalfFloatSliceExt as _;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -139,6 +141,18 @@ pub fn rounded(
     Ok(out)
 }
 
+/// Rounded to nearest, many at a time.
+fn in_f16(values: &[f32], name: &str) -> Result<Vec<f16>> {
+    let mut halves: Vec<f16> = room(values.len(), name)?;
+    let mut piece = [f16::ZERO; 1024];
+    for values in values.chunks(piece.len()) {
+        let piece = &mut piece[..values.len()];
+        piece.convert_from_f32_slice(values);
+        halves.extend_from_slice(piece);
+    }
+    Ok(halves)
+}
+
 /// Bytes of a frozen matrix.
 pub fn bytes(weight_type: WeightType, shape: MatrixShape) -> usize {
     let MatrixShape { rows, cols, .. } = shape;
@@ -198,14 +212,13 @@ impl HostMatrices {
             "{name}: {} values do not make a [{rows}, {cols}] matrix",
             values.len()
         );
-        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+        if let Some(at) = first_not_finite(values) {
             anyhow::bail!("{name}[{}, {}] is {}", at / cols, at % cols, values[at]);
         }
         let data = match (weight_type, shape.kind) {
             (WeightType::F16, _) => {
-                let mut halves: Vec<f16> = room(values.len(), name)?;
-                halves.extend(values.iter().map(|&v| f16::from_f32(v)));
-                if let Some(at) = halves.iter().position(|h| !h.is_finite()) {
+                let halves = in_f16(values, name)?;
+                if let Some(at) = first_not_finite(&halves) {
                     anyhow::bail!(
                         "{name}[{}, {}] = {} does not fit into 16 bits (at most 65504); store the weights as f32",
                         at / cols,

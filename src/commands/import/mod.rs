@@ -112,7 +112,7 @@ fn delta_of(args: &ImportArgs, adapter: &ReadAdapter, base: &Base, model: &str) 
     let own = |name: &str, shape: &[usize]| own_values(&file, name, shape);
     if let Some(info) = &adapter.info {
         // Before tensors are compared: a different base explains why they do not fit.
-        info.check_base(&base.sha256)?;
+        info.check_base(base.sha256()?)?;
         base.tokenizer_of(info, None, args.quiet)?;
     }
     let encoder = BaseParams::of(base, &file)?;
@@ -143,7 +143,7 @@ fn delta_of(args: &ImportArgs, adapter: &ReadAdapter, base: &Base, model: &str) 
         }
     }
     let delta = Delta { info, tensors, places: BTreeMap::new() };
-    fits(&delta, &base.sha256, &outline)?;
+    fits(&delta, base.sha256()?, &outline)?;
     for (name, value) in values.iter().filter(|(name, _)| !delta.tensors.contains_key(*name)) {
         let own = name.strip_prefix(prefix).and_then(|inside| file.get(inside, &value.shape).ok());
         let own = own.map(|data| Tensor { shape: value.shape.clone(), data });
@@ -184,7 +184,7 @@ fn info_of(
         ..TrainConfig::with_defaults(model.to_owned(), from, PathBuf::new())
     };
     Ok(DeltaInfo {
-        base_sha256: base.sha256.clone(),
+        base_sha256: base.sha256()?.to_owned(),
         model_type: base.config.model_type.clone(),
         task: head.task,
         labels: head.labels,

@@ -130,7 +130,7 @@ impl<'a> FinishedRun<'a> {
                     let _one = frozen.loading();
                     load(&base.folder, &base.config, &spec, &mut *backend)?
                 };
-                trained::apply(&delta, &base.sha256, &mut model)
+                trained::apply(&delta, base.sha256()?, &mut model)
                     .with_context(|| format!("delta {}", left.display()))?;
                 Ok(Session::new(model, backend))
             }

@@ -108,7 +108,7 @@ pub fn files_in(run: &Fingerprint, config: &TrainConfig) -> Fingerprint {
 
 fn of_files(config: &TrainConfig, base: &Base, data: &DataHashes) -> Result<Fingerprint> {
     let [weights, train, dev, head, biases, classes] = FILES;
-    let mut files = Fingerprint::default().with(weights, &base.sha256).with(train, &data.train);
+    let mut files = Fingerprint::default().with(weights, base.sha256()?).with(train, &data.train);
     if let Some(sha256) = &data.dev {
         files = files.with(dev, sha256);
     }

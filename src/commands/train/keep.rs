@@ -102,7 +102,7 @@ pub fn delta_info(
     data: &Data,
 ) -> Result<DeltaInfo> {
     Ok(DeltaInfo {
-        base_sha256: base.sha256.clone(),
+        base_sha256: base.sha256()?.to_owned(),
         model_type: base.config.model_type.clone(),
         task: config.task.kind(),
         labels: data.targets.names().to_vec(),
