@@ -115,6 +115,17 @@ pub fn bitfit<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
     command
 }
 
+/// The program with so many seconds of processor time: on a clock, a machine that pauses would take some, too.
+pub fn in_processor_time<A: AsRef<OsStr>>(
+    seconds: u32,
+    args: impl IntoIterator<Item = A>,
+) -> Command {
+    let mut command = Command::new("sh");
+    let program = format!("ulimit -t {seconds}; exec \"$0\" \"$@\"");
+    command.args(["-c", program.as_str(), env!("CARGO_BIN_EXE_bitfit")]).args(args);
+    command
+}
+
 /// An interpreter that can run this code, preferring the one named by `BITFIT_PYTHON`.
 pub fn python_that(runs: &str) -> Option<String> {
     let asked = std::env::var("BITFIT_PYTHON").ok();
