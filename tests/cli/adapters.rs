@@ -408,7 +408,7 @@ fn a_folder_that_is_no_adapter_is_refused_with_what_to_do() {
     let adapter = copy_of_peft(&folder, "beft");
     let base = fixture("bert");
     edit_json(&adapter.join(CONFIG), |c| c["base_model_name_or_path"] = value!("./nowhere"));
-    refused(&adapter, &[], 1, &["base model ./nowhere", "give --model"]);
+    refused(&adapter, &[], 1, &["names ./nowhere as its base model", "give --model"]);
     edit_json(&adapter.join(CONFIG), |c| c["base_model_name_or_path"] = value!(null));
     refused(&adapter, &[], 2, &["--model is missing", "does not name its base"]);
     let on_base = ["--model", base.to_str().unwrap()];

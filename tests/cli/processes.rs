@@ -267,7 +267,7 @@ fn a_line_in_a_pipe_is_answered_before_the_next_is_there() {
             }
         });
         let wait = |what: &str| {
-            let line = lines.recv_timeout(Duration::from_secs(60));
+            let line = lines.recv_timeout(HANGS);
             line.unwrap_or_else(|_| panic!("{format}: no answer to {what}"))
         };
         stdin.write_all(rows[0].as_bytes()).unwrap();
