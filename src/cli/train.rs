@@ -46,6 +46,7 @@ impl TrainArgs {
             }));
         }
         let file = match &path {
+            Some(path) if self.config.is_none() => FileOptions::read_for("--resume", path)?,
             Some(path) => FileOptions::read(path)?,
             None => FileOptions::default(),
         };
