@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # The main example: trains MiniLM's biases on the polarity of movie reviews, and shows the result.
-# Fetches the model and the texts (90 MB, cached in .cache/), builds and trains. Options are passed on to `bitfit train`:
+# Builds, fetches the model and the texts (90 MB, cached in .cache/), and trains. Options are passed on to `bitfit train`:
 #   scripts/movie-reviews.sh --pooling cls --method head
 set -euo pipefail
 cd "$(dirname "$0")/.."
-python3 scripts/fetch.py
 cargo build --release --bin bitfit
+# A wrong option is refused before anything is fetched: --help comes last, so that all others are read before it.
+target/release/bitfit train "$@" --help > /dev/null
+python3 scripts/fetch.py
 if [[ " $* " != *" --output"* ]]; then
   set -- "$@" --output "runs/movie-reviews-$(date +%Y%m%d-%H%M%S)"
 fi

@@ -6,9 +6,10 @@
 
 use std::io;
 
-/// The process's exit code for a failed run.
+/// The process's exit code for a failed run: a file, a folder, the device or the network, or what a file contains.
 pub const EXIT_FAILURE: u8 = 1;
-/// The process's exit code for a wrong command line or configuration file.
+/// The process's exit code for a wrong command line or configuration file: an option, alone or for this model or adapter.
+/// Whether a file or folder that an option names is there does not count.
 pub const EXIT_USAGE: u8 = 2;
 
 /// The context of an error when an answer cannot be printed.

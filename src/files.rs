@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
 
+use crate::error::UNWRITTEN;
 use crate::temporary::Temporary;
 
 /// Writes `path` via a temporary file in the same folder, which is synced and then renamed.
@@ -46,6 +47,17 @@ pub fn write_named(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>
         false => replace(&target, |file| outcome(write, file, &mut own)),
     };
     own_or_written(own, written, path)
+}
+
+/// [`write_named`] for standard output.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_stdout(write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let mut out = io::stdout().lock();
+    let mut own = None;
+    let written = outcome(write, &mut out, &mut own).and_then(|()| Ok(out.flush()?));
+    own.map_or_else(|| written.context(UNWRITTEN), Err)
 }
 
 /// Checks that [`write_named`] can write there: call it before the work that produces the content.

@@ -116,11 +116,17 @@ fn a_full_disk_is_an_error_that_names_the_file() {
 }
 
 #[test]
-fn a_missing_folder_is_an_error_that_names_the_file() {
+fn a_missing_folder_is_an_error_that_names_the_file_and_no_temporary_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("no/such/a.bin");
-    let line = crate::error::one_line(&write_bytes_atomic(&path, b"x").unwrap_err());
-    assert!(line.contains("no/such/a.bin"), "{line}");
+    for error in [write_bytes_atomic(&path, b"x").unwrap_err(), can_be_written(&path).unwrap_err()]
+    {
+        let line = crate::error::one_line(&error);
+        assert!(
+            line.contains("no/such/a.bin: No such file") && !line.contains(".a.bin."),
+            "{line}"
+        );
+    }
 }
 
 #[cfg(unix)]

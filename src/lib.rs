@@ -86,6 +86,8 @@ pub mod formats;
 pub mod hub;
 pub mod methods;
 pub mod model;
+#[cfg(test)]
+mod processor_time;
 pub mod program;
 pub mod ranks;
 pub mod results;

@@ -2,11 +2,12 @@
 //! removes its own, and what a killed one left is removed when the same file is written again.
 
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use tempfile::NamedTempFile;
+use tempfile::{Builder, NamedTempFile};
 
 /// Those of this process.
 static OWN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -61,15 +62,12 @@ impl Temporary {
         let name = name.to_string_lossy();
         let (prefix, folder) = (prefix_of(&name), folder_of(path));
         remove_dead(folder, &name);
-        let mut builder = tempfile::Builder::new();
+        let mut builder = Builder::new();
         builder.prefix(&prefix).suffix(".tmp");
-        // A temporary file is private by default; this one becomes an ordinary file, with permissions by the umask.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let mut own = own();
-        let mut file = builder.tempfile_in(folder)?;
+        let mut file = created(&builder, folder)?;
         while !lives(&file) {
-            file = builder.tempfile_in(folder)?;
+            file = created(&builder, folder)?;
         }
         let path = file.path().to_path_buf();
         own.push(path.clone());
@@ -90,6 +88,26 @@ impl Temporary {
         file.persist(path).map_err(|error| error.error)?;
         sync_folder(folder_of(path))
     }
+}
+
+/// A fresh file with the permissions of any other: `tempfile` would make a private one. The error is the system's,
+/// without the random name that `tempfile` adds to it: the caller names the file that was asked for.
+fn created(builder: &Builder<'_, '_>, folder: &Path) -> io::Result<NamedTempFile> {
+    let mut refused = None;
+    let open = |path: &Path| {
+        let opened = File::options().read(true).write(true).create_new(true).open(path);
+        opened.inspect_err(|error| refused = error.raw_os_error())
+    };
+    let made = builder.make_in(folder, open);
+    made.map_err(|named| refused.map_or(named, io::Error::from_raw_os_error))
+}
+
+/// Checks that files can be created in `folder`.
+///
+/// # Errors
+/// If none can.
+pub fn takes_files(folder: &Path) -> io::Result<()> {
+    created(&Builder::new(), folder).map(drop)
 }
 
 /// Removes those of this process, which is about to end: nothing may be started after this.

@@ -25,7 +25,15 @@ impl FileOptions {
     /// An unreadable file; broken TOML, an unknown key (with the nearest known one), a repeated key, or a value that
     /// the option does not accept, each with its line.
     pub fn read(path: &Path) -> Result<Self, UsageError> {
-        read_file("--config", path, Self::parse)
+        Self::read_for("--config", path)
+    }
+
+    /// The same for a file that another option leads to.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_for(option: &str, path: &Path) -> Result<Self, UsageError> {
+        read_file(option, path, Self::parse)
     }
 
     /// The line that sets `option` (its name without dashes), if the file does and `flags` do not override it.

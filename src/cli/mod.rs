@@ -38,7 +38,7 @@ pub use train::TrainCommand;
 pub use train_args::TrainArgs;
 
 use crate::error::UsageError;
-use usage::{not_text, usage_error};
+use usage::{not_text, usage_error, with_negative_numbers};
 
 /// Fine-tune a BERT-family encoder by training only its biases.
 ///
@@ -159,7 +159,7 @@ impl Cli {
         I::Item: Into<OsString> + Clone,
     {
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-        let parsed = Self::command()
+        let parsed = with_negative_numbers(Self::command())
             .try_get_matches_from(&args)
             .and_then(|matches| Self::from_arg_matches(&matches));
         match parsed {
@@ -234,6 +234,33 @@ mod tests {
         for message in [wrong_value, wrong_name, missing, error(&[])] {
             assert!(!message.contains('\n') && !message.contains("Usage"), "{message}");
         }
+    }
+
+    #[test]
+    fn a_number_that_an_option_does_not_take_is_answered_with_what_it_takes() {
+        for seed in ["-1", "1.5", "x", "18446744073709551616"] {
+            let said = error(&["train", "--seed", seed]);
+            let expected =
+                "for '--seed <N>': seeds are whole numbers from 0 to 18446744073709551615";
+            assert!(said.contains(expected), "{said}");
+        }
+        let whole = "write a whole number, 0 or more";
+        for (option, takes) in [
+            ("--epochs", whole),
+            ("--batch-size", whole),
+            ("--threads", whole),
+            ("--weight-decay", "write a number"),
+        ] {
+            for wrong in ["x", "-y"] {
+                let said = error(&["train", &format!("{option}={wrong}")]);
+                assert!(said.contains(takes) && said.contains(option), "{said}");
+            }
+        }
+        for option in ["--epochs", "--batch-size", "--threads"] {
+            let said = error(&["train", option, "-1"]);
+            assert!(said.contains(&format!("invalid value '-1' for '{option}")), "{said}");
+        }
+        assert!(error(&["train", "--output", "-1"]).contains("unexpected argument '-1'"));
     }
 
     #[cfg(unix)]

@@ -60,7 +60,8 @@ pub fn to_text(runs: &[SweepRun]) -> Result<String> {
 /// A broken list, with its line; a flag for something in which the runs differ.
 pub fn recorded(output: &Path, flags: &TrainArgs) -> Result<Option<Vec<SweepRun>>, UsageError> {
     let path = runs_file(output);
-    if !path.exists() {
+    // What cannot be looked at may be there: reading it then says why it cannot be.
+    if matches!(path.try_exists(), Ok(false)) {
         return Ok(None);
     }
     read_file("--resume", &path, |text| {

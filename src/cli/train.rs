@@ -7,6 +7,8 @@ use crate::settings::rate::Rate;
 use crate::settings::train::{DevSource, Length, TrainConfig};
 use crate::settings::validate::InvalidSetting;
 use crate::train::output::SETTINGS_FILE;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// Checked settings, and two switches that affect how to run but not what.
@@ -44,6 +46,7 @@ impl TrainArgs {
             }));
         }
         let file = match &path {
+            Some(path) if self.config.is_none() => FileOptions::read_for("--resume", path)?,
             Some(path) => FileOptions::read(path)?,
             None => FileOptions::default(),
         };
@@ -69,7 +72,12 @@ impl TrainArgs {
 
     fn settings_of_resumed_run(&self) -> Option<PathBuf> {
         let settings = self.output.as_ref()?.join(SETTINGS_FILE);
-        (self.resume == Some(true) && settings.is_file()).then_some(settings)
+        // What cannot be looked at may be there: reading it then says why it cannot be.
+        let there = fs::metadata(&settings).map_or_else(
+            |error| error.kind() == ErrorKind::PermissionDenied,
+            |there| there.is_file(),
+        );
+        (self.resume == Some(true) && there).then_some(settings)
     }
 
     /// Fills in defaults and checks the whole.

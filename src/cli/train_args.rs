@@ -191,7 +191,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "P", allow_negative_numbers = true, help_heading = "Optimizer")]
     pub dropout: Option<f64>,
     /// Seed of everything random: head, order, dropout, split [default: 42]
-    #[arg(long, value_name = "N", help_heading = "Optimizer")]
+    #[arg(long, value_name = "N", value_parser = parse_seed, help_heading = "Optimizer")]
     pub seed: Option<u64>,
 
     /// Evaluate every N steps [default: once per epoch]
@@ -263,6 +263,10 @@ pub struct TrainArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           hide_possible_values = true, help_heading = "Running")]
     pub quiet: Option<bool>,
+}
+
+fn parse_seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("seeds are whole numbers from 0 to {}", u64::MAX))
 }
 
 fn parse_betas(text: &str) -> Result<[f64; 2], String> {

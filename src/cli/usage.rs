@@ -2,6 +2,8 @@
 
 use crate::error::UsageError;
 use clap::error::ErrorKind;
+use clap::{Arg, Command};
+use std::any::TypeId;
 use std::ffi::OsString;
 
 /// Arguments that are not valid text, with the options before them: clap only says that there are some.
@@ -33,12 +35,37 @@ pub(super) fn usage_error(error: &clap::Error) -> UsageError {
         if part.starts_with("Usage:") || part.starts_with("For more information") {
             continue;
         }
-        let part = part.strip_prefix("error: ").unwrap_or(part);
+        let part = in_plain_words(part.strip_prefix("error: ").unwrap_or(part));
         if !line.is_empty() {
             let list = line.ends_with(':') || part.starts_with('[');
             line.push_str(if list { " " } else { "; " });
         }
-        line.push_str(part);
+        line.push_str(&part);
     }
     UsageError::new(line)
+}
+
+/// Rust's own messages about numbers do not say what would be one.
+fn in_plain_words(message: &str) -> String {
+    let plain = [
+        ("invalid digit found in string", "write a whole number, 0 or more"),
+        ("invalid float literal", "write a number (0.1, 1e-3)"),
+        ("number too large to fit in target type", "this number is too large"),
+    ];
+    plain.iter().fold(message.to_owned(), |said, (rust, plain)| said.replace(rust, plain))
+}
+
+/// A command whose numeric options take a negative number as their value, and so can say what they want instead.
+/// Otherwise `-1` would be an option that does not exist.
+pub(super) fn with_negative_numbers(command: Command) -> Command {
+    let numbers = [TypeId::of::<u64>(), TypeId::of::<usize>(), TypeId::of::<f64>()];
+    let of_numbers = move |arg: &Arg| {
+        let takes = arg.get_value_parser().type_id();
+        numbers.iter().any(|number| takes == *number)
+    };
+    let widened = move |arg: Arg| match of_numbers(&arg) {
+        true => arg.allow_negative_numbers(true),
+        false => arg,
+    };
+    command.mut_args(widened).mut_subcommands(with_negative_numbers)
 }

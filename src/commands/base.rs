@@ -55,13 +55,7 @@ impl Base {
         match asked {
             Some(model) => Self::open(model, quiet)
                 .with_context(|| format!("the base model of {}", delta.display())),
-            None => fetching::model_folder(trained_on, quiet)
-                .with_context(|| {
-                    format!(
-                        "the base model of {} was {trained_on} in training, which cannot be found here: give --model",
-                        delta.display()
-                    )
-                })
+            None => fetching::base_folder(trained_on, &delta.display().to_string(), quiet)
                 .and_then(Self::of_folder),
         }
     }

@@ -4,17 +4,32 @@
 use super::notes::on_terminal;
 use super::say;
 use crate::hub::{self, Event, Hub, HubName};
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The folder of the model that `--model` names, fetched if necessary.
 ///
 /// # Errors
 /// As [`hub::resolve`].
 pub fn model_folder(model: &str, quiet: bool) -> Result<PathBuf> {
-    hub::resolve(model, &mut shown(model, quiet))
+    hub::resolve(model, &mut shown(model, quiet)).context("--model")
+}
+
+/// The folder of the base model that `owner`, a delta or an adapter, names.
+///
+/// # Errors
+/// As [`hub::resolve`], with the advice to name the model.
+pub fn base_folder(model: &str, owner: &str, quiet: bool) -> Result<PathBuf> {
+    if hub::is_a_path(model) && !Path::new(model).exists() {
+        bail!(
+            "{owner} names {model} as its base model, and there is no such folder here: give --model"
+        );
+    }
+    hub::resolve(model, &mut shown(model, quiet)).with_context(|| {
+        format!("{owner} names {model} as its base model; give --model if that is elsewhere")
+    })
 }
 
 /// The folder with the files of a dataset whose names `wanted` selects.

@@ -74,10 +74,6 @@ impl<'a> Incoming<'a> {
         &self.name
     }
 
-    pub fn whole(&self) -> bool {
-        self.whole
-    }
-
     /// The columns that are read, as far as known.
     pub fn columns(&self) -> Option<String> {
         match &self.examples {

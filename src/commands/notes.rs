@@ -1,12 +1,13 @@
 //! Where notes and results for people go: to standard error and output or, on a thread that works for one of several
 //! runs, to that run's listener.
 
-use crate::error::{UNWRITTEN, tame_lines};
+use crate::error::tame_lines;
+use crate::files::write_stdout;
 use crate::stderr::line;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use indicatif::ProgressBar;
 use std::cell::RefCell;
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::io::{IsTerminal, stderr};
 use std::rc::Rc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +82,7 @@ pub fn retell(said: &Said) -> Result<()> {
         return Ok(());
     }
     if *kind == SaidAs::Result {
-        let mut out = stdout().lock();
-        return write!(out, "{text}").and_then(|()| out.flush()).context(UNWRITTEN);
+        return write_stdout(|out| Ok(out.write_all(text.as_bytes())?));
     }
     line(text);
     Ok(())

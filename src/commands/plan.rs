@@ -7,7 +7,7 @@ use super::show;
 use crate::backend::cpu::Arithmetic;
 use crate::backend::{Backend, DeviceKind, Footprint, WeightType};
 use crate::cli::PlanArgs;
-use crate::error::UsageError;
+use crate::error::{UsageError, one_line};
 use crate::methods::Trains;
 use crate::model::Model;
 use crate::model::fit::{Budget, Fit, TooSmall};
@@ -203,7 +203,7 @@ impl Column {
     fn show_list(&self, args: &PlanArgs, limits: Limits) -> Result<()> {
         let per_second = |option: &str, given: Option<f64>, unit: f64| match given {
             Some(rate) if !(rate.is_finite() && rate > 0.0) => {
-                Err(UsageError::new(format!("--{option} must be above 0, got {rate}")))
+                Err(UsageError::new(format!("--{option} must be above 0, got {rate:?}")))
             }
             _ => Ok(given.map(|rate| rate * unit)),
         };
@@ -346,7 +346,8 @@ impl Planning {
         open: impl Fn(bool) -> Result<Box<dyn Backend>> + Sync,
     ) -> Result<()> {
         let mut table = TextTable::new(["allocated", "bytes", ""]);
-        let mut refused = Vec::new();
+        // Names of the methods by what refused them: a missing device refuses all of them.
+        let mut refused: Vec<(String, Vec<&str>)> = Vec::new();
         let threads = match self.first().device {
             DeviceKind::Cpu { threads, .. } => threads,
             DeviceKind::Cuda { .. } => 1,
@@ -370,19 +371,25 @@ impl Planning {
                 );
                 Ok((backend.describe(), there.total()))
             });
-            let name = column.name.clone();
+            let name = &column.name;
             match allocated {
                 Ok((described, bytes)) => {
                     device = described;
-                    table.row([name, grouped(bytes), "as planned".to_owned()]);
+                    table.row([name.clone(), grouped(bytes), "as planned".to_owned()]);
                 }
                 Err(error) => {
                     table.row([name.clone(), String::new(), "refused".to_owned()]);
-                    refused.push(format!("{name}: {error:#}"));
+                    let why = one_line(&error);
+                    match refused.iter_mut().find(|(known, _)| *known == why) {
+                        Some((_, names)) => names.push(name),
+                        None => refused.push((why, vec![name])),
+                    }
                 }
             }
         }
         show(format_args!("\n{device}\n{table}"))?;
+        let refused: Vec<String> =
+            refused.iter().map(|(why, names)| format!("{}: {why}", names.join(", "))).collect();
         ensure!(refused.is_empty(), "{}", refused.join("; "));
         Ok(())
     }

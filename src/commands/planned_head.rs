@@ -29,7 +29,7 @@ pub fn task_spec(args: &StepArgs, config: &ModelConfig, folder: &Path) -> Result
     no_use(!running && args.mask_probability.is_some(), "--mask-probability", task)?;
     let hidden = args.mask_probability.unwrap_or(MASK_PROBABILITY);
     if !(hidden > 0.0 && hidden <= 1.0) {
-        let said = format!("--mask-probability must be above 0 and at most 1, got {hidden}");
+        let said = format!("--mask-probability must be above 0 and at most 1, got {hidden:?}");
         return Err(UsageError::new(said).into());
     }
     // For these heads the task determines the width.

@@ -15,7 +15,7 @@ use crate::data::{
     evaluation_batches, place,
 };
 use crate::error::{UsageError, tame};
-use crate::files::write_named;
+use crate::files::{write_named, write_stdout};
 use crate::program::{Limits, PoolKind, Portion};
 use crate::ranks::Ranks;
 use crate::settings::task::{Reads, Task};
@@ -124,15 +124,16 @@ pub fn run(args: &PredictArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
     let counter = Counter::new("predicting", None, quiet);
     let counts = if !ranks.first() {
         predictor.stream(&mut incoming, &mut std::io::sink(), &counter)?
-    } else if args.writes_stdout() {
-        let mut out = BufWriter::new(stdout().lock());
-        predictor.stream(&mut incoming, &mut out, &counter)?
     } else {
         let mut counts = TextCounts::default();
-        write_named(&args.output, |out| {
+        let write = |out: &mut dyn Write| {
             counts = predictor.stream(&mut incoming, &mut BufWriter::new(out), &counter)?;
             Ok(())
-        })?;
+        };
+        match args.writes_stdout() {
+            true => write_stdout(write)?,
+            false => write_named(&args.output, write)?,
+        }
         counts
     };
     drop(counter);
@@ -187,11 +188,7 @@ impl Predictor {
     ) -> Result<TextCounts> {
         let mut total = TextCounts::default();
         let mut columns = None;
-        let mut warned = false;
-        self.header(out)?;
-        if !incoming.whole() {
-            out.flush()?;
-        }
+        let (mut warned, mut begun) = (false, false);
         loop {
             let (chunk, failed) = incoming.chunk(CHUNK)?;
             // A late key that is not read is no reason to repeat everything.
@@ -213,6 +210,11 @@ impl Predictor {
                 }
             }
             let examples = chunk.len();
+            // Not before something has been read: an input that is refused gets no answer, not even an empty table.
+            if !begun && (examples > 0 || failed.is_none()) {
+                self.header(out)?;
+                begun = true;
+            }
             if examples > 0 {
                 let counts = self.chunk(incoming.name(), chunk, out)?;
                 total += counts;

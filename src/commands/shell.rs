@@ -2,12 +2,10 @@
 //! arguments.
 
 use crate::cli::{Cli, CompletionsArgs, ManArgs};
-use crate::error::UNWRITTEN;
-use crate::files::write_bytes_atomic;
+use crate::files::{write_bytes_atomic, write_stdout};
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use clap_mangen::Man;
-use std::io::Write;
 
 pub fn completions(args: &CompletionsArgs) -> Result<()> {
     let mut script = Vec::new();
@@ -41,6 +39,5 @@ fn page(man: &Man) -> Result<Vec<u8>> {
 }
 
 fn print(text: &[u8]) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text).and_then(|()| out.flush()).context(UNWRITTEN)
+    write_stdout(|out| Ok(out.write_all(text)?))
 }

@@ -15,6 +15,7 @@ use crate::settings::train::TrainConfig;
 use crate::tasks::classification::argmax;
 use crate::tasks::named::PartRows;
 use crate::tasks::submission::{answers_jsonl, answers_tsv, word_of};
+use crate::temporary::takes_files;
 use crate::train::evaluate::logits;
 use crate::words::count;
 use anyhow::{Context, Result, bail};
@@ -83,14 +84,9 @@ pub fn run(args: &PredictArgs, folder: &Path) -> Result<()> {
 fn has_room(folder: &Path, task: &'static NamedTask) -> Result<()> {
     let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
     if !there.is_dir() {
-        return Err(UsageError::new(format!(
-            "--predict-test {}: {} is a file; name a folder",
-            folder.display(),
-            there.display()
-        ))
-        .into());
+        bail!("--predict-test {}: {} is a file; name a folder", folder.display(), there.display());
     }
-    tempfile::tempdir_in(there)
+    takes_files(there)
         .with_context(|| format!("--predict-test {}: cannot write there", folder.display()))?;
     let tasks = std::iter::once(task).chain(task.answered_besides());
     let files: Vec<_> = tasks.flat_map(|task| task.test).map(|part| part.submission).collect();

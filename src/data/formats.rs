@@ -143,7 +143,13 @@ impl<R: Read> Iterator for RowReader<R> {
             return None;
         }
         let read = self.read();
-        self.ending.after(read, || anyhow!("{}: the file has no examples", self.lines.name()))
+        let (name, kind) = (self.lines.name(), &self.kind);
+        self.ending.after(read, || match kind {
+            Kind::Delimited { .. } => {
+                anyhow!("{name}: there is only a header row; add at least one example below it")
+            }
+            Kind::Jsonl(_) => anyhow!("{name}: the file has no examples"),
+        })
     }
 }
 

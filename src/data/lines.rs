@@ -115,6 +115,15 @@ impl<R: Read> Lines<R> {
                 self.buffer.pop();
             }
         }
+        // Some tokenizers drop it and others take it for a letter; no editor writes one.
+        if let Some(at) = self.buffer.iter().position(|&byte| byte == 0) {
+            bail!(
+                "{}:{}: a NUL character, which no text has: the file is damaged, or not text; `tr -d '\\000' < FILE > NEW` \
+                 removes all of them",
+                self.place(),
+                at + 1
+            );
+        }
         match std::str::from_utf8(&self.buffer) {
             Ok(line) => Ok(Some(line)),
             Err(e) => {

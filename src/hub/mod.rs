@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::error::UsageError;
 use crate::formats::model_files::{
     CONFIG, SENTENCE_ENCODER_FILES, TOKENIZER_FILES, TokenizerSource, WEIGHTS, WEIGHTS_INDEX,
 };
@@ -44,7 +43,7 @@ pub enum Event<'a> {
 
 pub type Listener<'a> = &'a mut dyn FnMut(Event<'_>);
 
-/// The folder of the model that `--model` names: an existing one, or one fetched from the hub.
+/// The folder of a model: an existing one, or one fetched from the hub.
 ///
 /// # Errors
 /// Neither a folder nor a model's name; see [`Hub::fetch`] for problems with the hub.
@@ -54,20 +53,24 @@ pub fn resolve(model: &str, listener: Listener<'_>) -> Result<PathBuf> {
         return Ok(path.to_path_buf());
     }
     if path.exists() {
-        return Err(UsageError::new(format!(
-            "--model {model}: this is a file; name the folder it is in"
-        ))
-        .into());
+        bail!("{model} is a file; name the folder it is in");
     }
-    let (place, _revision) = model.split_once('@').unwrap_or((model, ""));
-    if model.starts_with(['.', '/', '~']) || place.split('/').count() > 2 {
+    if is_a_path(model) {
         bail!(
-            "--model {model}: there is no such folder; give a folder with config.json and model.safetensors, or a \
-             model on the hub as org/name"
+            "there is no folder {model}; give one with config.json and model.safetensors, or a model on the hub as \
+             org/name"
         );
     }
     let name: HubName = model.parse()?;
-    Hub::from_env()?.fetch(&name, listener)
+    Hub::from_env()?
+        .fetch(&name, listener)
+        .with_context(|| format!("there is no folder {model}; asked the hub"))
+}
+
+/// Whether a model's name can only be a path, and never one on the hub.
+pub fn is_a_path(model: &str) -> bool {
+    let (place, _revision) = model.split_once('@').unwrap_or((model, ""));
+    model.starts_with(['.', '/', '~']) || place.split('/').count() > 2
 }
 
 impl Hub {
@@ -205,7 +208,7 @@ fn explain(hub: &Hub, name: &HubName, failure: Failure) -> anyhow::Error {
             anyhow!("{what}: {endpoint} refuses access: {with}")
         }
         Failure::Status { code: 404, .. } => anyhow!(
-            "{what}: not a folder here, and not a {}, revision or file on {endpoint}; check the name",
+            "{what}: not a {}, revision or file on {endpoint}; check the name",
             name.holding.word()
         ),
         Failure::Status { code, .. } => {
@@ -233,7 +236,6 @@ mod tests {
         let file = folder.path().join("model.safetensors");
         fs::write(&file, "").unwrap();
         let error = resolve(file.to_str().unwrap(), &mut nobody).unwrap_err();
-        assert_eq!(crate::error::exit_code(&error), 2);
-        assert!(error.to_string().contains("this is a file"));
+        assert!(error.to_string().contains("is a file; name the folder"));
     }
 }

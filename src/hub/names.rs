@@ -122,7 +122,7 @@ impl FromStr for HubName {
     fn from_str(text: &str) -> Result<Self, UsageError> {
         let wrong = |why: &str| {
             UsageError::new(format!(
-                "--model {text}: {why}; give an existing folder, or a model on the hub as org/name or \
+                "{text}: {why}; give an existing folder, or a model on the hub as org/name or \
                  org/name@revision"
             ))
         };

@@ -34,6 +34,7 @@ fn defaults_are_valid_with_and_without_rows_to_evaluate_on() {
 #[test]
 fn numbers_out_of_range_are_named_with_what_is_allowed() {
     assert_eq!(problem(|c| c.lr = Rate::Is(0.0)), "--lr must be above 0, got 0");
+    assert_eq!(problem(|c| c.lr = Rate::Is(-1e30)), "--lr must be above 0, got -1e30");
     assert_eq!(problem(|c| c.lr = Rate::Is(f64::NAN)), "--lr must be a finite number, got NaN");
     assert!(
         problem(|c| c.betas[1] = 1.0).starts_with("--betas must be two numbers from 0 to below 1")

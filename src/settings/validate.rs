@@ -39,6 +39,13 @@ fn require(
     if holds {
         return Ok(());
     }
+    let mut value = value.to_string();
+    // In full, 1e30 has 31 digits.
+    if value.len() > 20
+        && let Ok(number) = value.parse::<f64>()
+    {
+        value = format!("{number:e}");
+    }
     Err(InvalidSetting { option, problem: format!("must {must}, got {value}") })
 }
 

@@ -37,7 +37,7 @@ const CASES: &[Case] = &[
         data: ("a.csv", b"text,label\n"),
         options: "",
         code: 1,
-        says: &["{}: the file has no examples"],
+        says: &["{}: there is only a header row"],
     },
     Case {
         name: "no JSON lines",
@@ -45,6 +45,13 @@ const CASES: &[Case] = &[
         options: "",
         code: 1,
         says: &["{}: the file has no examples"],
+    },
+    Case {
+        name: "a NUL in a text",
+        data: ("a.tsv", b"text\tlabel\nthe train\tsea\nthe \0train\tland\n"),
+        options: "",
+        code: 1,
+        says: &["{}:3:5: a NUL character", "tr -d '\\000'"],
     },
     Case {
         name: "unknown extension",

@@ -185,7 +185,14 @@ fn a_model_that_is_nowhere_is_said_to_be() {
     let output = folder.path("runs/new");
     let args = train_args(&folder.path("none"), &data, &output, "");
     let run = Finished::of(bitfit(args).env("HF_HUB_OFFLINE", "1"));
-    run.fails(1, &["--model", "none", "there is no such folder"]);
+    run.fails(1, &["--model: there is no folder ", "none"]);
+    // A name that could be one on the hub is looked for there, after it is said that it is no folder.
+    let args = train_args(Path::new("minlm"), &data, &output, "");
+    let run = Finished::of(bitfit(args).env("HF_HUB_OFFLINE", "1").current_dir(folder.path("")));
+    run.fails(
+        1,
+        &["--model: there is no folder minlm; asked the hub: model minlm is not in the cache"],
+    );
     assert!(!folder.path("runs").exists());
 }
 

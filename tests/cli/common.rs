@@ -7,6 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// A checkpoint folder of the parity fixtures.
 pub fn fixture(name: &str) -> PathBuf {
@@ -114,6 +115,20 @@ pub fn bitfit<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
     command.args(args);
     command
 }
+
+/// The program with so many seconds of processor time: on a clock, a machine that pauses would take some, too.
+pub fn in_processor_time<A: AsRef<OsStr>>(
+    seconds: u32,
+    args: impl IntoIterator<Item = A>,
+) -> Command {
+    let mut command = Command::new("sh");
+    let program = format!("ulimit -t {seconds}; exec \"$0\" \"$@\"");
+    command.args(["-c", program.as_str(), env!("CARGO_BIN_EXE_bitfit")]).args(args);
+    command
+}
+
+/// Only what would otherwise wait for ever takes this long: longer than a machine pauses.
+pub const HANGS: Duration = Duration::from_secs(600);
 
 /// An interpreter that can run this code, preferring the one named by `BITFIT_PYTHON`.
 pub fn python_that(runs: &str) -> Option<String> {

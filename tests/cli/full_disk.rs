@@ -154,6 +154,8 @@ fn a_full_standard_output_is_an_error_and_no_panic() {
         vec!["eval", "--delta", run, "--data", rows],
         vec!["inspect", "--delta", run],
         vec!["train", "--output", run, "--resume"],
+        vec!["completions", "bash"],
+        vec!["--help"],
     ] {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let output = bitfit(&args).stdout(full).output().unwrap();
@@ -162,7 +164,7 @@ fn a_full_standard_output_is_an_error_and_no_panic() {
             stdout: String::new(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         };
-        finished.fails(1, &["No space left on device"]);
+        finished.fails(1, &["cannot write to standard output: No space left on device"]);
     }
 }
 

@@ -106,6 +106,17 @@ fn a_plan_that_is_allocated_takes_its_peak_without_a_checkpoint() {
     }
 }
 
+/// Neither a device of that number nor, on most machines, a driver: all methods are refused for the same reason.
+#[test]
+fn what_refuses_every_method_is_said_once() {
+    let model = fixture("bert");
+    let mut plan = bitfit(["plan", "--device", "cuda:999", "--allocate", "--model"]);
+    let refused = Finished::of(plan.arg(model));
+    let said = refused.fails(1, &["bitfit, head, full: "]);
+    let why = said.split_once("bitfit, head, full: ").unwrap().1;
+    assert!(!why.contains("; head: "), "{said}");
+}
+
 #[test]
 fn a_plan_of_methods_that_are_named_has_a_column_each_and_takes_as_much() {
     let model = fixture("bert");

@@ -69,6 +69,19 @@ fn eval_measures_what_training_measured_at_its_best() {
 }
 
 #[test]
+fn an_input_whose_first_example_is_refused_gets_no_table() {
+    let trained = Trained::new("bert");
+    for (text, said) in
+        [("text,label\nthe train,sea,1\n", ":2: 3 fields"), ("text\n", "only a header row")]
+    {
+        let input = trained.folder.write("broken.csv", text);
+        let refused = Finished::of(&mut trained.command("predict", &["--input", str_of(&input)]));
+        refused.fails(1, &["broken.csv", said]);
+        assert_eq!(refused.stdout, "");
+    }
+}
+
+#[test]
 fn predictions_agree_over_formats_and_sources() {
     let trained = Trained::new("bert");
     let input = fs::read_to_string(&trained.data).unwrap();

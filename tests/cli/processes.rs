@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A run that lasts as long as a test needs, with its first step done.
 fn long_run(folder: &Folder, output: &Path) -> Child {
@@ -73,7 +73,9 @@ fn a_signal_before_the_first_step_ends_a_run_cleanly() {
     let folder = Folder::new();
     let data = folder.write("long.tsv", toy_tsv(400_000, 2));
     let start = |output: &Path, more: &[&str]| {
-        let mut command = bitfit(train_args(&fixture("bert"), &data, output, "--steps 1"));
+        // Reading all rows would take longer.
+        let args = train_args(&fixture("bert"), &data, output, "--steps 1");
+        let mut command = in_processor_time(10, &args);
         let command = command.args(more).stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let lock = output.join("run.lock");
@@ -85,13 +87,11 @@ fn a_signal_before_the_first_step_ends_a_run_cleanly() {
         child
     };
     let ends = |child: Child, name: &str| {
-        let sent = Instant::now();
         signal(&child, name);
         let left = child.wait_with_output().unwrap();
         let stderr = String::from_utf8(left.stderr).unwrap();
         let finished = Finished { code: left.status.code(), stdout: String::new(), stderr };
         finished.fails(1, &["stopped on request before the first step"]);
-        assert!(sent.elapsed() < Duration::from_secs(10), "{name}");
     };
     for name in ["TERM", "HUP", "INT"] {
         ends(start(&folder.path("new/run"), &[]), name);
@@ -118,9 +118,8 @@ fn predictions_that_are_broken_off_leave_nothing() {
         let mut input = child.stdin.take().unwrap();
         // With column names there is something to write.
         input.write_all(b"text\na ship\n").unwrap();
-        let begun = Instant::now();
         while names(&folder.path("out")).is_empty() {
-            assert!(begun.elapsed() < Duration::from_secs(60));
+            assert!(child.try_wait().unwrap().is_none());
             std::thread::sleep(Duration::from_millis(1));
         }
         signal(&child, name);
@@ -268,7 +267,7 @@ fn a_line_in_a_pipe_is_answered_before_the_next_is_there() {
             }
         });
         let wait = |what: &str| {
-            let line = lines.recv_timeout(Duration::from_secs(60));
+            let line = lines.recv_timeout(HANGS);
             line.unwrap_or_else(|_| panic!("{format}: no answer to {what}"))
         };
         stdin.write_all(rows[0].as_bytes()).unwrap();
@@ -379,7 +378,10 @@ fn deltas_of_one_run_in_two_folders_are_one_file_and_name_no_place() {
     // The file on its own does not, and looks for nothing on a hub.
     let mut inspect = bitfit(["inspect", "--delta"]);
     inspect.arg(&moved[0]).env("HF_ENDPOINT", "http://127.0.0.1:9");
-    Finished::of(&mut inspect).fails(1, &["./bert", "give --model"]);
+    let refused = Finished::of(&mut inspect);
+    let said =
+        refused.fails(1, &["names ./bert as its base model", "no such folder here: give --model"]);
+    assert_eq!(said.matches("./bert").count(), 1, "{said}");
     inspect.arg("--model").arg(folder.path("one/bert"));
     Finished::of(&mut inspect).success();
 }
@@ -393,7 +395,6 @@ fn a_delta_whose_base_is_elsewhere_asks_for_the_model() {
     train(&model, &data, &output, "--steps 1");
     let moved = folder.path("moved");
     fs::rename(&model, &moved).unwrap();
-    let started = Instant::now();
     for command in [&["predict", "--input"][..], &["eval", "--data"], &["inspect"]] {
         let run = |more: &[&Path]| {
             let mut run = bitfit([command[0], "--delta"]);
@@ -406,8 +407,8 @@ fn a_delta_whose_base_is_elsewhere_asks_for_the_model() {
             }
             Finished::of(&mut run)
         };
-        run(&[]).fails(1, &["give --model", "bert"]);
+        // It is a path, so no hub is asked.
+        run(&[]).fails(1, &["no such folder here: give --model", "bert"]);
         run(&[&moved]).success();
     }
-    assert!(started.elapsed() < Duration::from_secs(120));
 }

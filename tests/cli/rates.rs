@@ -121,7 +121,7 @@ fn a_run_that_is_killed_in_its_trial_or_after_it_comes_to_the_same_end() {
     let during = folder.path("during");
     for name in ["KILL", "TERM"] {
         let mut child = start(&during);
-        let deadline = Instant::now() + Duration::from_secs(120);
+        let deadline = Instant::now() + HANGS;
         while !during.join("settings.toml").exists() {
             assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none());
             std::thread::sleep(Duration::from_micros(200));

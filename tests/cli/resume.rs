@@ -43,7 +43,7 @@ impl Runs {
 
 /// Waits until the run's metrics have this many lines; false if it ended before.
 pub fn reaches(child: &mut Child, output: &Path, lines: usize) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + HANGS;
     loop {
         let text = fs::read_to_string(output.join("metrics.jsonl")).unwrap_or_default();
         if text.lines().count() >= lines {

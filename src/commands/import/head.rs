@@ -57,7 +57,8 @@ impl HeadOf {
             .into());
         }
         if facts.named {
-            ClassNames::from_names(labels.clone(), facts.least_outputs).context("--labels")?;
+            ClassNames::from_names(labels.clone(), facts.least_outputs)
+                .map_err(|error| UsageError::new(format!("--labels: {error}")))?;
         }
         Ok(Self { task, outputs, labels })
     }

@@ -7,6 +7,7 @@ mod moved;
 use crate::cli::ImportArgs;
 use crate::commands::base::Base;
 use crate::commands::export::own_values;
+use crate::commands::fetching;
 use crate::commands::outputs::no_input_folder;
 use crate::commands::say;
 use crate::commands::trained::{fits, task_spec};
@@ -61,13 +62,12 @@ pub fn run(args: &ImportArgs) -> Result<()> {
         ))
         .into());
     };
-    let base = Base::open(&model, args.quiet).with_context(|| match args.model {
-        Some(_) => format!("the base model of {}", args.peft.display()),
-        None => format!(
-            "the adapter in {} names the base model {model}, which cannot be found here: give --model",
-            args.peft.display()
-        ),
-    })?;
+    let owner = format!("the adapter in {}", args.peft.display());
+    let base = match args.model {
+        Some(_) => Base::open(&model, args.quiet)
+            .with_context(|| format!("the base model of {}", args.peft.display())),
+        None => fetching::base_folder(&model, &owner, args.quiet).and_then(Base::of_folder),
+    }?;
     let delta = delta_of(args, &adapter, &base, &model)
         .with_context(|| format!("adapter {}", args.peft.display()))?;
 
