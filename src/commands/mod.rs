@@ -2,7 +2,6 @@
 
 mod base;
 mod card;
-mod ceilings;
 mod confusions;
 mod cost;
 mod counter;
@@ -33,7 +32,6 @@ mod shown;
 mod stop;
 mod submission;
 mod sweep;
-mod tile_sweep;
 mod train;
 mod trained;
 
