@@ -2,7 +2,7 @@ use super::*;
 use crate::methods::Trains;
 use crate::model::config::ModelConfig;
 use crate::model::load::{TaskSpec, outline};
-use crate::program::{ElementBytes, Limits, LossKind, Portion, Saving};
+use crate::program::{ElementBytes, Limits, Portion, Saving};
 use crate::settings::lora::Lora;
 
 const HIDDEN: u64 = 64;

@@ -40,8 +40,10 @@ use crate::cli::{Cli, ColumnArgs, Command};
 use crate::data::{ColumnNames, FileFormat, LabelUse, ReadOptions};
 use crate::error::UsageError;
 use crate::formats::delta::DeltaInfo;
-use crate::ranks::Ranks;
+use crate::ranks::{Ranks, Share};
+use crate::session::passed_over;
 use crate::settings::choice::FormatChoice;
+use crate::settings::device::DeviceChoice;
 use crate::settings::task::{Reads, Task};
 use anyhow::{Context, Result};
 use notes::{SaidAs, tell};
@@ -131,6 +133,13 @@ fn say_gone(quiet: bool, names: &[String], folder: &Path) {
                 "{folder}: removed {names}, left over from an interrupted write of another model"
             ),
         );
+    }
+}
+
+/// Says why `--device auto` does not use a GPU for which there is a driver.
+fn say_passed_over(quiet: bool, device: DeviceChoice, here: Share) {
+    if let Some(reason) = passed_over(device, here) {
+        say(quiet, format_args!("--device auto uses the CPU: {reason}"));
     }
 }
 

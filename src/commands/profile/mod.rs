@@ -13,7 +13,8 @@ mod told;
 use super::cost::lines;
 use super::listing::matrix_bits;
 use super::planned_step::{PlannedStep, device_of};
-use super::{outputs, set_threads, show};
+use super::programs::fits_kernels;
+use super::{outputs, say_passed_over, set_threads, show};
 use crate::backend::DeviceKind;
 use crate::cli::ProfileArgs;
 use crate::error::UsageError;
@@ -69,6 +70,8 @@ pub fn run(args: &ProfileArgs) -> Result<()> {
         let said = "--tiles is for --device cuda: a CPU has no choice of tiles";
         return Err(UsageError::new(said).into());
     }
+    fits_kernels(&trains, kind)?;
+    say_passed_over(false, step.device, Share::WHOLE);
     let spec = TaskSpec { trains: trains.clone(), ..planned.spec.clone() };
     outline(&planned.config, &spec)?.addressable(planned.limits, kind)?;
     let open = || {
