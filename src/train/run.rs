@@ -1,5 +1,6 @@
 //! The training loop: steps, evaluations, the best checkpoint, and stopping at any moment without losing work.
 
+use super::applied::hold_applied;
 use crate::backend::{PendingReport, Slot, StepReport};
 use crate::data::Dataset;
 use crate::error::OfAllRanks;
@@ -274,7 +275,7 @@ impl Run<'_> {
     fn finish(&mut self, ledger: Ledger) -> Result<Outcome> {
         let Ledger { state, mut outcome, applied, .. } = ledger;
         if outcome.end != End::Interrupted {
-            self.hold_applied(applied, state.step)?;
+            hold_applied(self.session, applied, state.step)?;
         }
         (outcome.tokens, outcome.seconds) = (state.tokens, state.seconds);
         outcome.best = state.best.as_ref().map(|best| (best.step, best.value));
@@ -318,7 +319,7 @@ impl Run<'_> {
         ledger.outcome.step = step.after.step;
         let state = &mut ledger.state;
         if step.after.step == state.total {
-            self.hold_applied(ledger.applied, step.after.step)?;
+            hold_applied(self.session, ledger.applied, step.after.step)?;
         }
         state.tokens = state.tokens.saturating_add(*tokens as u64);
         state.seconds += took.as_secs_f64();
@@ -340,27 +341,6 @@ impl Run<'_> {
         }
         watch.step(state.step, f64::from(report.loss), tokens_per_s);
         Ok(())
-    }
-
-    /// Refuses to end a run in which the loss scale never fell far enough for a step to be applied: 16 steps with the
-    /// initial scale, after which a gradient that is not finite is an error by itself.
-    ///
-    /// # Errors
-    /// Nothing was trained: neither by this process, nor by the one whose run it continues, as the moments show.
-    fn hold_applied(&self, applied: bool, steps: u64) -> Result<()> {
-        let Some(scaling) = self.session.loss_scaling()?.filter(|_| !applied && steps > 0) else {
-            return Ok(());
-        };
-        let range = self.session.model().params.trained_range();
-        let moments = self.session.read(Slot::Moment1, range)?;
-        if scaling.good_steps > 0 || moments.iter().any(|&moment| moment != 0.0) {
-            return Ok(());
-        }
-        bail!(Diverged::new(format!(
-            "nothing was trained: the gradient left the range of f16 in each of the {steps} steps, in which the loss scale \
-             fell to {}; use --precision bf16, or more steps",
-            scaling.scale
-        )))
     }
 
     /// Whether the run stops after a step. Several ranks decide this together when they exchange gradients.
