@@ -3,7 +3,7 @@
 //! The training loop, commands, tests and benches all go through here; nothing else issues a step.
 
 use crate::backend::cpu::CpuBackend;
-use crate::backend::cuda::device::{Device, count};
+use crate::backend::cuda::device::{Device, count, unusable};
 use crate::backend::cuda::{CudaBackend, CudaOptions};
 use crate::backend::{
     Backend, CoreShare, DeviceKind, DropoutKey, Footprint, LossScaling, PendingReport, Resident,
@@ -74,11 +74,23 @@ pub fn gpu(device: DeviceChoice, here: Share) -> Option<usize> {
     match device {
         DeviceChoice::Cuda(index) => Some(index),
         DeviceChoice::Auto => {
-            let mine = here.rank % count().max(1);
+            let mine = mine(here);
             Device::open(mine).is_ok().then_some(mine)
         }
         DeviceChoice::Cpu => None,
     }
+}
+
+/// Why the CPU is used instead of this process's GPU, if there seems to be one and it was not declined.
+pub fn passed_over(device: DeviceChoice, here: Share) -> Option<String> {
+    match device {
+        DeviceChoice::Auto => unusable(mine(here)),
+        DeviceChoice::Cpu | DeviceChoice::Cuda(_) => None,
+    }
+}
+
+fn mine(here: Share) -> usize {
+    here.rank % count().max(1)
 }
 
 /// See the module documentation.

@@ -61,6 +61,7 @@ impl Temporary {
         ensure!(!is_folder, "it is a folder; name a file");
         let name = name.to_string_lossy();
         let (prefix, folder) = (prefix_of(&name), folder_of(path));
+        ensure!(folder.exists(), "there is no folder {}", folder.display());
         remove_dead(folder, &name);
         let mut builder = Builder::new();
         builder.prefix(&prefix).suffix(".tmp");

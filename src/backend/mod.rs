@@ -191,6 +191,12 @@ impl StepReport {
     pub fn is_finite(&self) -> bool {
         self.loss.is_finite() && self.grad_norm.is_finite()
     }
+
+    /// Whether training cannot go on. A lower loss scale may make a gradient finite, but never a loss: the forward pass
+    /// does not use it, and the parameters stay, so the same texts would give the same loss.
+    pub fn is_hopeless(&self) -> bool {
+        !self.loss.is_finite() || (!self.grad_norm.is_finite() && !self.overflow)
+    }
 }
 
 /// A [`StepReport`] that was requested and may not be ready yet.

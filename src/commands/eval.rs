@@ -9,7 +9,7 @@ use super::{
 use crate::cli::EvalArgs;
 use crate::data::{BatchLimits, LabelUse, evaluation_batches};
 use crate::error::UsageError;
-use crate::files::{can_be_written, write_named};
+use crate::files::write_named;
 use crate::ranks::Ranks;
 use crate::settings::benchmark::NamedTask;
 use crate::settings::no_answer::NoAnswer;
@@ -49,7 +49,7 @@ pub fn run(args: &EvalArgs, ranks: &Rc<dyn Ranks>) -> Result<()> {
     let mut trained = Trained::open(&args.delta, args.model.as_deref(), compute, ranks)?;
     outputs::no_input("--output", written, &[&trained.base])?;
     if let Some(path) = args.output.as_ref().filter(|_| ranks.first()) {
-        can_be_written(path).context("--output")?;
+        outputs::can_all_be_written(&[("--output", path)])?;
     }
     trained.answer_by(&args.answers)?;
     trained.split_at(args.label_separator.as_deref())?;

@@ -64,8 +64,7 @@ impl Listing<'_> {
     }
 
     fn moved(&self, cost: Cost) -> usize {
-        let matrices = cost.matrix_elements as f64 * matrix_bits(self.device) / 8.0;
-        cost.tensor_bytes as usize + matrices as usize
+        cost.bytes(matrix_bits(self.device)) as usize
     }
 
     fn operations(&self, lines: &[Line]) -> TextTable {
@@ -143,7 +142,7 @@ impl Listing<'_> {
 
 impl fmt::Display for Listing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines = lines(self.program);
+        let lines = lines(self.program, &self.model.matrices);
         write!(f, "{}\n{}", self.operations(&lines), self.kinds(&lines))?;
         if let Some(seconds) = self.least_seconds(&lines) {
             let tokens = self.program.limits().tokens as f64;

@@ -2,7 +2,6 @@
 
 mod base;
 mod card;
-mod ceilings;
 mod confusions;
 mod cost;
 mod counter;
@@ -33,7 +32,6 @@ mod shown;
 mod stop;
 mod submission;
 mod sweep;
-mod tile_sweep;
 mod train;
 mod trained;
 mod weights_hash;
@@ -43,8 +41,10 @@ use crate::cli::{Cli, ColumnArgs, Command};
 use crate::data::{ColumnNames, FileFormat, LabelUse, ReadOptions};
 use crate::error::UsageError;
 use crate::formats::delta::DeltaInfo;
-use crate::ranks::Ranks;
+use crate::ranks::{Ranks, Share};
+use crate::session::passed_over;
 use crate::settings::choice::FormatChoice;
+use crate::settings::device::DeviceChoice;
 use crate::settings::task::{Reads, Task};
 use anyhow::{Context, Result};
 use notes::{SaidAs, tell};
@@ -134,6 +134,13 @@ fn say_gone(quiet: bool, names: &[String], folder: &Path) {
                 "{folder}: removed {names}, left over from an interrupted write of another model"
             ),
         );
+    }
+}
+
+/// Says why `--device auto` does not use a GPU for which there is a driver.
+fn say_passed_over(quiet: bool, device: DeviceChoice, here: Share) {
+    if let Some(reason) = passed_over(device, here) {
+        say(quiet, format_args!("--device auto uses the CPU: {reason}"));
     }
 }
 

@@ -1,14 +1,17 @@
-//! No command overwrites what it reads, whatever name, link or redirection leads there.
+//! Files that a command is told to write: none is one that it reads, whatever name, link or redirection leads there, and
+//! all can be written, which is checked before there is anything to write.
 
 use super::base::trained_on;
 use crate::cli::MergeArgs;
 use crate::error::UsageError;
+use crate::files::can_be_written;
 use crate::formats::delta::Delta;
 use crate::formats::model_files::{
     CONFIG, SENTENCE_ENCODER_FILES, TOKENIZER_FILES, WEIGHTS, WEIGHTS_INDEX,
 };
 use crate::formats::model_tensors::ModelTensors;
 use crate::train::output::{OF_A_RUN, delta_path};
+use anyhow::{Context, Result};
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 
@@ -48,6 +51,52 @@ fn files_of(path: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = names.map(|name| path.join(name)).collect();
     files.extend(ModelTensors::files(path).unwrap_or_default());
     files
+}
+
+/// Checks the files that a command writes next to its results on standard output, each with its option: call it before the
+/// work that produces the content.
+///
+/// # Errors
+/// Wrong usage: `-`, or one file for two options. A file that cannot be written.
+pub fn can_all_be_written(outputs: &[(&str, &Path)]) -> Result<()> {
+    for (at, &(option, path)) in outputs.iter().enumerate() {
+        if path == Path::new("-") {
+            return Err(UsageError::new(format!(
+                "{option} -: standard output has the table; name a file, or {STDOUT} if the system has it"
+            ))
+            .into());
+        }
+        if let Some((other, _)) = outputs[..at].iter().find(|(_, other)| one_file(other, path)) {
+            return Err(UsageError::new(format!(
+                "{other} and {option} both name {}: use two files",
+                path.display()
+            ))
+            .into());
+        }
+    }
+    for (option, path) in outputs {
+        can_be_written(path).context((*option).to_owned())?;
+    }
+    Ok(())
+}
+
+/// Whether what is written to one path would replace what is written to the other; a device or a pipe takes both.
+fn one_file(one: &Path, other: &Path) -> bool {
+    match (fs::metadata(one), fs::metadata(other)) {
+        (Ok(a), Ok(b)) => a.is_file() && same(&a, &b, one, other),
+        (Err(_), Err(_)) => match (in_full(one), in_full(other)) {
+            (Some(a), Some(b)) => a == b,
+            _ => one == other,
+        },
+        _ => false,
+    }
+}
+
+/// The path of a file that does not exist yet, under one name.
+fn in_full(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let folder = fs::canonicalize(folder.unwrap_or(Path::new("."))).ok()?;
+    Some(folder.join(path.file_name()?))
 }
 
 /// Refuses to merge into the folder of the delta or of its base.

@@ -2,8 +2,8 @@
 
 use super::listing::{Listing, Rates};
 use super::planned_step::{PlannedStep, device_of};
-use super::programs::savings;
-use super::show;
+use super::programs::{fits_kernels, savings};
+use super::{say_passed_over, show};
 use crate::backend::cpu::Arithmetic;
 use crate::backend::{Backend, DeviceKind, Footprint, WeightType};
 use crate::cli::PlanArgs;
@@ -55,6 +55,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         }
     }
     let first = columns.first().context("no method can be planned here")?;
+    say_passed_over(false, step.device, Share::WHOLE);
     let memory = args.memory.map(|size| size.0);
     let saving = first.choose(step.saving, limits, memory)?;
     let own = columns.iter_mut().filter(|column| !column.spec.trains.weights());
@@ -157,20 +158,6 @@ struct Planning {
     memory: Option<usize>,
     ranks: usize,
     columns: Vec<Column>,
-}
-
-/// # Errors
-/// A rank that the kernels of a GPU do not support.
-fn fits_kernels(trains: &Trains, device: DeviceKind) -> Result<(), UsageError> {
-    match (trains.low_rank(), device) {
-        (Some(lora), DeviceKind::Cuda { .. }) if !lora.rank.is_multiple_of(8) => {
-            Err(UsageError::new(format!(
-                "--lora-rank {}: the CUDA kernels need a multiple of 8",
-                lora.rank
-            )))
-        }
-        _ => Ok(()),
-    }
 }
 
 impl Column {

@@ -3,6 +3,7 @@
 use crate::backend::{DeviceKind, Footprint};
 use crate::data::{BatchLimits, Batches, Largest, evaluation_batches};
 use crate::error::UsageError;
+use crate::methods::Trains;
 use crate::model::Model;
 use crate::model::fit::{Budget, Fit, TooSmall};
 use crate::program::{Limits, Program, Saving};
@@ -11,6 +12,22 @@ use crate::settings::train::TrainConfig;
 use crate::table::grouped;
 use crate::train::steps::Steps;
 use anyhow::{Result, bail};
+
+/// Checks what trains against the kernels of the device.
+///
+/// # Errors
+/// A rank that the kernels of a GPU do not support.
+pub fn fits_kernels(trains: &Trains, device: DeviceKind) -> Result<(), UsageError> {
+    match (trains.low_rank(), device) {
+        (Some(lora), DeviceKind::Cuda { .. }) if !lora.rank.is_multiple_of(8) => {
+            Err(UsageError::new(format!(
+                "--lora-rank {}: the CUDA kernels need a multiple of 8",
+                lora.rank
+            )))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Those for training and evaluation; they share one arena.
 pub struct Programs {

@@ -2,7 +2,7 @@
 
 use super::base::{Base, settings_beside};
 use super::ranks as agreement;
-use super::{no_use, say, warn};
+use super::{no_use, say, say_passed_over, warn};
 use crate::cli::{AnswerArgs, ComputeArgs};
 use crate::data::TextTokenizer;
 use crate::error::{UsageError, one_line};
@@ -101,6 +101,7 @@ impl Trained {
             matrices_train: delta.is_some() && matrices,
         })?;
         say(compute.quiet, format_args!("device: {}", backend.describe()));
+        say_passed_over(compute.quiet, compute.device, ranks.here());
         let model = load(&base.folder, &base.config, &task_spec(&info), &mut *backend);
         belongs()?;
         let mut model = model?;

@@ -1,5 +1,6 @@
 //! Training: the loop of a run, its schedule, its measures, and what it leaves on disk.
 
+mod applied;
 pub mod evaluate;
 pub mod give;
 mod kept;

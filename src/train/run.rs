@@ -1,5 +1,6 @@
 //! The training loop: steps, evaluations, the best checkpoint, and stopping at any moment without losing work.
 
+use super::applied::hold_applied;
 use crate::backend::{PendingReport, Slot, StepReport};
 use crate::data::Dataset;
 use crate::error::OfAllRanks;
@@ -165,6 +166,8 @@ struct Ledger {
     /// If requested.
     events: Option<EventFile>,
     outcome: Outcome,
+    /// Whether a step of this process changed anything.
+    applied: bool,
     /// When the previous step, or an evaluation or save since, finished.
     since: Instant,
 }
@@ -212,6 +215,7 @@ impl Run<'_> {
                 seconds: 0.0,
             },
             state: Checkpoint { total, ..from },
+            applied: false,
             since: Instant::now(),
         };
 
@@ -269,7 +273,10 @@ impl Run<'_> {
 
     /// What remains after the last step.
     fn finish(&mut self, ledger: Ledger) -> Result<Outcome> {
-        let Ledger { state, mut outcome, .. } = ledger;
+        let Ledger { state, mut outcome, applied, .. } = ledger;
+        if outcome.end != End::Interrupted {
+            hold_applied(self.session, applied, state.step)?;
+        }
         (outcome.tokens, outcome.seconds) = (state.tokens, state.seconds);
         outcome.best = state.best.as_ref().map(|best| (best.step, best.value));
         if outcome.end != End::Interrupted && outcome.last.is_empty() {
@@ -303,13 +310,17 @@ impl Run<'_> {
         let Issued { step, lr, tokens, .. } = issued;
         let report = self.session.wait(issued.given.report)?;
         // An overflow of 16-bit gradients is expected while the loss scale settles.
-        if !report.is_finite() && !report.overflow {
-            bail!(Diverged::new(self.diverged(step, &report)));
+        if report.is_hopeless() {
+            bail!(Diverged::new(self.diverged(step, &report)?));
         }
+        ledger.applied |= report.is_finite();
         let took = ledger.since.elapsed();
         ledger.since = Instant::now();
         ledger.outcome.step = step.after.step;
         let state = &mut ledger.state;
+        if step.after.step == state.total {
+            hold_applied(self.session, ledger.applied, step.after.step)?;
+        }
         state.tokens = state.tokens.saturating_add(*tokens as u64);
         state.seconds += took.as_secs_f64();
         (state.step, state.epoch, state.batches_in_epoch) =
@@ -430,7 +441,7 @@ impl Run<'_> {
         state.loss_scaling.map_or(Ok(()), |scaling| self.session.set_loss_scaling(scaling))
     }
 
-    fn diverged(&self, step: &Step, report: &StepReport) -> String {
+    fn diverged(&self, step: &Step, report: &StepReport) -> Result<String> {
         let what = if report.loss.is_finite() { "gradient" } else { "loss" };
         let kept = match &self.writer {
             Some(Writer { output, .. }) if output.checkpoint().exists() => {
@@ -442,11 +453,15 @@ impl Run<'_> {
             0.0 => ", or --clip-norm 1",
             _ => "",
         };
-        format!(
+        let or_bf16 = match self.session.loss_scaling()? {
+            Some(_) => "; numbers in f16 end at 65504: --precision bf16 has a larger range",
+            None => "",
+        };
+        Ok(format!(
             "the {what} is not finite at step {} (loss {}, gradient norm {}); {kept}; try a lower --lr (now {}) or a \
-             longer --warmup{or_clip}",
+             longer --warmup{or_clip}{or_bf16}",
             step.after.step, report.loss, report.grad_norm, self.lr
-        )
+        ))
     }
 }
 

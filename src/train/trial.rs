@@ -167,21 +167,22 @@ impl Trial<'_> {
                     self.config.output.display()
                 )));
             }
+            if report.is_hopeless() {
+                return Ok(diverged(position.step));
+            }
             if report.is_finite() {
                 losses.push(f64::from(report.loss));
-            } else if !report.overflow {
-                return Ok(diverged(position.step));
             }
             let tokens: usize = step.batches.iter().map(|rows| steps.tokens(rows)).sum();
             let tokens_per_s = tokens as f64 / since.elapsed().as_secs_f64().max(1e-9);
             watch.step(position.step, f64::from(report.loss), tokens_per_s);
         }
+        // Where no step could be applied, the dev rows show nothing of this rate.
+        let Some(loss) = mean(&losses[losses.len() / 2..]) else {
+            return Ok(diverged(length));
+        };
         let Some(dev) = self.dev else {
-            let loss = mean(&losses[losses.len() / 2..]);
-            return Ok(match loss {
-                Some(_) => Tried { lr, loss, diverged_at: None, measures: Map::new() },
-                None => diverged(length),
-            });
+            return Ok(Tried { lr, loss: Some(loss), diverged_at: None, measures: Map::new() });
         };
         match measured(self.session, self.targets, self.config, dev) {
             Ok((found, _)) => Ok(Tried {

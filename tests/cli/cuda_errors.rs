@@ -96,3 +96,93 @@ fn a_device_that_is_not_there() {
 fn kernels_that_the_driver_cannot_load() {
     fails_on(&[("CUDA_EMULATOR_PTX", "7.0")], "--device cuda", &["cannot load", ".cu", "PTX"]);
 }
+
+#[test]
+fn a_gpu_that_auto_passes_over_is_named_with_the_reason() {
+    if !kernels() {
+        return;
+    }
+    let folder = Folder::new();
+    let on = |setting: (&str, &str), device: &str| {
+        let mut command = train(&folder, &format!("--device {device}"));
+        command.env("LD_LIBRARY_PATH", driver::folder()).env(setting.0, setting.1);
+        let said = Finished::of(&mut command).success().stderr;
+        std::fs::remove_dir_all(folder.path("run")).unwrap();
+        said
+    };
+    let auto = "--device auto uses the CPU: ";
+    for (setting, reason) in [
+        (("CUDA_EMULATOR_DRIVER", "12.4"), "supports CUDA 12.4"),
+        (("CUDA_EMULATOR_CAPABILITY", "7.5"), "compute capability 7.5"),
+    ] {
+        let said = on(setting, "auto");
+        let lines: Vec<&str> = said.lines().filter(|line| line.contains(auto)).collect();
+        assert!(lines.len() == 1 && lines[0].contains(reason), "{said}");
+        // Whoever asks for the CPU, or has no GPU, misses none.
+        assert!(!on(setting, "cpu").contains(auto));
+    }
+    assert!(!on(("CUDA_EMULATOR_DEVICES", "0"), "auto").contains(auto));
+}
+
+#[test]
+fn a_forward_pass_beyond_f16_is_an_error_at_once() {
+    if !kernels() {
+        return;
+    }
+    let folder = Folder::new();
+    let model = folder.copy_of("bert");
+    edit_tensors(&model.join("model.safetensors"), |tensors, _| {
+        let bias = tensors.get_mut("bert.encoder.layer.0.output.dense.bias").unwrap();
+        bias.bytes[..4].copy_from_slice(&1e5f32.to_le_bytes());
+    });
+    let data = folder.write("toy.tsv", toy_tsv(12, 2));
+    let run = |precision: &str| {
+        let options = format!("--steps 3 --batch-size 4 --device cuda --precision {precision}");
+        let mut command = bitfit(train_args(&model, &data, &folder.path(precision), &options));
+        Finished::of(command.env("LD_LIBRARY_PATH", driver::folder()))
+    };
+    run("bf16").success();
+    run("f16").fails(1, &["the loss is not finite at step 1", "65504", "--precision bf16"]);
+    assert!(metrics(&folder.path("f16")).is_empty(), "no step is logged");
+}
+
+#[test]
+fn a_run_in_f16_whose_every_gradient_overflows_does_not_end_as_if_it_had_trained() {
+    if !kernels() {
+        return;
+    }
+    let folder = Folder::new();
+    // The loss is finite; its gradient needs a loss scale far below the initial one.
+    let data = folder.write("far.tsv", "text\tlabel\ngood\t10000\nbad\t-10000\n");
+    let run = |name: &str, steps: u64| {
+        let options = format!(
+            "--task regression --steps {steps} --batch-size 2 --device cuda --precision f16"
+        );
+        let mut command = bitfit(train_args(&fixture("bert"), &data, &folder.path(name), &options));
+        Finished::of(command.env("LD_LIBRARY_PATH", driver::folder()))
+    };
+    let said = ["nothing was trained", "each of the 2 steps", "--precision bf16"];
+    run("short", 2).fails(1, &said);
+    // It does not end well by being continued.
+    let mut resume = bitfit(["train", "--resume", "--output"]);
+    let resume = resume.arg(folder.path("short")).env("LD_LIBRARY_PATH", driver::folder());
+    Finished::of(resume).fails(1, &said);
+    run("long", 20).success();
+}
+
+#[test]
+fn a_rank_that_the_kernels_do_not_have_is_refused_by_its_option() {
+    if !kernels() {
+        return;
+    }
+    let folder = Folder::new();
+    let lora = "--method lora --lora-rank 4";
+    let said = "--lora-rank 4: the CUDA kernels need a multiple of 8";
+    let mut command = train(&folder, &format!("--device cuda {lora}"));
+    Finished::of(command.env("LD_LIBRARY_PATH", driver::folder())).fails(2, &[said]);
+    for name in ["plan", "profile"] {
+        let mut command = bitfit([name, "--device", "cuda", "--model"]);
+        command.arg(fixture("bert")).args(lora.split(' '));
+        Finished::of(command.env("LD_LIBRARY_PATH", driver::folder())).fails(2, &[said]);
+    }
+}

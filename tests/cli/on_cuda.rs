@@ -331,10 +331,34 @@ fn a_profile_on_the_emulator_counts_launches_and_names_kernels() {
     if !kernels() {
         return;
     }
-    let mut command =
-        bitfit(["profile", "--device", "cuda", "--batch-size", "2", "--max-length", "8"]);
-    command.args(["--repeat", "1", "--model"]).arg(fixture("bert"));
-    let text = Finished::of(on_emulator(&mut command)).success().stdout;
+    let folder = Folder::new();
+    let (written, tiles) = (folder.path("profile.json"), folder.path("tiles.tsv"));
+    let profile = || {
+        let mut command =
+            bitfit(["profile", "--device", "cuda", "--batch-size", "2", "--max-length", "8"]);
+        command.args(["--repeat", "1", "--model"]).arg(fixture("bert"));
+        command.arg("--json").arg(&written);
+        on_emulator(&mut command);
+        command
+    };
+    let refused = Finished::of(profile().args(["--picture", "roofs.svg"]));
+    refused.fails(2, &["--picture roofs.svg", "nothing is timed on the emulator"]);
+    assert!(!written.exists(), "nothing ran");
+    let text = Finished::of(profile().arg("--tiles").arg(&tiles)).success().stdout;
+    // No number there is taken for a time.
+    let written = json(&written);
+    assert!(written["seconds_per_step"].is_null(), "{written}");
+    for row in written["operations"].as_array().unwrap() {
+        assert!(row["seconds"].is_null() && row["seconds_per_step"].is_null(), "{row}");
+        assert!(number(row, "times") > 0.0, "{row}");
+    }
+    for product in written["tiles"].as_array().unwrap() {
+        let times = product["microseconds"].as_array().unwrap();
+        assert!(times.iter().all(serde_json::Value::is_null), "{product}");
+    }
+    let tiles = fs::read_to_string(&tiles).unwrap();
+    let lines: Vec<&str> = tiles.lines().filter(|line| line.starts_with("# not timed")).collect();
+    assert!(!lines.is_empty() && lines.iter().all(|line| line.ends_with("\t-")), "{tiles}");
     for part in ["gemm_bias_small", "attention_backward_short_32", "grad_norm", "launches; on"] {
         assert!(text.contains(part), "{part}: {text}");
     }

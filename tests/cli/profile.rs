@@ -69,6 +69,13 @@ fn a_picture_has_the_operations_below_the_roofs() {
         refused.fails(1, &[option, "there is no folder", "nowhere"]);
         assert_eq!(refused.stdout, "", "nothing was measured");
     }
+    for option in ["--json", "--picture"] {
+        let path = folder.path("folder.svg");
+        let _ = std::fs::create_dir(&path);
+        let refused = Finished::of(&mut profile(&[option, path.to_str().unwrap()]));
+        refused.fails(1, &[option, "folder.svg", "it is a folder"]);
+        assert_eq!(refused.stdout, "", "nothing was measured");
+    }
     Finished::of(profile(&["--picture", "roofs.gif"]).env("NO_COLOR", "1"))
         .fails(2, &["roofs.gif", ".svg or .png"]);
 }
@@ -84,4 +91,93 @@ fn what_cannot_be_timed_is_wrong_usage() {
     ] {
         Finished::of(&mut profile(more)).fails(2, &[said]);
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn files_are_written_where_the_user_says_and_a_device_or_a_link_stays_one() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    let folder = Folder::new();
+    let (target, link, pipe) = (folder.write("old", "old"), folder.path("link"), folder.path("p"));
+    symlink(&target, &link).unwrap();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let timed = ["--device", "cpu", "--threads", "1", "--repeat", "1", "--json"];
+    Finished::of(profile(&timed).arg(&link)).success();
+    assert!(link.is_symlink() && number(&json(&target), "seconds_per_step") > 0.0);
+
+    let read = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || std::fs::read_to_string(pipe).unwrap()
+    });
+    Finished::of(profile(&timed).arg(&pipe)).success();
+    assert!(read.join().unwrap().contains("\"operations\""));
+    assert!(std::fs::metadata(&pipe).unwrap().file_type().is_fifo());
+    // The table and the JSON.
+    let both = Finished::of(profile(&timed).arg("/dev/stdout")).success().stdout;
+    assert!(both.contains("\"operations\"") && both.contains("tokens/s"), "{both}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_can_be_written_is_written_although_another_file_fails() {
+    let folder = Folder::new();
+    let picture = folder.path("roofs.svg");
+    let run = ["--device", "cpu", "--threads", "1", "--repeat", "1", "--json", "/dev/full"];
+    let failed = Finished::of(profile(&run).arg("--picture").arg(&picture));
+    failed.fails(1, &["/dev/full", "No space left"]);
+    assert!(failed.stdout.contains("tokens/s"), "{}", failed.stdout);
+    assert!(std::fs::read(&picture).unwrap().starts_with(b"<svg"));
+}
+
+#[test]
+fn files_that_cannot_all_be_written_are_wrong_usage() {
+    let folder = Folder::new();
+    let name = folder.path("same.svg").to_str().unwrap().to_owned();
+    let other = folder.path(".").join("same.svg").to_str().unwrap().to_owned();
+    for made in [false, true] {
+        if made {
+            folder.write("same.svg", "old");
+        }
+        let refused = Finished::of(&mut profile(&["--json", &name, "--picture", &other]));
+        refused.fails(2, &["--json and --picture both name", "same.svg"]);
+        assert_eq!(refused.stdout, "", "nothing was measured");
+    }
+    Finished::of(&mut profile(&["--json", "-"])).fails(2, &["--json -", "name a file"]);
+    let config = fixture("bert").join("config.json");
+    Finished::of(&mut profile(&["--json", config.to_str().unwrap()]))
+        .fails(2, &["--json", "config.json", "which the command reads"]);
+}
+
+#[test]
+fn sizes_that_no_machine_addresses_are_refused_by_part_before_anything_runs() {
+    for more in [
+        &["--batch-size", "18446744073709551615"][..],
+        &["--batch-size", "9000000000000000000", "--max-length", "64"],
+        &["--batch-size", "18446744073709551615", "--batch-tokens", "18446744073709551615"],
+        &["--batch-size", "18446744073709551615", "--task", "token-classification"],
+    ] {
+        let mut command = bitfit(["profile", "--device", "cpu", "--threads", "1", "--repeat", "1"]);
+        let refused = Finished::of(command.arg("--model").arg(fixture("bert")).args(more));
+        refused.fails(1, &["the tensor `", "any machine can address"]);
+        assert_eq!(refused.stdout, "", "{more:?}");
+    }
+    let mut command =
+        bitfit(["profile", "--device", "cpu", "--max-length", "18446744073709551615"]);
+    Finished::of(command.arg("--model").arg(fixture("bert"))).fails(2, &["--max-length", "64"]);
+}
+
+/// Each operation at most reaches the roofs that were measured, but for what a cache holds; a row counted for one that is
+/// not moved would be far above.
+#[test]
+fn first_tokens_are_counted_as_a_row_per_sequence() {
+    let mut plan = bitfit(["plan", "--list", "--device", "cpu", "--precision", "f32"]);
+    plan.args(["--batch-size", "4", "--max-length", "16", "--model"]).arg(fixture("bert"));
+    let text = Finished::of(&mut plan).success().stdout;
+    // The last table is by kind of operation: times, GFLOP and bytes.
+    let bytes = |name: &str| {
+        let line = text.lines().rfind(|line| line.split_whitespace().next() == Some(name)).unwrap();
+        line.split_whitespace().last().unwrap().to_owned()
+    };
+    // 4 rows of 64 f32, read and written; then read twice and written once.
+    assert_eq!((bytes("First"), bytes("AddFirst")), ("2,048".into(), "3,072".into()), "{text}");
 }

@@ -112,6 +112,16 @@ impl Device {
     }
 }
 
+/// Why this GPU cannot be used although there is a driver for it; `None` without a driver, or if it sees no GPU.
+pub fn unusable(index: usize) -> Option<String> {
+    let tried = match connect() {
+        Err(error) if !driver_present() || error.is::<NoDevice>() => return None,
+        Err(error) => Err(error),
+        Ok(_) => Device::open(index).map(drop),
+    };
+    tried.err().map(|error| crate::error::one_line(&error))
+}
+
 /// How many GPUs the driver sees; 0 without one.
 pub fn count() -> usize {
     connect().map_or(0, |driver| driver.devices)
@@ -123,19 +133,28 @@ struct Driver {
     devices: usize,
 }
 
-fn connect() -> Result<Driver> {
+/// A driver without a GPU.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the NVIDIA driver sees no CUDA device (is one installed, and is CUDA_VISIBLE_DEVICES right?)"
+)]
+struct NoDevice;
+
+fn driver_present() -> bool {
     // The dynamic loader would search all its folders again for each run of a sweep.
     static PRESENT: OnceLock<bool> = OnceLock::new();
+    // SAFETY: only asks the dynamic loader whether the driver library can be opened.
+    *PRESENT.get_or_init(|| unsafe { sys::is_culib_present() })
+}
+
+fn connect() -> Result<Driver> {
     ensure!(
-        // SAFETY: only asks the dynamic loader whether the driver library can be opened.
-        *PRESENT.get_or_init(|| unsafe { sys::is_culib_present() }),
+        driver_present(),
         "no NVIDIA driver: libcuda.so.1 cannot be loaded; install the NVIDIA driver, or use the CPU"
     );
     match result::init() {
         Ok(()) => {}
-        Err(DriverError(CUresult::CUDA_ERROR_NO_DEVICE)) => bail!(
-            "the NVIDIA driver sees no CUDA device (is one installed, and is CUDA_VISIBLE_DEVICES right?)"
-        ),
+        Err(DriverError(CUresult::CUDA_ERROR_NO_DEVICE)) => bail!(NoDevice),
         Err(error) => {
             return Err(anyhow!(error)).context("the NVIDIA driver fails to start");
         }
@@ -152,7 +171,7 @@ fn connect() -> Result<Driver> {
         );
     }
     let devices = CudaContext::device_count().context("cannot list the NVIDIA driver's devices")?;
-    ensure!(devices > 0, "the NVIDIA driver sees no CUDA device");
+    ensure!(devices > 0, NoDevice);
     Ok(Driver { version, devices: usize::try_from(devices).unwrap_or(0) })
 }
 

@@ -14,11 +14,11 @@ use crate::commands::heads::{
     warn_of_unused_layers,
 };
 use crate::commands::labelled::say_beyond_limit;
-use crate::commands::programs::Programs;
+use crate::commands::programs::{Programs, fits_kernels};
 use crate::commands::progress::Progress;
 use crate::commands::ranks as agreement;
 use crate::commands::stop::Stop;
-use crate::commands::{say, show, warn};
+use crate::commands::{say, say_passed_over, show, warn};
 use crate::data::{BatchLimits, Order, Sampler};
 use crate::files::write_bytes_atomic;
 use crate::formats::delta::DeltaInfo;
@@ -227,6 +227,8 @@ fn loaded(
     let sharing = Sharing { frozen: frozen.clone(), cores: cores.clone() };
     let mut backend = open_sharing(device_of(config, here), sharing)?;
     say(quiet, format_args!("device: {}", backend.describe()));
+    say_passed_over(quiet, config.device, here);
+    fits_kernels(&spec.trains, backend.kind())?;
     let mut model = {
         let _one = frozen.loading();
         load(&base.folder, &base.config, spec, &mut *backend)?
@@ -291,10 +293,12 @@ fn sum_up(summary: &Summary<'_>) -> Result<()> {
 /// As [`train`].
 pub fn plan(config: &TrainConfig, texts: &Texts) -> Result<Programs> {
     let (base, data) = (texts.base(), &texts.data);
-    let model = outline(&base.config, &task_spec(config, base, data)?)?;
+    let spec = task_spec(config, base, data)?;
+    let model = outline(&base.config, &spec)?;
     let sampler = sampler(config, data)?;
     let mut steps = Steps::new(&sampler, config.length, config.grad_accumulation)?;
     let device = open(device_of(config, Share::WHOLE))?.kind();
+    fits_kernels(&spec.trains, device)?;
     Programs::plan(&model, (device, 1), &mut steps, config, &lengths(data))
 }
 

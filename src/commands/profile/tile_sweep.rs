@@ -3,6 +3,7 @@
 
 use crate::backend::cuda::tiles::{GemmTile, MeasuredProduct};
 use crate::backend::timing::{Piece, TiledProduct};
+use crate::results::statistics::median;
 use crate::table::TextTable;
 use anyhow::Result;
 use serde::Serialize;
@@ -20,17 +21,21 @@ pub struct SweptProduct {
     times: usize,
     /// The tile that the device chooses by itself.
     chosen: String,
-    /// The median of one, in each available one of [`GemmTile::ALL`]; meaningless on the emulator.
+    /// The median of one, in each available one of [`GemmTile::ALL`]; none if times are meaningless.
     microseconds: [Option<f64>; GemmTile::ALL.len()],
+    /// In how many of them it ran.
+    #[serde(skip)]
+    ran: usize,
 }
 
 /// Runs steps in each tile; `steps` returns the pieces of some, in the given tile. `chosen` are those of a step with
-/// the device's own choice.
+/// the device's own choice. Times are kept if they are meaningful (`timed`).
 ///
 /// # Errors
 /// As `steps`.
 pub fn sweep(
     chosen: &[Piece],
+    timed: bool,
     mut steps: impl FnMut(GemmTile) -> Result<Vec<Vec<Piece>>>,
 ) -> Result<Vec<SweptProduct>> {
     let mut found: Vec<(TiledProduct, SweptProduct)> = Vec::new();
@@ -49,6 +54,7 @@ pub fn sweep(
             times: 1,
             chosen: tile.to_owned(),
             microseconds: [None; GemmTile::ALL.len()],
+            ran: 0,
         };
         found.push((product.clone(), swept));
     }
@@ -59,14 +65,15 @@ pub fn sweep(
         }
         let pieces: Vec<Piece> = steps(tile)?.into_iter().flatten().collect();
         for (product, swept) in &mut found {
-            let mut seconds: Vec<f64> = pieces
+            let seconds: Vec<f64> = pieces
                 .iter()
                 .filter_map(tiled)
                 .filter(|(of, name, _)| **of == *product && *name == tile.name())
                 .map(|(.., seconds)| seconds)
                 .collect();
-            seconds.sort_by(f64::total_cmp);
-            swept.microseconds[at] = seconds.get(seconds.len() / 2).map(|median| median * 1e6);
+            let median = median(&seconds);
+            swept.ran += usize::from(median.is_some());
+            swept.microseconds[at] = median.filter(|_| timed).map(|median| median * 1e6);
         }
     }
     Ok(found.into_iter().map(|(_, swept)| swept).collect())
@@ -96,7 +103,8 @@ impl SweptProduct {
     }
 }
 
-/// The file for `--tiles`. If nothing was timed its lines are comments, so that they are not taken for measurements.
+/// The file for `--tiles`. If nothing was timed its lines are comments without times, so that they are not taken for
+/// measurements.
 pub fn file(products: &[SweptProduct], about: &str, timed: bool) -> String {
     let mut text = format!("# {about}\n{}\n", MeasuredProduct::HEADING);
     for product in products {
@@ -108,8 +116,8 @@ pub fn file(products: &[SweptProduct], about: &str, timed: bool) -> String {
 
 /// What a reader wants to know: the times, and the share of a step that better tiles would save.
 pub fn table(products: &[SweptProduct], timed: bool) -> String {
-    let tiles: usize = products.iter().map(|p| p.microseconds.iter().flatten().count()).sum();
     if !timed {
+        let tiles: usize = products.iter().map(|product| product.ran).sum();
         return format!("\n{} products ran with {tiles} tile sizes in total\n", products.len());
     }
     let mut heading = vec!["product", "rows", "n", "k", "times", "chosen"];
@@ -164,7 +172,7 @@ mod tests {
         let other = Piece { op: None, kernel: None, seconds: 1.0 };
         let chosen =
             [piece("large", 64, 9.0), other, piece("large", 64, 9.0), piece("small", 8, 9.0)];
-        let swept = sweep(&chosen, |tile| {
+        let steps = |tile| {
             // The first product has no small kernel: it stays unchanged.
             let (first, seconds) = match tile {
                 GemmTile::Large => ("large", [4e-6, 2e-6, 3e-6]),
@@ -174,8 +182,8 @@ mod tests {
             };
             let step = |s: f64| vec![piece(first, 64, s), piece(tile.name(), 8, 2.0 * s)];
             Ok(seconds.map(step).to_vec())
-        })
-        .unwrap();
+        };
+        let swept = sweep(&chosen, true, steps).unwrap();
         let [first, second] = &swept[..] else { panic!("{swept:?}") };
         assert_eq!((first.rows, first.times, first.chosen.as_str()), (64, 2, "large"));
         assert_eq!(first.microseconds[..3], [Some(3.0), Some(1.0), None]);
@@ -187,7 +195,10 @@ mod tests {
             file(&swept, "a device", true)
                 .contains("\ngemm_back\t64\t768\t768\t132\t3.0\t1.0\t-\t-\t-\t-\n")
         );
-        let untimed = file(&swept, "an emulator", false);
-        assert!(untimed.lines().all(|line| line.starts_with('#')), "{untimed}");
+        let untimed = sweep(&chosen, false, steps).unwrap();
+        assert_eq!(untimed[1].microseconds, [None; GemmTile::ALL.len()]);
+        let lines = file(&untimed, "an emulator", false);
+        assert!(lines.lines().all(|line| line.starts_with('#')), "{lines}");
+        assert!(table(&untimed, false).contains("2 products ran with 5 tile sizes"), "{untimed:?}");
     }
 }
