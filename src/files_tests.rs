@@ -123,7 +123,7 @@ fn a_missing_folder_is_an_error_that_names_the_file_and_no_temporary_one() {
     {
         let line = crate::error::one_line(&error);
         assert!(
-            line.contains("no/such/a.bin: No such file") && !line.contains(".a.bin."),
+            line.contains("no/such/a.bin: there is no folder") && !line.contains(".a.bin."),
             "{line}"
         );
     }

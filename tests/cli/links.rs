@@ -152,7 +152,7 @@ fn a_folder_in_the_place_of_a_file_is_found_before_the_work() {
     assert_eq!(names(&new), ["bias.safetensors"]);
 
     let nowhere = folder.path("no/such/folder/x");
-    for (to, said) in [(&new, "it is a folder; name a file"), (&nowhere, "No such file")] {
+    for (to, said) in [(&new, "it is a folder; name a file"), (&nowhere, "there is no folder")] {
         for (command, input) in [("eval", "--data"), ("predict", "--input")] {
             let mut command = bitfit([command, "--delta"]);
             command.arg(&run).arg(input).arg(&data).arg("--output").arg(to);
