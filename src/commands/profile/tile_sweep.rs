@@ -23,9 +23,9 @@ pub struct SweptProduct {
     chosen: String,
     /// The median of one, in each available one of [`GemmTile::ALL`]; none if times are meaningless.
     microseconds: [Option<f64>; GemmTile::ALL.len()],
-    /// In how many of them it ran.
+    /// In which of them it ran.
     #[serde(skip)]
-    ran: usize,
+    ran: [bool; GemmTile::ALL.len()],
 }
 
 /// Runs steps in each tile; `steps` returns the pieces of some, in the given tile. `chosen` are those of a step with
@@ -54,7 +54,7 @@ pub fn sweep(
             times: 1,
             chosen: tile.to_owned(),
             microseconds: [None; GemmTile::ALL.len()],
-            ran: 0,
+            ran: [false; GemmTile::ALL.len()],
         };
         found.push((product.clone(), swept));
     }
@@ -72,7 +72,7 @@ pub fn sweep(
                 .map(|(.., seconds)| seconds)
                 .collect();
             let median = median(&seconds);
-            swept.ran += usize::from(median.is_some());
+            swept.ran[at] = median.is_some();
             swept.microseconds[at] = median.filter(|_| timed).map(|median| median * 1e6);
         }
     }
@@ -88,6 +88,13 @@ fn tiled(piece: &Piece) -> Option<(&TiledProduct, &str, f64)> {
 }
 
 impl SweptProduct {
+    /// As [`MeasuredProduct::line`], without times.
+    fn line_of_runs(&self) -> String {
+        let Self { kernel, rows, n, k, multiprocessors, ran, .. } = self;
+        let ran = ran.map(|ran| if ran { "ran" } else { "-" }).join("\t");
+        format!("{kernel}\t{rows}\t{n}\t{k}\t{multiprocessors}\t{ran}")
+    }
+
     fn measured(&self) -> MeasuredProduct {
         let Self { kernel, rows, n, k, multiprocessors, microseconds, .. } = self;
         MeasuredProduct {
@@ -103,13 +110,15 @@ impl SweptProduct {
     }
 }
 
-/// The file for `--tiles`. If nothing was timed its lines are comments without times, so that they are not taken for
-/// measurements.
+/// The file for `--tiles`. If nothing was timed its lines are comments that say in which tiles a product ran, so that they
+/// are not taken for measurements.
 pub fn file(products: &[SweptProduct], about: &str, timed: bool) -> String {
     let mut text = format!("# {about}\n{}\n", MeasuredProduct::HEADING);
     for product in products {
-        let nothing = if timed { "" } else { "# not timed: " };
-        let _ = writeln!(text, "{nothing}{}", product.measured().line());
+        let _ = match timed {
+            true => writeln!(text, "{}", product.measured().line()),
+            false => writeln!(text, "# not timed: {}", product.line_of_runs()),
+        };
     }
     text
 }
@@ -117,7 +126,7 @@ pub fn file(products: &[SweptProduct], about: &str, timed: bool) -> String {
 /// What a reader wants to know: the times, and the share of a step that better tiles would save.
 pub fn table(products: &[SweptProduct], timed: bool) -> String {
     if !timed {
-        let tiles: usize = products.iter().map(|product| product.ran).sum();
+        let tiles = products.iter().flat_map(|product| product.ran).filter(|ran| *ran).count();
         return format!("\n{} products ran with {tiles} tile sizes in total\n", products.len());
     }
     let mut heading = vec!["product", "rows", "n", "k", "times", "chosen"];
@@ -199,6 +208,7 @@ mod tests {
         assert_eq!(untimed[1].microseconds, [None; GemmTile::ALL.len()]);
         let lines = file(&untimed, "an emulator", false);
         assert!(lines.lines().all(|line| line.starts_with('#')), "{lines}");
+        assert!(lines.contains("gemm_back\t64\t768\t768\t132\tran\tran\t-\t-\t-\t-\n"), "{lines}");
         assert!(table(&untimed, false).contains("2 products ran with 5 tile sizes"), "{untimed:?}");
     }
 }
