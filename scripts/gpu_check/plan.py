@@ -75,5 +75,5 @@ def shown():
     lines = [f"{name:{width}}  {seconds:4} s  {what}" for name, (what, seconds) in STAGES.items()]
     more = STAGES["hopper"][1]
     together = sum(seconds for _, seconds in STAGES.values()) - more
-    return "\n".join(lines + [f"{'together':{width}}  {together:4} s  of {60 * RENTED_MINUTES} s, {60 * SPARE_MINUTES} s of "
-                              f"them to spare; {more} s more on compute capability {HOPPER}"])
+    return "\n".join(lines + [f"{'together':{width}}  {together:4} s  of {60 * RENTED_MINUTES} s, at least "
+                              f"{60 * SPARE_MINUTES} s of them to spare; {more} s more on compute capability {HOPPER}"])

@@ -37,7 +37,7 @@ pub struct StepArgs {
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Model")]
     pub mask_probability: Option<f64>,
 
-    /// Which biases train (see `bitfit help train`) [default: all]; plan shows them in an extra column
+    /// Which biases train (see `bitfit help train`) [default: all]
     #[arg(long, value_name = "NAMES", help_heading = "What trains")]
     pub biases: Option<BiasSelection>,
     #[command(flatten)]
@@ -60,8 +60,8 @@ pub struct StepArgs {
     #[arg(long, value_name = "HOW", default_value_t, help_heading = "Memory")]
     pub saving: SavingChoice,
 
-    /// The device; planning for cuda needs no GPU, except with --allocate
-    #[arg(long, value_name = "auto|cpu|cuda", default_value_t, help_heading = "Running")]
+    /// The device; `bitfit plan` needs no GPU for cuda, except with --allocate
+    #[arg(long, value_name = "auto|cpu|cuda[:N]", default_value_t, help_heading = "Running")]
     pub device: DeviceChoice,
     /// Number type of activations
     #[arg(long, value_parser = choice::<Precision>(), default_value_t, help_heading = "Running")]
