@@ -340,6 +340,30 @@ fn no_check_writes_into_the_report_of_another() {
     }
 }
 
+/// Each result is written at once, so the first that cannot be is known at once.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_ends_the_check_and_is_said() {
+    if !python() {
+        return;
+    }
+    let report = tempfile::tempdir().unwrap();
+    // Every write to this file fails as on a full disk.
+    let opened = "import builtins, sys; real = builtins.open; builtins.open = lambda file, *more, **named: \
+                  real('/dev/full', 'w') if str(file).endswith('results.jsonl') else real(file, *more, **named); \
+                  sys.argv = sys.argv[1:]; import runpy; runpy.run_path(sys.argv[0], run_name='__main__')";
+    let mut command = Command::new("python3");
+    command.args(["-c", opened]).arg(format!("{SCRIPTS}/gpu-check")).arg("run").arg("--report");
+    command.arg(report.path()).args(["--fixtures", FIXTURES, "--bitfit", "/bin/false"]);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("there: cannot write to") && said.contains("No space left"), "{said}");
+    assert!(!said.contains("Traceback"), "{said}");
+    let markdown = std::fs::read_to_string(report.path().join("report.md")).unwrap();
+    assert!(markdown.contains("| there | doctor | FAILED |"), "{markdown}");
+}
+
 /// A pack with half of the stages done must not look like one with all of them.
 #[test]
 fn stages_that_had_no_time_are_named_and_the_check_has_not_passed() {
@@ -391,6 +415,8 @@ fn wrong_usage_of_the_check_is_said_before_anything_is_built_or_run() {
         (run("--jobs", "0"), "0 is not at least 1"),
         (run("--bitfit", "/no/such"), "there is no /no/such"),
         (run("--fixtures", "/no/such"), "another with --fixtures"),
+        (run("--bitfit", "/etc/passwd"), "/etc/passwd: this is not a program"),
+        (run("--slower", "1e308"), "1e308 is not a positive number up to a million"),
         (run("--stage", "none"), "invalid choice: 'none'"),
     ] {
         let mut command = Command::new("python3");

@@ -66,6 +66,8 @@ class Run:
         for option, path in [("--bitfit", self.bitfit), ("--fixtures", self.fixtures), ("--library", library)]:
             if not path.exists() and (option != "--library" or args.emulator):
                 raise WrongUsage(f"there is no {path}: run this from a pack, or name another with {option}")
+            if option == "--bitfit" and not (path.is_file() and os.access(path, os.X_OK)):
+                raise WrongUsage(f"--bitfit {path}: this is not a program")
         self.folder = fresh_folder(args.report)
         self.work = self.folder / "work"
         self.work.mkdir()
@@ -149,12 +151,16 @@ class Run:
         result = {"stage": self.name, "what": what, "passed": bool(passed), "seconds": round(seconds, 2),
                   "figures": figures or {}, "output": "" if passed else output[-4000:], "details": details or {}}
         self.results.append(result)
-        self.lines.write(json.dumps(result) + "\n")
-        self.lines.flush()
-        os.fsync(self.lines.fileno())
-        self.report()
         shown = ", ".join(f"{key} {value}" for key, value in (figures or {}).items())
-        say(f"{'ok  ' if passed else 'FAIL'} {self.name}: {what} ({seconds:.1f} s) {shown}")
+        cause = "" if passed else " ".join(output.strip().splitlines()[-1:])[:200]
+        say(f"{'ok  ' if passed else 'FAIL'} {self.name}: {what} ({seconds:.1f} s) {shown}{cause}")
+        try:
+            self.lines.write(json.dumps(result) + "\n")
+            self.lines.flush()
+            os.fsync(self.lines.fileno())
+        except OSError as error:
+            raise Stop(f"cannot write to {self.folder}: {error.strerror}") from error
+        self.report()
         if self.interrupted:
             raise Interrupted("interrupted")
 
@@ -163,8 +169,13 @@ class Run:
         for name, text in [("report.json", json.dumps(report, indent=1) + "\n"), ("report.md", markdown(report))]:
             # Renamed into place: the machine may disappear while the file is written.
             fresh = self.folder / f"{name}.fresh"
-            fresh.write_text(text)
-            fresh.replace(self.folder / name)
+            try:
+                fresh.write_text(text)
+                fresh.replace(self.folder / name)
+            except OSError as error:
+                # results.jsonl has it all, and the next report may find room.
+                fresh.unlink(missing_ok=True)
+                say(f"cannot write {self.folder / name}: {error.strerror}")
 
     def close(self):
         """Writes the report and removes the models and data that were made for the run."""
