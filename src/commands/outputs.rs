@@ -92,10 +92,19 @@ fn one_file(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// The path of a file that does not exist yet, under one name.
+/// The path of a file that does not exist yet, under one name: where links lead that have no target yet.
 fn in_full(path: &Path) -> Option<PathBuf> {
-    let folder = path.parent().filter(|folder| *folder != Path::new(""));
-    let folder = fs::canonicalize(folder.unwrap_or(Path::new("."))).ok()?;
+    let folder_of = |path: &Path| match path.parent() {
+        Some(folder) if folder != Path::new("") => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let mut path = path.to_owned();
+    // As many as the system follows.
+    for _ in 0..40 {
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = folder_of(&path).join(target);
+    }
+    let folder = fs::canonicalize(folder_of(&path)).ok()?;
     Some(folder.join(path.file_name()?))
 }
 

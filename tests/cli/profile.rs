@@ -148,6 +148,19 @@ fn files_that_cannot_all_be_written_are_wrong_usage() {
         .fails(2, &["--json", "config.json", "which the command reads"]);
 }
 
+/// What is written last would replace what was written before.
+#[cfg(unix)]
+#[test]
+fn a_link_and_the_file_that_it_will_make_are_one_output() {
+    let folder = Folder::new();
+    std::os::unix::fs::symlink("new.svg", folder.path("link")).unwrap();
+    std::os::unix::fs::symlink("link", folder.path("link.svg")).unwrap();
+    let (link, new) = (folder.path("link.svg"), folder.path("new.svg"));
+    let refused = Finished::of(profile(&["--json"]).arg(&new).arg("--picture").arg(&link));
+    refused.fails(2, &["--json and --picture both name", "link.svg"]);
+    assert!(!new.exists() && refused.stdout.is_empty());
+}
+
 #[test]
 fn sizes_that_no_machine_addresses_are_refused_by_part_before_anything_runs() {
     for more in [
