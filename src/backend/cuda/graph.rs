@@ -1,8 +1,9 @@
 //! Spans of a program recorded as CUDA graphs: one launch instead of a step's hundreds.
 //!
-//! A recording serves every batch of its size bucket: grids are sized for the bucket, blocks beyond the batch return at
-//! once, and everything that changes from batch to batch (sizes, sequence bounds, seeds, learning rate) is read from
-//! device memory, from one of two places: each bucket has a recording for both. Without recording the same grids are used, so that both ways give the same bits.
+//! A recording serves every batch of its size bucket: grids are sized for the bucket, blocks beyond the batch
+//! return at once, and everything that changes from batch to batch (sizes, sequence bounds, seeds, learning rate)
+//! is read from device memory, from one of two places: each bucket has a recording for both. Without recording the
+//! same grids are used, so that both ways give the same bits.
 
 use super::args::ATTENTION_ROWS;
 use super::batch::BatchShape;

@@ -41,6 +41,12 @@ impl Pinned {
     fn record_on(&self, stream: &CudaStream) -> Result<()> {
         self.done.record(stream).context("cannot record an event")
     }
+
+    /// Starts to copy all of it to `buffer`, from word `at` on.
+    fn start_upload(&self, buffer: &mut Buffer, at: usize, stream: &Arc<CudaStream>) -> Result<()> {
+        buffer.start_write_on(stream, at * 4, self.words.as_slice()?)?;
+        self.record_on(stream)
+    }
 }
 
 impl Drop for Pinned {
@@ -138,9 +144,7 @@ impl Alternating {
     ) -> Result<()> {
         let half = from.filled(fill)?;
         self.stream.wait(&self.free).context(UNORDERED)?;
-        let other = &mut self.halves[1 - self.turn];
-        other.start_write_on(&self.stream, at * 4, half.words.as_slice()?)?;
-        half.record_on(&self.stream)?;
+        half.start_upload(&mut self.halves[1 - self.turn], at, &self.stream)?;
         self.waiting = true;
         Ok(())
     }
@@ -165,9 +169,7 @@ impl Alternating {
     ) -> Result<()> {
         let half = from.filled(fill)?;
         let operations = Arc::clone(&self.current().device().stream);
-        let current = &mut self.halves[self.turn];
-        current.start_write_on(&operations, at * 4, half.words.as_slice()?)?;
-        half.record_on(&operations)
+        half.start_upload(&mut self.halves[self.turn], at, &operations)
     }
 }
 
