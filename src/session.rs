@@ -81,11 +81,11 @@ pub fn gpu(device: DeviceChoice, here: Share) -> Option<usize> {
     }
 }
 
-/// Why the CPU is used instead of this process's GPU, if there seems to be one and it was not declined.
-pub fn passed_over(device: DeviceChoice, here: Share) -> Option<String> {
-    match device {
-        DeviceChoice::Auto => unusable(mine(here)),
-        DeviceChoice::Cpu | DeviceChoice::Cuda(_) => None,
+/// Why `used`, if it is the CPU, is used instead of this process's GPU, if there seems to be one and it was not declined.
+pub fn passed_over(device: DeviceChoice, used: DeviceKind, here: Share) -> Option<String> {
+    match (device, used) {
+        (DeviceChoice::Auto, DeviceKind::Cpu { .. }) => unusable(mine(here)),
+        _ => None,
     }
 }
 

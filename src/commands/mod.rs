@@ -36,6 +36,7 @@ mod train;
 mod trained;
 mod weights_hash;
 
+use crate::backend::DeviceKind;
 use crate::backend::cpu::highest_instruction_set;
 use crate::cli::{Cli, ColumnArgs, Command};
 use crate::data::{ColumnNames, FileFormat, LabelUse, ReadOptions};
@@ -138,8 +139,8 @@ fn say_gone(quiet: bool, names: &[String], folder: &Path) {
 }
 
 /// Says why `--device auto` does not use a GPU for which there is a driver.
-fn say_passed_over(quiet: bool, device: DeviceChoice, here: Share) {
-    if let Some(reason) = passed_over(device, here) {
+fn say_passed_over(quiet: bool, device: DeviceChoice, used: DeviceKind, here: Share) {
+    if let Some(reason) = passed_over(device, used, here) {
         say(quiet, format_args!("--device auto uses the CPU: {reason}"));
     }
 }

@@ -55,7 +55,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         }
     }
     let first = columns.first().context("no method can be planned here")?;
-    say_passed_over(false, step.device, Share::WHOLE);
+    say_passed_over(false, step.device, first.device, Share::WHOLE);
     let memory = args.memory.map(|size| size.0);
     let saving = first.choose(step.saving, limits, memory)?;
     let own = columns.iter_mut().filter(|column| !column.spec.trains.weights());

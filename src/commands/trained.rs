@@ -101,7 +101,7 @@ impl Trained {
             matrices_train: delta.is_some() && matrices,
         })?;
         say(compute.quiet, format_args!("device: {}", backend.describe()));
-        say_passed_over(compute.quiet, compute.device, ranks.here());
+        say_passed_over(compute.quiet, compute.device, backend.kind(), ranks.here());
         let model = load(&base.folder, &base.config, &task_spec(&info), &mut *backend);
         belongs()?;
         let mut model = model?;

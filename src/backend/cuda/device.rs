@@ -114,12 +114,8 @@ impl Device {
 
 /// Why this GPU cannot be used although there is a driver for it; `None` without a driver, or if it sees no GPU.
 pub fn unusable(index: usize) -> Option<String> {
-    let tried = match connect() {
-        Err(error) if !driver_present() || error.is::<NoDevice>() => return None,
-        Err(error) => Err(error),
-        Ok(_) => Device::open(index).map(drop),
-    };
-    tried.err().map(|error| crate::error::one_line(&error))
+    let error = connect().and_then(|_| Device::open(index)).err()?;
+    (driver_present() && !error.is::<NoDevice>()).then(|| crate::error::one_line(&error))
 }
 
 /// How many GPUs the driver sees; 0 without one.

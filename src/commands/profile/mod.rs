@@ -71,7 +71,7 @@ pub fn run(args: &ProfileArgs) -> Result<()> {
         return Err(UsageError::new(said).into());
     }
     fits_kernels(&trains, kind)?;
-    say_passed_over(false, step.device, Share::WHOLE);
+    say_passed_over(false, step.device, kind, Share::WHOLE);
     let spec = TaskSpec { trains: trains.clone(), ..planned.spec.clone() };
     outline(&planned.config, &spec)?.addressable(planned.limits, kind)?;
     let open = || {

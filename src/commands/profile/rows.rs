@@ -11,13 +11,13 @@ use std::collections::HashMap;
 
 /// All operations of one kind, shape and kernel.
 #[derive(Debug, Serialize)]
-pub struct Row {
+pub struct OperationRow {
     pub operation: &'static str,
     pub backward: bool,
     /// Rows and columns of input and output.
     pub shape: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kernel: Option<Kernel>,
+    pub kernel: Option<LaunchedKernel>,
     /// Per step.
     pub times: usize,
     /// The median of one; `None` if times are meaningless.
@@ -31,7 +31,7 @@ pub struct Row {
 
 /// See [`Launch`].
 #[derive(Debug, Serialize)]
-pub struct Kernel {
+pub struct LaunchedKernel {
     pub name: String,
     pub blocks: usize,
     pub threads: usize,
@@ -40,7 +40,7 @@ pub struct Kernel {
     pub warps_per_multiprocessor: usize,
 }
 
-impl From<&Launch> for Kernel {
+impl From<&Launch> for LaunchedKernel {
     fn from(launch: &Launch) -> Self {
         Self {
             name: launch.kernel.clone(),
@@ -60,7 +60,7 @@ pub fn group(
     steps: &[Vec<Piece>],
     matrix_bits: f64,
     timed: bool,
-) -> Vec<Row> {
+) -> Vec<OperationRow> {
     let Some(first) = steps.first() else { return Vec::new() };
     // Only the longest of an operation's kernels gets its cost: a second one would count it twice.
     let mut longest: HashMap<usize, usize> = HashMap::new();
@@ -72,7 +72,7 @@ pub fn group(
         }
     }
     let mut places: HashMap<(&str, bool, String, Option<&Launch>), usize> = HashMap::new();
-    let mut rows: Vec<Row> = Vec::new();
+    let mut rows: Vec<OperationRow> = Vec::new();
     for (place, piece) in first.iter().enumerate() {
         let line = piece.op.map(|op| &lines[op]);
         let shape = piece.op.map_or(String::new(), |op| shape(program, op));
@@ -84,11 +84,11 @@ pub fn group(
         let cost = line.filter(|_| has_cost).map_or(Cost::default(), |line| line.cost);
         let key = (name, backward, shape.clone(), piece.kernel.as_ref());
         let at = *places.entry(key).or_insert_with(|| {
-            rows.push(Row {
+            rows.push(OperationRow {
                 operation: name,
                 backward,
                 shape,
-                kernel: piece.kernel.as_ref().map(Kernel::from),
+                kernel: piece.kernel.as_ref().map(LaunchedKernel::from),
                 times: 0,
                 seconds: None,
                 seconds_per_step: None,
@@ -108,7 +108,7 @@ pub fn group(
     for row in &mut rows {
         row.seconds = row.seconds_per_step.map(|seconds| seconds / row.times as f64);
     }
-    let weight = |row: &Row| [row.seconds_per_step.unwrap_or(0.0), row.flops, row.bytes];
+    let weight = |row: &OperationRow| [row.seconds_per_step.unwrap_or(0.0), row.flops, row.bytes];
     rows.sort_by(|a, b| {
         let pairs = weight(b).into_iter().zip(weight(a));
         pairs.map(|(b, a)| b.total_cmp(&a)).fold(Ordering::Equal, Ordering::then)
@@ -134,7 +134,7 @@ fn shape(program: &Program, op: usize) -> String {
     }
 }
 
-impl Row {
+impl OperationRow {
     /// Its time, and the share of the device's limits that it reaches.
     pub fn timed(&self, ceilings: Ceilings, together: f64) -> [String; 6] {
         let seconds = self.seconds_per_step.unwrap_or(0.0);

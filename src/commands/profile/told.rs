@@ -1,7 +1,7 @@
 //! The result of `profile`, as a table, a picture and JSON.
 
 use super::ceilings::Ceilings;
-use super::rows::{Kernel, Row};
+use super::rows::{LaunchedKernel, OperationRow};
 use super::tile_sweep::SweptProduct;
 use crate::results::pictures::Picture;
 use crate::results::pictures::roofline::{self, Roofs, Spot};
@@ -22,7 +22,7 @@ pub struct Profile {
     pub seconds_per_step: Option<f64>,
     pub product_flops_per_second: Option<f64>,
     pub copy_bytes_per_second: Option<f64>,
-    pub operations: Vec<Row>,
+    pub operations: Vec<OperationRow>,
     /// If requested.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tiles: Vec<SweptProduct>,
@@ -73,7 +73,7 @@ impl Profile {
             }
             if launched {
                 cells.extend(row.kernel.as_ref().map_or([const { String::new() }; 5], |kernel| {
-                    let Kernel { name, blocks, registers, shared_bytes, .. } = kernel;
+                    let LaunchedKernel { name, blocks, registers, shared_bytes, .. } = kernel;
                     [
                         name.clone(),
                         grouped(*blocks),

@@ -227,7 +227,7 @@ fn loaded(
     let sharing = Sharing { frozen: frozen.clone(), cores: cores.clone() };
     let mut backend = open_sharing(device_of(config, here), sharing)?;
     say(quiet, format_args!("device: {}", backend.describe()));
-    say_passed_over(quiet, config.device, here);
+    say_passed_over(quiet, config.device, backend.kind(), here);
     fits_kernels(&spec.trains, backend.kind())?;
     let mut model = {
         let _one = frozen.loading();
