@@ -14,6 +14,7 @@ use std::path::Path;
 
 use crate::content::{mistaken, mistaken_file};
 use crate::files::write_atomic;
+use crate::finite::first_not_finite;
 use safetensors::Dtype;
 use safetensors::tensor::{SafeTensorError, SafeTensors, TensorInfo};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -182,7 +183,7 @@ impl Container {
                 .chunks_exact(4)
                 .map(|chunk| f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]))
                 .collect();
-            if let Some(place) = data.iter().position(|value| !value.is_finite()) {
+            if let Some(place) = first_not_finite(&data) {
                 let (tensor, value) = (name.to_string(), data[place]);
                 return Err(ContainerError::NotFinite { tensor, place, value });
             }
