@@ -56,6 +56,11 @@ fn results(report: &TempDir) -> Vec<serde_json::Value> {
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// The report as a table.
+fn markdown(report: &TempDir) -> String {
+    std::fs::read_to_string(report.path().join("report.md")).unwrap()
+}
+
 #[test]
 fn the_check_for_machines_with_a_gpu_runs_on_the_emulator() {
     if !bitfit::backend::cuda::images::built_in() {
@@ -180,7 +185,7 @@ fn a_check_whose_first_steps_fail_ends_there_and_keeps_what_it_has() {
     });
     assert!(!succeeded && said.contains("neither half type trains"), "{said}");
     assert!(!said.contains("throughput"), "{said}");
-    let markdown = std::fs::read_to_string(report.path().join("report.md")).unwrap();
+    let markdown = markdown(&report);
     assert!(markdown.contains("| steps | six steps, bf16 | FAILED |"), "{markdown}");
 }
 
@@ -208,7 +213,7 @@ fn a_stage_that_hangs_is_cut_off_with_all_that_it_started_and_costs_no_other() {
         })
         .collect();
     assert_eq!(stages, ["there", "few-bits", "few-bits"]);
-    let markdown = std::fs::read_to_string(report.path().join("report.md")).unwrap();
+    let markdown = markdown(&report);
     assert!(markdown.contains("begun"), "what was said before the cut is kept: {markdown}");
 }
 
@@ -286,7 +291,7 @@ fn a_signal_ends_the_check_with_all_that_it_started_and_what_it_has_is_kept() {
         assert!(!told("0", started.trim()), "{signal}: its program still runs");
         let results = results(&report);
         assert!(results[0]["output"].as_str().unwrap().contains("interrupted"), "{results:?}");
-        let markdown = std::fs::read_to_string(report.path().join("report.md")).unwrap();
+        let markdown = markdown(&report);
         assert!(markdown.contains("Left out: throughput: the run ended before it."), "{markdown}");
     }
 }
@@ -360,7 +365,7 @@ fn a_full_disk_ends_the_check_and_is_said() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("there: cannot write to") && said.contains("No space left"), "{said}");
     assert!(!said.contains("Traceback"), "{said}");
-    let markdown = std::fs::read_to_string(report.path().join("report.md")).unwrap();
+    let markdown = markdown(&report);
     assert!(markdown.contains("| there | doctor | FAILED |"), "{markdown}");
 }
 
@@ -377,7 +382,7 @@ fn stages_that_had_no_time_are_named_and_the_check_has_not_passed() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("left throughput: no time was left"), "{said}");
-    let markdown = std::fs::read_to_string(report.path().join("report.md")).unwrap();
+    let markdown = markdown(&report);
     assert!(markdown.contains("Left out: throughput: no time was left."), "{markdown}");
 }
 

@@ -1,5 +1,6 @@
 """One run of gpu-check: commands with a time limit, results that reach the disk at once, and a report."""
 
+import itertools
 import json
 import os
 import platform
@@ -17,6 +18,7 @@ from .plan import STAGES
 HERE = Path(__file__).resolve().parent.parent
 # A stage with less than this many seconds is not worth starting.
 LEAST_SECONDS = 5
+NO_TIME = "no time was left"
 
 
 class Stop(Exception):
@@ -40,10 +42,8 @@ def say(line):
 def fresh_folder(asked):
     """The folder for a report, made if it does not exist: this one, or a default that no other run has used."""
     if asked is None:
-        numbers = iter(range(2, 10_000))
-        asked = Path("gpu-check-report")
-        while asked.exists():
-            asked = Path(f"gpu-check-report-{next(numbers)}")
+        names = itertools.chain(["gpu-check-report"], (f"gpu-check-report-{n}" for n in itertools.count(2)))
+        asked = next(path for path in map(Path, names) if not path.exists())
     elif asked.exists() and (not asked.is_dir() or any(asked.iterdir())):
         what = "is a folder with files in it" if asked.is_dir() else "is not a folder"
         raise WrongUsage(f"--report {asked}: this {what}; name a new folder")
@@ -79,8 +79,8 @@ class Run:
             for name in ["libcuda.so", "libcuda.so.1"]:
                 (driver / name).symlink_to(library)
             self.environment["LD_LIBRARY_PATH"] = str(driver)
-        # What was left out, by name, and the names of what only lacked time.
-        self.results, self.left_out, self.unreached = [], {}, []
+        # What was left out, with the reason.
+        self.results, self.left_out = [], {}
         # What runs now, and whether a signal has come.
         self.processes, self.interrupted = set(), False
         # What later stages need from earlier ones: the device's compute capability, and products by profile.
@@ -106,9 +106,8 @@ class Run:
 
     def no_time(self, name):
         """Records that there was no time left for this."""
-        self.left_out[name] = "no time was left"
-        self.unreached.append(name)
-        say(f"left {name}: no time was left")
+        self.left_out[name] = NO_TIME
+        say(f"left {name}: {NO_TIME}")
 
     def interrupt(self, *_):
         """Kills what runs and lets nothing else start. This is a signal's handler: it must not wait, and where it raised

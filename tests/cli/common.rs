@@ -116,13 +116,11 @@ pub fn bitfit<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
     command
 }
 
-/// The program with so many seconds of processor time: on a clock, a machine that pauses would take some, too.
-pub fn in_processor_time<A: AsRef<OsStr>>(
-    seconds: u32,
-    args: impl IntoIterator<Item = A>,
-) -> Command {
+/// The program under limits that these commands of a shell set. For time it is `ulimit -t`, seconds of processor time: on
+/// a clock, a machine that pauses would take some, too.
+pub fn limited<A: AsRef<OsStr>>(limits: &str, args: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new("sh");
-    let program = format!("ulimit -t {seconds}; exec \"$0\" \"$@\"");
+    let program = format!("{limits}; exec \"$0\" \"$@\"");
     command.args(["-c", program.as_str(), env!("CARGO_BIN_EXE_bitfit")]).args(args);
     command
 }

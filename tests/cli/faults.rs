@@ -14,16 +14,9 @@ pub fn confined(args: &[&str]) -> Command {
     limited("ulimit -v 4000000", args)
 }
 
-/// The same with so many seconds of processor time: on a clock, a machine that pauses would take some, too.
+/// The same with so many seconds of processor time.
 fn confined_to(seconds: u32, args: &[&str]) -> Command {
     limited(&format!("ulimit -v 4000000; ulimit -t {seconds}"), args)
-}
-
-fn limited(limits: &str, args: &[&str]) -> Command {
-    let mut command = Command::new("sh");
-    let program = format!("{limits}; exec \"$0\" \"$@\"");
-    command.args(["-c", program.as_str(), env!("CARGO_BIN_EXE_bitfit")]).args(args);
-    command
 }
 
 /// A copy of a fixture's `config.json` with other numbers, in its own folder.
@@ -406,10 +399,7 @@ fn memory_that_is_not_there_is_an_error_and_no_end_by_a_signal() {
     let many = folder.write("many.tsv", format!("text\tlabel\n{labels}"));
     let many = train_args(&fixture("bert"), &many, &run, "--steps 1 --quiet");
     let within = |kilobytes: usize, args: &[String]| {
-        let script = format!("ulimit -v {kilobytes}; exec \"$0\" \"$@\"");
-        let mut command = Command::new("sh");
-        command.args(["-c", &script, env!("CARGO_BIN_EXE_bitfit")]).args(args);
-        Finished::of(&mut command)
+        Finished::of(&mut limited(&format!("ulimit -v {kilobytes}"), args))
     };
     within(600_000, &many).fails(1, &["no memory for", "MiB of"]);
     within(2_000_000, &args).success();

@@ -9,12 +9,9 @@ use std::path::Path;
 use std::process::Command;
 
 /// The program with no file allowed to grow beyond `blocks` of 512 bytes.
-fn limited(blocks: u32, args: &[String]) -> Finished {
+fn no_file_beyond(blocks: u32, args: &[String]) -> Finished {
     // Without the trap the limit would kill the process; with it, it is a write error, like a full disk.
-    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
-    let mut command = Command::new("sh");
-    command.args(["-c", &script, env!("CARGO_BIN_EXE_bitfit")]).args(args);
-    Finished::of(&mut command)
+    Finished::of(&mut limited(&format!("trap '' XFSZ; ulimit -f {blocks}"), args))
 }
 
 fn no_pieces(folder: &Path) {
@@ -35,7 +32,7 @@ fn a_run_that_cannot_save_names_the_file_and_goes_on_once_there_is_room() {
 
     let output = folder.path("run");
     let args = train_args(&fixture("bert"), &data, &output, options);
-    let run = limited(16, &args);
+    let run = no_file_beyond(16, &args);
     run.fails(1, &["cannot write", "checkpoint.safetensors", "File too large"]);
     assert!(!output.join("checkpoint.safetensors").exists());
     no_pieces(&output);
@@ -50,7 +47,7 @@ fn a_log_that_cannot_grow_is_cut_at_a_whole_line() {
     let data = folder.write("a.tsv", toy_tsv(24, 2));
     let options = "--epochs 20 --batch-size 8 --save-steps 1000";
     let output = folder.path("run");
-    let run = limited(4, &train_args(&fixture("bert"), &data, &output, options));
+    let run = no_file_beyond(4, &train_args(&fixture("bert"), &data, &output, options));
     run.fails(1, &["metrics.jsonl", "File too large"]);
     assert!(!steps(&output).is_empty(), "each line that stayed is whole");
 }
@@ -75,7 +72,7 @@ fn a_sweep_goes_on_once_there_is_room_for_its_rows() {
     let mut args: Vec<String> = args.map(str::to_owned).into();
     args.extend([text(&output), "--grid".to_owned(), text(&grid)]);
     // Some rows fit; two workers reach the end of the file one after the other.
-    limited(24, &args).fails(1, &["sweep.jsonl", "File too large"]);
+    no_file_beyond(24, &args).fails(1, &["sweep.jsonl", "File too large"]);
     let made = sweep_rows(&output).len();
     assert!(made > 0 && made < 30, "{made}");
     Finished::of(&mut resume(&output)).success();
@@ -95,7 +92,7 @@ fn export_and_import_leave_nothing_of_what_does_not_fit() {
     for (blocks, file) in
         [(0, "run.lock"), (1, "head.safetensors"), (4, "adapter_model.safetensors")]
     {
-        limited(blocks, &args).fails(1, &["cannot write", file, "File too large"]);
+        no_file_beyond(blocks, &args).fails(1, &["cannot write", file, "File too large"]);
         assert!(!adapter.exists(), "{blocks}: {:?}", names(&adapter));
     }
     Finished::of(&mut bitfit(&args)).success();
@@ -103,7 +100,7 @@ fn export_and_import_leave_nothing_of_what_does_not_fit() {
     let args = ["--peft".into(), text(&adapter), "--output".into(), text(&back)];
     let args = [vec!["import".to_owned(), "--model".to_owned(), model], args.to_vec()].concat();
     for (blocks, file) in [(0, "run.lock"), (4, "bias.safetensors")] {
-        limited(blocks, &args).fails(1, &["cannot write", file, "File too large"]);
+        no_file_beyond(blocks, &args).fails(1, &["cannot write", file, "File too large"]);
         assert!(!back.exists(), "{blocks}: {:?}", names(&back));
     }
     Finished::of(&mut bitfit(&args)).success();
@@ -121,13 +118,13 @@ fn merge_and_predict_leave_no_piece_of_a_file() {
     let args = ["merge".into(), "--delta".into(), text(&run), "--output".into(), text(&merged)];
     // No room for the tokenizer's settings, then for the tokenizer, then for the weights.
     for blocks in [0, 2, 64] {
-        limited(blocks, &args).fails(1, &["cannot write", &text(&merged), "File too large"]);
+        no_file_beyond(blocks, &args).fails(1, &["cannot write", &text(&merged), "File too large"]);
         assert!(!merged.exists(), "{blocks}: {:?}", names(&merged));
     }
     // What was there before stays.
     fs::create_dir(&merged).unwrap();
     fs::write(merged.join("notes.txt"), "mine").unwrap();
-    limited(64, &args).fails(1, &["cannot write", "model.safetensors", "File too large"]);
+    no_file_beyond(64, &args).fails(1, &["cannot write", "model.safetensors", "File too large"]);
     assert_eq!(names(&merged), ["notes.txt"]);
     Finished::of(&mut bitfit(&args)).success();
 
@@ -136,7 +133,7 @@ fn merge_and_predict_leave_no_piece_of_a_file() {
     let to = folder.write("predictions.tsv", "from before\n");
     let args =
         ["predict", "--delta", &text(&run), "--input", &text(&input), "--output", &text(&to)];
-    limited(64, &args.map(str::to_owned))
+    no_file_beyond(64, &args.map(str::to_owned))
         .fails(1, &["cannot write", "predictions.tsv", "File too large"]);
     assert_eq!(fs::read_to_string(&to).unwrap(), "from before\n");
     no_pieces(&folder.path(""));

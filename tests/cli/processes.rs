@@ -75,7 +75,7 @@ fn a_signal_before_the_first_step_ends_a_run_cleanly() {
     let start = |output: &Path, more: &[&str]| {
         // Reading all rows would take longer.
         let args = train_args(&fixture("bert"), &data, output, "--steps 1");
-        let mut command = in_processor_time(10, &args);
+        let mut command = limited("ulimit -t 10", &args);
         let command = command.args(more).stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let lock = output.join("run.lock");
